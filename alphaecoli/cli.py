@@ -1,0 +1,59 @@
+"""What every command shares: parsing, one-line errors, exit codes."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from alphaecoli.errors import UserError
+
+LOGGER = logging.getLogger("alphaecoli")
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+  """Runs a command and exits: 0 on success, 2 for a bad command line or configuration, else 1.
+
+  An expected failure prints one line. Any other prints its traceback and leaves at once: in a run
+  of several processes a normal exit would wait for the others, which wait for this one.
+  """
+  configure_logging()
+  try:
+    code = main(sys.argv[1:]) or 0
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    code = error.exit_code
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    code = 130
+  except Exception:  # any fault must end the process, or its peers wait for it without end
+    traceback.print_exc()
+    code = 1
+  sys.stdout.flush()
+  sys.stderr.flush()
+  logging.shutdown()
+  if code:
+    os._exit(code)
+  sys.exit(0)
+
+
+def configure_logging() -> None:
+  """Sends the package's log to standard error, one line a record."""
+  if LOGGER.handlers:
+    return
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+  LOGGER.addHandler(handler)
+  LOGGER.setLevel(logging.INFO)
+  LOGGER.propagate = False
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+  """An argument parser with the project's manners."""
+  return argparse.ArgumentParser(
+    prog=f"python -m alphaecoli.{command}",
+    description=description,
+    allow_abbrev=False,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )

@@ -1,0 +1,1 @@
+"""Splits, windows and the stream of batches."""

@@ -1,0 +1,1 @@
+"""AlphaGenome's architecture in Flax NNX."""

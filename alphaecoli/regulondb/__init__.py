@@ -1,0 +1,1 @@
+"""RegulonDB's dumps, read as they are."""

@@ -1,0 +1,1 @@
+"""Per-base tracks and the store that holds them."""

@@ -1,0 +1,1 @@
+"""Steps and the loop around them."""

@@ -1,0 +1,16 @@
+"""Test settings: eight virtual CPU devices, quick compilation, strict shapes."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = " ".join([
+  os.environ.get("XLA_FLAGS", ""),
+  "--xla_force_host_platform_device_count=8",
+  "--xla_backend_optimization_level=0",  # compiling takes longer than running here
+])
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("alphaecoli", "beartype.beartype")
