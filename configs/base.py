@@ -68,9 +68,9 @@ def get_config() -> ConfigDict:
 
   config.loss = loss = ConfigDict()
   loss.weights = weights = ConfigDict()  # 0 switches a head off
-  weights.gene_expression = 1.0
-  weights.gene_density = 1.0
-  weights.operon_membership = 1.0
+  weights.gene_expression = 1.0  # mean squared error of z-scores
+  weights.gene_density = 1.0  # mean squared error of genes per bin
+  weights.operon_membership = 1.0  # binary cross-entropy, nats
 
   config.mesh = mesh = ConfigDict()  # devices = data x fsdp x sequence; -1: what is left
   mesh.data = -1  # copies of the model, each with its share of the windows

@@ -13,4 +13,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("alphaecoli", "beartype.beartype")
+import tests.typecheck  # noqa: F401  (found by name below)
+
+install_import_hook("alphaecoli", "tests.typecheck.typechecker")

@@ -1,0 +1,121 @@
+"""The configuration: names, types, ranges, overrides, and that every key is read."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from alphaecoli import config as config_lib
+from alphaecoli.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+BASE = str(ROOT / "configs" / "base.py")
+
+
+def test_resolve_and_to_dict_are_inverses():
+  config = config_lib.load(BASE)
+  assert config_lib.resolve(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+def test_every_shipped_configuration_resolves_in_full_and_in_test_mode(path):
+  config_lib.load(path)
+  config, name = config_lib.from_arguments(["--config", str(path)], test_mode=True)
+  assert name == path.stem
+  assert config.train.steps == config_lib.TEST_MODE["train.steps"]
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--config.train.step=5"], "unknown configuration key train.step; did you mean train.steps?"),
+    (["--config.window_bp=4096"], "did you mean data.window_bp?"),
+    (["--config.train.steps=abc"], "invalid literal for int"),
+    (["--config.train.steps=2.5"], "2.5"),
+    (["--config.data.window_bp=100000"], "nearest: 98304 or 100352"),
+    (["--config.data.fold=10"], "between 0 and 9"),
+    (["--config.mesh.data=0"], "mesh.data=0"),
+    (["--config.train.accumulate_steps=3"], "not a multiple"),
+    (["--config", "configs/absent.py"], "no configuration file configs/absent.py"),
+    (["--bogus"], "bogus"),
+    (["stray"], "unexpected argument 'stray'"),
+  ],
+  ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_bad_command_line_is_one_line(arguments, message):
+  with pytest.raises(ConfigError) as error:
+    config_lib.from_arguments(arguments)
+  assert message in str(error.value)
+  assert "\n" not in str(error.value)
+  assert error.value.exit_code == 2
+
+
+def test_overrides_of_every_type():
+  config, _ = config_lib.from_arguments(
+    [
+      f"--config={BASE}",
+      "--config.train.steps=7",
+      "--config.optimizer.learning_rate=1",
+      "--config.data.stranded=true",
+      "--config.data.exclude_gene_types=('a', 'b')",
+      '--config.data.expression_groups={"x": ("s1", "s2")}',
+      "--config.data.dump=/somewhere",
+    ]
+  )
+  assert config.train.steps == 7
+  assert config.optimizer.learning_rate == 1.0
+  assert config.data.stranded is True
+  assert config.data.exclude_gene_types == ("a", "b")
+  assert config.data.expression_groups == {"x": ("s1", "s2")}
+  assert config.data.dump == "/somewhere"
+
+
+def test_the_command_line_wins_over_test_mode():
+  config, _ = config_lib.from_arguments(["--config.train.steps=3"], test_mode=True)
+  assert config.train.steps == 3
+  assert config.model.channels == config_lib.TEST_MODE["model.channels"]
+
+
+@pytest.mark.parametrize(
+  ("key", "value", "message"),
+  [
+    ("train.steps", True, "is a bool; expected int"),
+    ("train.steps", "5", "is a str; expected int"),
+    ("data.stranded", 1, "is a int; expected bool"),
+    ("loss.weights", 1.0, "expected a section"),
+    ("train.stepz", 1, "did you mean train.steps?"),
+  ],
+)
+def test_resolve_refuses_what_it_does_not_know(key, value, message):
+  plain = config_lib.load(BASE).to_dict()
+  section, leaf = key.split(".")
+  plain[section][leaf] = value
+  with pytest.raises(ConfigError) as error:
+    config_lib.resolve(plain)
+  assert message in str(error.value)
+
+
+def test_a_missing_key_is_named():
+  plain = config_lib.load(BASE).to_dict()
+  del plain["train"]["seed"]
+  with pytest.raises(ConfigError, match=r"lacks train\.seed"):
+    config_lib.resolve(plain)
+
+
+def test_every_key_is_read_by_the_package():
+  read = set()
+  for path in (ROOT / "alphaecoli").rglob("*.py"):
+    if path.name != "config.py":
+      tree = ast.parse(path.read_text())
+      read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+      read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+  unread = [key for key in config_lib.key_names() if key.rsplit(".", 1)[-1] not in read]
+  assert unread == []
+
+
+def test_the_reference_page_is_current():
+  assert (ROOT / "docs" / "configuration.md").read_text() == config_lib.reference(), (
+    "run: python -m alphaecoli.config > docs/configuration.md"
+  )
+  rows = [line for line in config_lib.reference().splitlines() if line.startswith("| `")]
+  assert rows and all(row.rsplit("|", 2)[1].strip() for row in rows), "a key has no meaning"
