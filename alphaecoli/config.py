@@ -91,6 +91,7 @@ class ModelConfig:
   pair_channels: int
   pair_heads: int
   pair_head_dim: int
+  pair_features: int
   pair_every: int
   n_organisms: int
   batch_norm_decay: float
@@ -101,8 +102,8 @@ class ModelConfig:
   def __post_init__(self):
     _at_least("model", self, channels=1, channel_step=0, first_conv_width=1, conv_width=1)
     _at_least("model", self, n_layers=0, n_heads=1, key_dim=2, value_dim=1, mlp_ratio=1)
-    _at_least("model", self, pair_channels=1, pair_heads=1, pair_head_dim=2, pair_every=1)
-    _at_least("model", self, n_organisms=1)
+    _at_least("model", self, pair_channels=1, pair_heads=1, pair_head_dim=1, pair_every=1)
+    _at_least("model", self, n_organisms=1, pair_features=1)
     if self.key_dim % 2:
       raise ConfigError(f"model.key_dim={self.key_dim} is odd; rotary positions need pairs")
     if self.compute_dtype not in ("float32", "bfloat16"):

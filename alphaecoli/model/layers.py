@@ -1,0 +1,197 @@
+"""The small parts: linear maps, convolutions, norms, pooling.
+
+Parameters are float32 and follow the type of the activation they meet (`x.dtype`), so that the
+model chooses its compute type once, at its input. Norms and statistics are computed in float32.
+
+Source of the arithmetic: Avsec et al., AlphaGenome (Nature 2026), Methods and Supplementary
+Information (pseudocode of the model); checked number by number in tests/model/test_parity.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange, reduce, repeat
+from flax import nnx
+from jax import Array
+from jaxtyping import Float, Float32, Int
+
+EPSILON = 1e-5  # of every norm
+FAN_IN_VARIANCE_FLOOR = 1e-4  # of standardised convolutions
+
+Initializer = Callable[..., Array]
+_fan_in = nnx.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+_zeros = nnx.initializers.zeros_init()
+_ones = nnx.initializers.ones_init()
+
+
+class RunningStat(nnx.Variable):
+  """A statistic of activations, updated by the forward pass in training; not a parameter."""
+
+
+def parameter(
+  shape: tuple[int, ...], axes: tuple[str, ...], init: Initializer, rngs: nnx.Rngs
+) -> nnx.Param:
+  """A float32 parameter that names its axes, which alphaecoli.sharding reads."""
+  return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
+
+
+class Linear(nnx.Module):
+  """y = x W + b over the last axis."""
+
+  def __init__(
+    self,
+    n_in: int,
+    n_out: int,
+    *,
+    bias: bool = True,
+    init: Initializer = _fan_in,
+    bias_init: Initializer = _zeros,
+    rngs: nnx.Rngs,
+  ):
+    self.kernel = parameter((n_in, n_out), ("in", "out"), init, rngs)
+    self.bias = parameter((n_out,), ("out",), bias_init, rngs) if bias else None
+
+  def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+    y = x @ self.kernel[...].astype(x.dtype)
+    return y if self.bias is None else add_bias(y, self.bias[...])
+
+
+class Conv(nnx.Module):
+  """Convolution over positions, same length, kernel not flipped."""
+
+  def __init__(self, n_in: int, n_out: int, width: int, *, rngs: nnx.Rngs):
+    self.kernel = parameter((width, n_in, n_out), ("width", "in", "out"), _fan_in, rngs)
+    self.bias = parameter((n_out,), ("out",), _zeros, rngs)
+
+  def __call__(self, x: Float[Array, "B S I"]) -> Float[Array, "B S O"]:
+    return add_bias(convolve(x, self.kernel[...]), self.bias[...])
+
+
+class StandardizedConv(nnx.Module):
+  """Convolution whose kernel has mean 0 and fan-in times variance 1 for every output, scaled.
+
+  Source: AlphaGenome, Supplementary Information, StandardizedConv1D; weight standardisation is
+  Qiao et al. 2019, arXiv:1903.10520.
+  """
+
+  def __init__(self, n_in: int, n_out: int, width: int, *, rngs: nnx.Rngs):
+    self.kernel = parameter((width, n_in, n_out), ("width", "in", "out"), _fan_in, rngs)
+    self.scale = parameter((n_out,), ("out",), _ones, rngs)
+    self.bias = parameter((n_out,), ("out",), _zeros, rngs)
+
+  def __call__(self, x: Float[Array, "B S I"]) -> Float[Array, "B S O"]:
+    kernel = self.kernel[...]
+    fan_in = kernel.shape[0] * kernel.shape[1]
+    kernel = kernel - kernel.mean((0, 1), keepdims=True)
+    variance = jnp.square(kernel).mean((0, 1))
+    gain = self.scale[...] * jax.lax.rsqrt(jnp.maximum(fan_in * variance, FAN_IN_VARIANCE_FLOOR))
+    return add_bias(convolve(x, kernel * over_last(gain, 3)), self.bias[...])
+
+
+class RMSBatchNorm(nnx.Module):
+  """Divides each feature by its root mean square; the mean is not subtracted.
+
+  In training the mean square is that of the global batch (all windows and positions, over all
+  devices) and the running value moves towards it; otherwise the running value is used.
+
+  Source: AlphaGenome, Supplementary Information, RMSBatchNorm.
+  """
+
+  def __init__(self, features: int, *, decay: float, rngs: nnx.Rngs):
+    self.decay = decay  # running = decay * running + (1 - decay) * batch
+    self.scale = parameter((features,), ("feature",), _ones, rngs)
+    self.offset = parameter((features,), ("feature",), _zeros, rngs)
+    self.mean_square = RunningStat(jnp.ones((features,), jnp.float32), axes=("feature",))
+
+  def __call__(self, x: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *S C"]:
+    wide = x.astype(jnp.float32)
+    if train:
+      mean_square = jnp.square(wide).mean(tuple(range(x.ndim - 1)))
+      kept = self.decay * self.mean_square[...]
+      self.mean_square[...] = kept + (1 - self.decay) * jax.lax.stop_gradient(mean_square)
+    else:
+      mean_square = self.mean_square[...]
+    gain = self.scale[...] * jax.lax.rsqrt(mean_square + EPSILON)
+    y = wide * over_last(gain, x.ndim) + over_last(self.offset[...], x.ndim)
+    return y.astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+  """Normalises the last axis: centred, or by the root mean square alone.
+
+  Source: AlphaGenome, Supplementary Information, LayerNorm (`rms_norm` where not centred).
+  """
+
+  def __init__(self, features: int, *, centred: bool, rngs: nnx.Rngs):
+    self.centred = centred
+    self.scale = parameter((features,), ("feature",), _ones, rngs)
+    self.offset = parameter((features,), ("feature",), _zeros, rngs)
+
+  def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
+    wide = x.astype(jnp.float32)
+    if self.centred:
+      wide = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(wide).mean(-1, keepdims=True)
+    y = wide * jax.lax.rsqrt(variance + EPSILON) * over_last(self.scale[...], x.ndim)
+    return (y + over_last(self.offset[...], x.ndim)).astype(x.dtype)
+
+
+class OrganismEmbedding(nnx.Module):
+  """One learnt vector per organism."""
+
+  def __init__(self, n_organisms: int, features: int, *, rngs: nnx.Rngs):
+    init = nnx.initializers.normal(0.02)
+    self.table = parameter((n_organisms, features), ("organism", "out"), init, rngs)
+
+  def __call__(self, organism: Int[Array, "B"]) -> Float32[Array, "B C"]:
+    return self.table[...][organism]
+
+
+def over_last(vector: Float[Array, "C"], ndim: int) -> Float[Array, "... C"]:
+  """Gives a vector over features leading axes of size 1, for an array of `ndim` axes."""
+  return vector.reshape((1,) * (ndim - 1) + vector.shape)
+
+
+def add_bias(x: Float[Array, "*B C"], bias: Float32[Array, "C"]) -> Float[Array, "*B C"]:
+  """Adds a bias in the activation's type."""
+  return x + over_last(bias.astype(x.dtype), x.ndim)
+
+
+def convolve(x: Float[Array, "B S I"], kernel: Float32[Array, "W I O"]) -> Float[Array, "B S O"]:
+  """Cross-correlation over positions with zeros beyond the ends."""
+  return jax.lax.conv_general_dilated(
+    x, kernel.astype(x.dtype), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+  )
+
+
+def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
+  """X sigmoid(1.702 x), the approximation AlphaGenome's convolutions use.
+
+  Source: Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2.
+  """
+  return x * jax.nn.sigmoid(1.702 * x)
+
+
+def max_pool(x: Float[Array, "B S C"]) -> Float[Array, "B S//2 C"]:
+  """Maximum over pairs of positions."""
+  pairs = rearrange(x, "b (s two) c -> b s two c", two=2)
+  return jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
+
+
+def mean_pool(x: Float[Array, "B S C"], width: int) -> Float[Array, "B S//{width} C"]:
+  """Mean over non-overlapping runs of positions."""
+  return reduce(x, "b (s width) c -> b s c", "mean", width=width)
+
+
+def upsample(x: Float[Array, "B S C"], times: int) -> Float[Array, "B S*{times} C"]:
+  """Repeats each position."""
+  return repeat(x, "b s c -> b (s times) c", times=times)
+
+
+def run_block(block: nnx.Module, *inputs: Any, train: bool, remat: bool) -> Any:
+  """Calls a block; with `remat` its activations are recomputed in the backward pass."""
+  if not (remat and train):
+    return block(*inputs, train=train)  # type: ignore[operator]
+  return nnx.remat(lambda b, *args: b(*args, train=True))(block, *inputs)

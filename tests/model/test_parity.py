@@ -1,0 +1,152 @@
+"""Every block against the published implementation's numbers (tests/model/data/README.md)."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from alphaecoli.model import attention, embedders, layers, pair, unet
+from alphaecoli.model import published as names
+from alphaecoli.model.published import PUBLISHED
+from tests.model.oracle_fill import fill, fill_input
+
+DATA = Path(__file__).parent / "data"
+CASES = json.loads((DATA / "golden_modules.json").read_text())
+GOLDEN = np.load(DATA / "golden_modules.npz")
+STORED = {  # the part of each output that is stored; all of it where not listed
+  "attention_bias_block": np.s_[:, :, 15::16, ::16],
+  "mha_block": np.s_[:, ::16],
+  "sequence_to_pair_block": np.s_[:, ::37, ::29],
+  "pair_update_block": np.s_[:, ::3, ::2],
+  "output_embedder_skip": np.s_[:, ::9],
+}
+
+
+def relative_error(got, want):
+  got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+  assert got.shape == want.shape
+  return np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2))
+
+
+def small(**sizes):
+  return dataclasses.replace(PUBLISHED, **sizes)
+
+
+def rngs():
+  return nnx.Rngs(0)
+
+
+BLOCKS = {
+  "downres_block": (
+    lambda: unet.DownBlock(32, 160, PUBLISHED, rngs=rngs()),
+    lambda: names.down_block_names(5),
+    "downres_block_0",
+  ),
+  "up_res_block": (
+    lambda: unet.UpBlock(48, 40, PUBLISHED, rngs=rngs()),
+    lambda: names.up_block_names(5),
+    "up_res_block",
+  ),
+  "conv_block_width1": (
+    lambda: unet.ConvBlock(12, 20, 1, PUBLISHED, rngs=rngs()),
+    lambda: names.conv_block_names(1),
+    "conv_block",
+  ),
+  "standardized_conv_floor": (
+    lambda: layers.StandardizedConv(12, 20, 5, rngs=rngs()),
+    names.standardized_conv_names,
+    "standardized_conv1_d",
+  ),
+  "mlp_block": (lambda: attention.MLP(32, PUBLISHED, rngs=rngs()), names.mlp_names, "mlp_block"),
+  "pair_mlp_block": (
+    lambda: pair.PairMLP(PUBLISHED, rngs=rngs()),
+    names.pair_mlp_names,
+    "pair_mlp_block",
+  ),
+  "row_attention_block": (
+    lambda: pair.RowAttention(PUBLISHED, rngs=rngs()),
+    names.row_attention_names,
+    "row_attention_block",
+  ),
+  "attention_bias_block": (
+    lambda: attention.AttentionBias(PUBLISHED, rngs=rngs()),
+    names.attention_bias_names,
+    "attention_bias_block",
+  ),
+  "mha_block": (
+    lambda: attention.MultiQueryAttention(32, PUBLISHED, rngs=rngs()),
+    names.attention_names,
+    "mha_block",
+  ),
+  "sequence_to_pair_block": (
+    lambda: pair.SequenceToPair(16, PUBLISHED, rngs=rngs()),
+    names.sequence_to_pair_names,
+    "sequence_to_pair_block",
+  ),
+  "pair_update_block": (
+    lambda: pair.PairUpdate(16, PUBLISHED, rngs=rngs()),
+    names.pair_update_names,
+    "pair_update_block",
+  ),
+  "output_embedder": (
+    lambda: embedders.OutputEmbedder(24, 0, PUBLISHED, rngs=rngs()),
+    lambda: names.output_embedder_names(False),
+    "output_embedder",
+  ),
+  "output_embedder_skip": (
+    lambda: embedders.OutputEmbedder(24, 48, PUBLISHED, rngs=rngs()),
+    lambda: names.output_embedder_names(True),
+    "output_embedder",
+  ),
+  "output_pair": (
+    lambda: embedders.OutputPair(PUBLISHED, rngs=rngs()),
+    names.output_pair_names,
+    "output_pair",
+  ),
+}
+
+
+def filled(case):
+  """The block of a case with the oracle's parameters; every tensor used once, no other left."""
+  make, inner, root = BLOCKS[case]
+  spec = CASES[case]
+  wanted = {
+    (module, name): (kind, shape)
+    for kind in ("params", "state")
+    for module, tensors in spec[kind].items()
+    for name, shape in tensors.items()
+  }
+  block = nnx.eval_shape(make)
+  paths = {path: (f"{root}/{sub}".rstrip("/"), name) for path, (sub, name) in inner().items()}
+  variables = dict(nnx.to_flat_state(nnx.state(block)))
+  assert set(variables) == set(paths)
+  for path, variable in variables.items():
+    module, name = paths[path]
+    kind, shape = wanted.pop((module, name))
+    value = fill(kind, module, name, shape)
+    if name == "w" and spec["w_scale"]:
+      value = np.float32(spec["w_scale"]) * value
+    variable.set_value(jnp.asarray(value.reshape(variable.shape)))
+  assert not wanted
+  nnx.update(block, nnx.from_flat_state(list(variables.items())))
+  return block
+
+
+def inputs(case):
+  for name, (shape, kind) in CASES[case]["inputs"].items():
+    if kind == "int32":
+      yield jnp.asarray(GOLDEN[f"{case}/in_{name}"])
+    else:
+      yield jnp.asarray(fill_input(case, name, shape, CASES[case]["input_scale"][name]))
+
+
+@pytest.mark.parametrize("case", BLOCKS)
+def test_block_equals_the_published_implementation(case):
+  block = filled(case)
+  got = nnx.jit(lambda b, *x: b(*x))(block, *inputs(case))
+  assert list(got.shape) == CASES[case]["output_shape"]
+  assert relative_error(got[STORED.get(case, ...)], GOLDEN[f"{case}/out"]) < 2e-6
