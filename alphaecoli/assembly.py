@@ -1,0 +1,159 @@
+"""Windows put together again: targets and predictions of a whole split, each base once.
+
+Arrays here run over the split's arcs one after the other ("split positions"), so that memory is
+that of the split and not of its windows: 8 bytes per base and track.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Bool, Float32, Shaped
+
+from alphaecoli.config import BIN_BP
+from alphaecoli.errors import UserError
+
+Arrays = dict[str, Float32[np.ndarray, "n T"]]
+HEADS = ("gene_expression", "gene_density", "operon_membership")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where the bases of a split's arcs lie in its arrays.
+
+  Attributes:
+    arcs: half-open (start, end) intervals, 0 <= start < length_bp, end <= start + length_bp.
+    length_bp: length of the chromosome.
+  """
+
+  arcs: tuple[tuple[int, int], ...]
+  length_bp: int
+
+  @property
+  def n_bases(self) -> int:
+    """Bases in all arcs."""
+    return sum(end - start for start, end in self.arcs)
+
+  def locate(self, start: int, end: int) -> slice | None:
+    """Split positions of the interval [start, end), None unless one arc holds all of it."""
+    first = 0
+    for arc_start, arc_end in self.arcs:
+      offset = (start - arc_start) % self.length_bp
+      if offset + (end - start) <= arc_end - arc_start:
+        return slice(first + offset, first + offset + end - start)
+      first += arc_end - arc_start
+    return None
+
+  def chromosome_positions(self) -> Shaped[np.ndarray, "n"]:
+    """The position on the chromosome of every split position."""
+    spans = [np.arange(start, end) % self.length_bp for start, end in self.arcs]
+    return np.concatenate(spans) if spans else np.zeros(0, int)
+
+
+class Assembly:
+  """Collects batches of evaluation windows.
+
+  `targets[head]` is NaN where unknown, `predictions[head]` (raw outputs) where no window has
+  passed; rows are split positions. Density stands at the first base of its bin.
+  """
+
+  def __init__(self, layout: Layout, n_tracks: int):
+    self.layout = layout
+    widths = dict(zip(HEADS, (n_tracks, 1, 1), strict=True))
+    shapes = {head: (layout.n_bases, width) for head, width in widths.items()}
+    self.targets: Arrays = {h: np.full(s, np.nan, np.float32) for h, s in shapes.items()}
+    self.predictions: Arrays = {h: np.full(s, np.nan, np.float32) for h, s in shapes.items()}
+    self.heads: set[str] = set()  # that the model gave outputs for
+
+  def add(self, batch: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    """Enters one batch: rows of `batch` and `outputs` agree; rows without known values are padding.
+
+    Raises:
+      UserError: a prediction is NaN or infinite.
+      ValueError: a window leaves the split, or a value is known twice.
+    """
+    heads = [head for head in HEADS if head in outputs]
+    self.heads.update(heads)
+    for row, start in enumerate(batch["start"]):
+      if not any(batch[f"{head}_known"][row].any() for head in HEADS):
+        continue
+      length = batch["sequence"].shape[1]
+      where = self.layout.locate(int(start), int(start) + length)
+      if where is None:
+        raise ValueError(f"window {start}..{start + length} is not within an arc of the split")
+      for head in heads:
+        step = BIN_BP if head == "gene_density" else 1
+        rows = slice(where.start, where.stop, step)
+        known = batch[f"{head}_known"][row]
+        value = np.asarray(outputs[head][row], np.float32)
+        if not np.isfinite(value).all():
+          raise UserError(
+            f"{head}: {int((~np.isfinite(value)).sum())} predictions of the window at {start} are "
+            "NaN or infinite; the parameters are not usable, evaluate an earlier checkpoint"
+          )
+        self._enter(head, rows, batch[head][row], known, value)
+
+  def _enter(
+    self,
+    head: str,
+    rows: slice,
+    target: Float32[np.ndarray, "s T"],
+    known: Bool[np.ndarray, "s T"],
+    value: Float32[np.ndarray, "s T"],
+  ) -> None:
+    """Writes one window; where windows overlap, the one whose values are known counts."""
+    targets, predictions = self.targets[head][rows], self.predictions[head][rows]
+    if (known & ~np.isnan(targets)).any():
+      raise ValueError(f"{head}: a value is known in two windows")
+    targets[known] = target[known]
+    seen = known if head == "gene_density" else known | np.isnan(predictions)
+    predictions[seen] = value[seen]
+
+  def merge(self, parts: Sequence["Assembly"]) -> None:
+    """Adds what other assemblies of the same split have seen.
+
+    Raises:
+      ValueError: a value is known in two of them.
+    """
+    for head in HEADS:
+      for track in range(self.targets[head].shape[1]):
+        stack = [
+          np.stack([a.targets[head][:, track], a.predictions[head][:, track]]) for a in parts
+        ]
+        self._merge_column(head, track, stack)
+    self.heads.update(*(a.heads for a in parts))
+
+  def gather(self) -> None:
+    """Adds what the other processes of this run have seen; every process ends with the whole."""
+    for head in HEADS:
+      for track in range(self.targets[head].shape[1]):  # one by one: memory of a column a process
+        column = np.stack([self.targets[head][:, track], self.predictions[head][:, track]])
+        self.targets[head][:, track] = self.predictions[head][:, track] = np.nan
+        self._merge_column(head, track, np.asarray(multihost_utils.process_allgather(column)))
+
+  def _merge_column(self, head: str, track: int, columns: Float32[np.ndarray, "p 2 n"]) -> None:
+    """Merges (target, prediction) columns of others into one track of a head."""
+    target, prediction = self.targets[head][:, track], self.predictions[head][:, track]
+    for other_target, other_prediction in columns:
+      known = ~np.isnan(other_target)
+      if (known & ~np.isnan(target)).any():
+        raise ValueError(f"{head}: a value is known in the windows of two processes")
+      target[known] = other_target[known]
+      seen = known | np.isnan(prediction)
+      prediction[seen] = other_prediction[seen]
+
+
+def local_rows(output: Any, process_index: int, rows: int) -> Shaped[np.ndarray, "b ..."]:
+  """Takes the rows of one process from an output, be it global over all processes or local."""
+  if isinstance(output, jax.Array) and not output.is_fully_addressable:
+    if output.is_fully_replicated:
+      output = np.asarray(output)
+    else:
+      output = np.asarray(multihost_utils.process_allgather(output, tiled=True))
+  output = np.asarray(output)
+  if output.shape[0] == rows:
+    return output
+  return output[process_index * rows : (process_index + 1) * rows]

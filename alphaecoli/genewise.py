@@ -1,0 +1,89 @@
+"""From bases to genes and to pairs of neighbouring genes, within one split."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+from scipy import special
+
+from alphaecoli.assembly import Assembly, Layout
+from alphaecoli.tracks.store import TrackStore
+
+Columns = dict[str, np.ndarray]
+
+
+def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
+  """Observed and predicted values of the genes that lie fully in the split.
+
+  Returns:
+    One row a gene, ordered along the split: gene_id, name, locus_tag, start, end, strand, operon_id
+    as in the store; `first` and `last`, the half-open split positions; `target_z` and `predicted_z`
+    (G, T), NaN where unknown or not predicted; `probability`, the mean predicted probability of its
+    bases to lie in an operon.
+  """
+  genes, table = store.genes, store.table
+  spans = [
+    assembly.layout.locate(int(start), int(end))
+    for start, end in zip(genes.start, genes.end, strict=True)
+  ]
+  inside = [i for i, span in enumerate(spans) if span is not None]
+  inside.sort(key=lambda i: (spans[i].start, spans[i].stop))
+  columns = {
+    key: np.asarray(getattr(genes, key))[inside]
+    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
+  }
+  first = np.array([spans[i].start for i in inside], np.int64)
+  last = np.array([spans[i].stop for i in inside], np.int64)
+  mean = np.array([t.mean for t in table.expression])
+  std = np.array([t.std for t in table.expression])
+  probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
+  return columns | {
+    "first": first,
+    "last": last,
+    "target_z": (np.asarray(genes.log_tpm, np.float64)[inside] - mean) / std,
+    "predicted_z": interval_means(assembly.predictions["gene_expression"], first, last),
+    "probability": interval_means(probability, first, last)[:, 0],
+  }
+
+
+def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns:
+  """Neighbouring genes on one strand, with what tells whether they share an operon.
+
+  Two genes are a pair when one follows the other among all genes of the split, ordered by where
+  they start, when both have the same known strand and lie in the same arc.
+
+  Returns:
+    One row a pair: `left` and `right`, rows of `genes`; `same_operon`; `probability`, the mean
+    predicted probability over the bases between the two midpoints; `distance_bp` from the end of
+    the left gene to the start of the right one, negative where they overlap.
+  """
+  left = np.arange(max(len(genes["first"]) - 1, 0))
+  right = left + 1
+  strand, arc = genes["strand"], _arc_of(assembly.layout, genes["first"])
+  paired = (strand[left] == strand[right]) & (strand[left] != 0) & (arc[left] == arc[right])
+  left, right = left[paired], right[paired]
+  middle = (genes["first"] + genes["last"]) // 2
+  low = np.minimum(middle[left], middle[right])
+  high = np.maximum(np.maximum(middle[left], middle[right]), low + 1)
+  probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
+  operon = genes["operon_id"]
+  return {
+    "left": left,
+    "right": right,
+    "same_operon": (operon[left] == operon[right]) & (operon[left] != ""),
+    "probability": interval_means(probability, low, high)[:, 0],
+    "distance_bp": genes["first"][right] - genes["last"][left],
+  }
+
+
+def interval_means(
+  values: Float[np.ndarray, "n T"], first: Int[np.ndarray, "g"], last: Int[np.ndarray, "g"]
+) -> Float64[np.ndarray, "g T"]:
+  """Means of rows first..last (half-open, not empty); NaN where the interval holds a NaN."""
+  means = [values[a:b].mean(axis=0, dtype=np.float64) for a, b in zip(first, last, strict=True)]
+  return np.array(means, np.float64).reshape(len(first), values.shape[1])
+
+
+def _arc_of(layout: Layout, position: Int[np.ndarray, "g"]) -> Int[np.ndarray, "g"]:
+  """The number of the arc that holds each split position."""
+  return np.searchsorted(np.cumsum([e - s for s, e in layout.arcs]), position, side="right")

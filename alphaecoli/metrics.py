@@ -1,0 +1,139 @@
+"""Figures of merit over whole arrays: numpy and scipy, float64.
+
+Each function equals scikit-learn's or scipy's of the same meaning where that is defined. Where a
+figure has no meaning (a correlation with a constant, an AUROC of one class, no values at all) the
+result is NaN, which reports show as a dash and JSON as null; no warning is raised.
+"""
+
+import numpy as np
+from jaxtyping import Float, Float64, Shaped
+from scipy import stats
+
+NAN = float("nan")
+CALIBRATION_BINS = 15
+THRESHOLD = 0.5
+
+
+def _pair(
+  target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+  """Both arrays in float64."""
+  return np.asarray(target, np.float64), np.asarray(prediction, np.float64)
+
+
+def _is_constant(values: Float64[np.ndarray, "n"]) -> bool:
+  """Whether all values are equal; also of none and of one."""
+  return len(values) == 0 or bool(np.all(values == values[0]))
+
+
+def mse(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
+  """Mean squared error; NaN without values."""
+  target, prediction = _pair(target, prediction)
+  return float(np.mean((prediction - target) ** 2)) if len(target) else NAN
+
+
+def r2(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
+  """Coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)²; NaN for a constant target.
+
+  1 is perfect, 0 is as good as the mean of these very targets, and it may be negative.
+  """
+  target, prediction = _pair(target, prediction)
+  if _is_constant(target):
+    return NAN
+  residual = np.sum((target - prediction) ** 2)
+  return float(1 - residual / np.sum((target - target.mean()) ** 2))
+
+
+def pearson(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
+  """Pearson's correlation; NaN where either side is constant."""
+  target, prediction = _pair(target, prediction)
+  if _is_constant(target) or _is_constant(prediction):
+    return NAN
+  a, b = target - target.mean(), prediction - prediction.mean()
+  a, b = a / np.abs(a).max(), b / np.abs(b).max()  # so that no square underflows
+  a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+  return float(np.clip(a @ b, -1, 1))
+
+
+def spearman(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
+  """Spearman's correlation: Pearson's of average ranks; NaN where either side is constant."""
+  return pearson(stats.rankdata(target), stats.rankdata(prediction))
+
+
+def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
+  """Probability that a positive scores above a negative, ties counting half.
+
+  From the rank sum (Mann and Whitney 1947). NaN unless both classes occur.
+  """
+  positive = np.asarray(label) > THRESHOLD
+  n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+  if not n_positive or not n_negative:
+    return NAN
+  above = stats.rankdata(score)[positive].sum() - n_positive * (n_positive + 1) / 2
+  return float(above / n_positive / n_negative)
+
+
+def auprc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
+  """Average precision, Σ (R_k - R_{k-1}) P_k over the distinct thresholds; NaN without positives.
+
+  No interpolation, as `sklearn.metrics.average_precision_score` (which gives 0 and a warning
+  without positives). The value of a constant score is the share of positives.
+  """
+  positive = np.asarray(label) > THRESHOLD
+  if not positive.any():
+    return NAN
+  order = np.argsort(-np.asarray(score), kind="stable")
+  ranked, hits = np.asarray(score)[order], np.cumsum(positive[order])
+  last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each run of ties
+  gained = np.diff(hits[last], prepend=0)
+  return float(np.sum(gained * (hits[last] / (last + 1))) / hits[-1])
+
+
+def accuracy(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
+  """Share of values on the right side of 0.5 (0.5 itself counts as positive)."""
+  if not len(label):
+    return NAN
+  return float(np.mean((np.asarray(label) > THRESHOLD) == (np.asarray(probability) >= THRESHOLD)))
+
+
+def f1(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
+  """2 TP / (2 TP + FP + FN) at 0.5; NaN where neither side has a positive.
+
+  Equals `sklearn.metrics.f1_score(..., zero_division=nan)`.
+  """
+  actual, called = np.asarray(label) > THRESHOLD, np.asarray(probability) >= THRESHOLD
+  total = int(actual.sum()) + int(called.sum())
+  return float(2 * np.sum(actual & called) / total) if total else NAN
+
+
+def brier(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
+  """Brier's score: mean squared difference of probability and label, 0 (best) to 1."""
+  return mse(label, probability)
+
+
+def calibration_error(
+  label: Shaped[np.ndarray, "n"],
+  probability: Float[np.ndarray, "n"],
+  n_bins: int = CALIBRATION_BINS,
+) -> float:
+  """Expected calibration error: Σ_k n_k/n · |mean label - mean probability| in bin k.
+
+  Bins are of equal width and closed on the right: bin k holds (k/K, (k+1)/K], and 0 belongs to the
+  first, as `sklearn.calibration.calibration_curve(strategy="uniform")`.
+
+  Source: Guo et al. 2017, arXiv:1706.04599, equation 3, with their K = 15.
+  """
+  label, probability = _pair(label, probability)
+  if not len(label):
+    return NAN
+  bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], probability)
+  gap = np.bincount(bins, label, n_bins) - np.bincount(bins, probability, n_bins)
+  return float(np.sum(np.abs(gap)) / len(label))
+
+
+def cross_entropy(label: Shaped[np.ndarray, "n"], logit: Float[np.ndarray, "n"]) -> float:
+  """Mean binary cross-entropy from logits, in nats; finite for any finite logit."""
+  label, logit = _pair(label, logit)
+  if not len(label):
+    return NAN
+  return float(np.mean(np.maximum(logit, 0) - logit * label + np.log1p(np.exp(-np.abs(logit)))))
