@@ -1,0 +1,66 @@
+"""How far a prediction is: a bar on a terminal, a line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+LOGGER = logging.getLogger(__name__)
+
+LINE_EVERY_S = 10.0
+
+
+class BaseProgress:
+  """Counts bases; a context manager."""
+
+  def __init__(self, total_bp: int, label: str):
+    """Starts counting; nothing is shown before `__enter__`."""
+    self.total_bp, self.done_bp, self.label = total_bp, 0, label
+    self._started = self._shown = time.monotonic()
+    self._bar: Progress | None = None
+
+  def __enter__(self) -> "BaseProgress":
+    self._started = self._shown = time.monotonic()
+    if sys.stderr.isatty():
+      self._bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+      )
+      self._task = self._bar.add_task(self.label, total=self.total_bp, rate="")
+      self._bar.start()
+    return self
+
+  @property
+  def rate(self) -> str:
+    """Bases per second since the start, in words."""
+    per_second = self.done_bp / max(time.monotonic() - self._started, 1e-9)
+    return f"{per_second:,.0f} bases/s"
+
+  def __call__(self, bases: int) -> None:
+    """Counts bases."""
+    self.done_bp += bases
+    if self._bar is not None:
+      self._bar.update(self._task, completed=self.done_bp, rate=self.rate)
+    elif time.monotonic() - self._shown > LINE_EVERY_S:
+      self._shown = time.monotonic()
+      share = 100 * self.done_bp / max(self.total_bp, 1)
+      LOGGER.info("%s: %.0f%% of %s bp, %s", self.label, share, f"{self.total_bp:,}", self.rate)
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    if self._bar is not None:
+      self._bar.stop()
+    if kind is None:
+      seconds = time.monotonic() - self._started
+      LOGGER.info("%s: %s bp in %.1f s, %s", self.label, f"{self.done_bp:,}", seconds, self.rate)

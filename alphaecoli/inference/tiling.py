@@ -1,0 +1,104 @@
+"""Cutting a contig of any length into windows of the model's length, and what is kept of each.
+
+The model sees windows of one length. They overlap, and of each only the part is kept that has at
+least `margin_bp` of sequence on both sides, except at the true end of a linear contig. Windows and
+kept parts start at multiples of 128 bp from the contig's start, so that bins fit together.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from alphaecoli.config import BIN_BP
+from alphaecoli.errors import ConfigError
+
+UNKNOWN_BASE = 4
+
+
+class Tile(NamedTuple):
+  """One window and the part of its output that is kept, in bp from the contig's start.
+
+  Attributes:
+    window_start: first base of the window; below 0 or past the end it wraps or is padded.
+    start: first base kept, a multiple of 128.
+    end: base after the last one kept, a multiple of 128; the last tile's may pass the contig's end
+      by less than a bin.
+  """
+
+  window_start: int
+  start: int
+  end: int
+
+
+def default_margin(window_bp: int) -> int:
+  """A quarter of the window: half of each window is kept, and each base is computed twice."""
+  return window_bp // 4 // BIN_BP * BIN_BP
+
+
+def check_margin(margin_bp: int, window_bp: int) -> None:
+  """Checks that something is kept of each window.
+
+  Raises:
+    ConfigError: not a multiple of 128, negative, or half of the window or more.
+  """
+  largest = (window_bp // 2 - 1) // BIN_BP * BIN_BP
+  if margin_bp % BIN_BP or not 0 <= margin_bp <= largest:
+    raise ConfigError(
+      f"margin_bp={margin_bp} is not a multiple of {BIN_BP} from 0 to {largest} (less than half of "
+      f"the model's window of {window_bp} bp)"
+    )
+
+
+def n_bins(length_bp: int) -> int:
+  """Bins of 128 bp that a contig touches; the last one may be partial."""
+  return -(-length_bp // BIN_BP)
+
+
+def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool) -> list[Tile]:
+  """Covers a contig once.
+
+  A circular contig is a ring: every base kept has `margin_bp` of real sequence on both sides, and a
+  contig shorter than the window is read round and round. On a linear contig the outermost windows
+  lie against its ends, since that is what the model saw in training, rather than hang over them; at
+  most 127 bp are padded, to complete the last bin. A linear contig shorter than the window sits in
+  its middle with N on both sides.
+
+  Args:
+    length_bp: at least 1.
+    window_bp: the model's window.
+    margin_bp: a multiple of 128 below half of the window.
+    circular: whether the contig's end joins its start.
+
+  Returns:
+    Tiles in order; their kept parts follow one another from 0 to the end of the last bin.
+  """
+  padded_bp = n_bins(length_bp) * BIN_BP
+  core_bp = window_bp - 2 * margin_bp
+  if circular:
+    starts = range(0, padded_bp, core_bp)
+    return [Tile(s - margin_bp, s, min(s + core_bp, padded_bp)) for s in starts]
+  if padded_bp <= window_bp:
+    return [Tile(-((window_bp - padded_bp) // 2 // BIN_BP * BIN_BP), 0, padded_bp)]
+  tiles: list[Tile] = []
+  start, last = 0, padded_bp - window_bp
+  for k in range(-(-last // core_bp) + 1):
+    window_start = min(k * core_bp, last)
+    end = padded_bp if window_start == last else window_start + window_bp - margin_bp
+    tiles.append(Tile(window_start, start, end))
+    start = end
+  return tiles
+
+
+def tile_codes(
+  codes: UInt8[np.ndarray, " L"], tile: Tile, window_bp: int, circular: bool
+) -> UInt8[np.ndarray, " S"]:
+  """The bases of a tile's window: wrapped on a circular contig, N past the ends of a linear one."""
+  first, last = tile.window_start, tile.window_start + window_bp
+  if circular:
+    return codes.take(np.arange(first, last), mode="wrap")
+  window = np.full(window_bp, UNKNOWN_BASE, np.uint8)
+  inside = codes[max(first, 0) : max(last, 0)]
+  offset = max(-first, 0)
+  window[offset : offset + len(inside)] = inside
+  return window
