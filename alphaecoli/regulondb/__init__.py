@@ -1,1 +1,1 @@
-"""RegulonDB's dumps, read as they are."""
+"""Reading a RegulonDB dump: genes, operons and expression from BSON, with a quality report."""

@@ -1,0 +1,276 @@
+"""Streaming BSON: documents of a mongodump file, plain, gzip or zip, in bounded memory.
+
+Documents are cut from the stream by their length headers and decoded in small batches by
+pymongo's C extension; small batches stay in the processor's cache and below the garbage
+collector's threshold, which makes them faster than decoding one by one or all at once.
+"""
+
+import contextlib
+import dataclasses
+import gzip
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+
+from alphaecoli.errors import DataError
+
+Document = dict[str, Any]
+Progress = Callable[[int, int, int], None]  # bytes done, bytes in all, documents
+
+# MongoDB's internal limit: 16 MiB and 16 KiB. https://www.mongodb.com/docs/manual/reference/limits/
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024 + 16 * 1024
+MIN_DOCUMENT_BYTES = 5
+BATCH_BYTES = 1 << 16
+SUFFIXES = (".bson", ".bson.gz", ".bson.zip")
+FOLDERS = ("regulondbdatamarts", "regulondbht")
+_HT_COLLECTIONS = ("geneExpression", "dataset")
+_WRONG_AFTER_DOCUMENTS = 1000
+
+_LENGTH = struct.Struct("<i").unpack_from
+# Dates outside Python's range become numbers instead of errors.
+_OPTIONS: CodecOptions[Document] = CodecOptions(
+  datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+_STREAM_ERRORS = (
+  OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, NotImplementedError,
+  RuntimeError, struct.error, ValueError, OverflowError,
+)  # fmt: skip
+_DECODE_ERRORS = (
+  BSONError, RecursionError, ValueError, TypeError, OverflowError, KeyError, IndexError,
+)  # fmt: skip
+
+
+def places(dump: Path, collection: str) -> list[Path]:
+  """Where a collection may lie, in order of preference: SPEC §2's layouts and suffixes."""
+  folders = FOLDERS[::-1] if collection in _HT_COLLECTIONS else FOLDERS[:1]
+  return [
+    base / folder / (collection + suffix)
+    for base in (dump, dump / "dump")
+    for folder in folders
+    for suffix in SUFFIXES
+  ]
+
+
+def find_collection(dump: str | os.PathLike[str], collection: str) -> Path | None:
+  """The file of a collection in a dump directory, None where there is none."""
+  return next((p for p in places(Path(dump), collection) if p.is_file()), None)
+
+
+def read_documents(
+  path: str | os.PathLike[str], *, max_docs: int = 0, progress: Progress | None = None
+) -> Iterator[Document]:
+  """Documents one by one; see `read_batches`."""
+  for batch in read_batches(path, max_docs=max_docs, progress=progress):
+    yield from batch
+
+
+def read_batches(
+  path: str | os.PathLike[str], *, max_docs: int = 0, progress: Progress | None = None
+) -> Iterator[list[Document]]:
+  """Documents in lists of a few hundred, in file order.
+
+  Args:
+    path: `.bson`, `.bson.gz` or `.bson.zip` (one member).
+    max_docs: stop after so many documents; 0 reads all.
+    progress: called after every batch with bytes done, bytes in all and documents so far.
+
+  Raises:
+    DataError: the file is missing, empty, truncated or corrupt; names the file and the byte offset
+      (of the unpacked data). All documents before the broken one are yielded first.
+  """
+  path = Path(path)
+  documents = 0
+  with _open(path) as source:
+    for data, offset in _split(path, source):
+      batch, error = _decode(path, data, offset)
+      if max_docs and documents + len(batch) >= max_docs:
+        yield batch[: max_docs - documents]
+        return
+      documents += len(batch)
+      if batch:
+        yield batch
+      if error:
+        raise error
+      if progress:
+        progress(source.done(), source.total, documents)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+  stream: BinaryIO
+  done: Callable[[], int]
+  total: int
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[_Source]:
+  if not path.is_file():
+    raise DataError(f"{path}: no such file")
+  with contextlib.ExitStack() as stack:
+    try:
+      file = stack.enter_context(path.open("rb"))
+      size = path.stat().st_size
+      if path.suffix == ".gz":
+        stream = stack.enter_context(gzip.GzipFile(fileobj=file))
+        source = _Source(stream, file.tell, size)  # type: ignore[arg-type]
+      elif path.suffix == ".zip":
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        member = _member(path, archive)
+        unpacked = stack.enter_context(archive.open(member))
+        source = _Source(unpacked, unpacked.tell, member.file_size)  # type: ignore[arg-type]
+      else:
+        source = _Source(file, file.tell, size)
+    except _STREAM_ERRORS as error:
+      raise DataError(f"{path}: byte 0: can not be opened ({_one_line(error)})") from error
+    if size == 0:
+      raise DataError(f"{path}: byte 0: the file is empty")
+    yield source
+
+
+def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+  members = [
+    m
+    for m in archive.infolist()
+    if not m.is_dir() and not m.filename.startswith("__MACOSX/") and m.filename.endswith(".bson")
+  ]
+  if len(members) != 1:
+    names = ", ".join(m.filename for m in members[:3])
+    raise DataError(
+      f"{path}: byte 0: holds {len(members)} .bson files ({names}); expected exactly one"
+    )
+  return members[0]
+
+
+def _split(path: Path, source: _Source) -> Iterator[tuple[bytes, int]]:
+  """Cuts the stream into runs of whole documents: (bytes, offset of the first)."""
+  tail, offset = b"", 0
+  wanted = BATCH_BYTES
+  while True:
+    try:
+      chunk = source.stream.read(wanted)
+    except _STREAM_ERRORS as error:
+      if tail:
+        yield from _whole(path, tail, offset)
+      at = offset + len(tail)
+      raise DataError(
+        f"{path}: byte {at}: truncated or corrupt compressed data ({_one_line(error)})"
+      ) from error
+    data = tail + chunk
+    if not chunk:
+      if offset == 0 and not data:
+        raise DataError(f"{path}: byte 0: the file holds no documents")
+      if data:
+        need = _LENGTH(data, 0)[0] if len(data) >= 4 else "?"
+        raise DataError(
+          f"{path}: byte {offset}: truncated; the last document has {len(data)} of {need} bytes"
+        )
+      return
+    end, wanted, error = _scan(path, data, offset)
+    if end:
+      yield data[:end], offset
+    if error:
+      raise error
+    tail, offset = data[end:], offset + end
+
+
+def _whole(path: Path, data: bytes, offset: int) -> Iterator[tuple[bytes, int]]:
+  end, _, _ = _scan(path, data, offset)
+  if end:
+    yield data[:end], offset
+
+
+def _scan(path: Path, data: bytes, offset: int) -> tuple[int, int, DataError | None]:
+  """End of the last whole document, bytes to read next, and the error of a bad length."""
+  position, size = 0, len(data)
+  while position + 4 <= size:
+    (length,) = _LENGTH(data, position)
+    if not MIN_DOCUMENT_BYTES <= length <= MAX_DOCUMENT_BYTES:
+      return (
+        position,
+        0,
+        DataError(
+          f"{path}: byte {offset + position}: corrupt; a document claims {length} bytes, expected "
+          f"{MIN_DOCUMENT_BYTES} to {MAX_DOCUMENT_BYTES}"
+        ),
+      )
+    if position + length > size:
+      return position, max(BATCH_BYTES, position + length - size), None
+    position += length
+  return position, BATCH_BYTES, None
+
+
+def _decode(path: Path, data: bytes, offset: int) -> tuple[list[Document], DataError | None]:
+  """Decodes a run of whole documents; on failure those before the broken one and its error."""
+  try:
+    return bson.decode_all(data, _OPTIONS), None
+  except _DECODE_ERRORS:
+    pass  # found one by one below
+  documents: list[Document] = []
+  position = 0
+  while position < len(data):
+    (length,) = _LENGTH(data, position)
+    try:
+      documents.append(bson.decode(data[position : position + length], _OPTIONS))
+    except _DECODE_ERRORS as error:
+      return documents, DataError(
+        f"{path}: byte {offset + position}: corrupt document ({_one_line(error)})"
+      )
+    position += length
+  return documents, None
+
+
+def _one_line(error: BaseException) -> str:
+  text = " ".join(str(error).split()) or type(error).__name__
+  return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _looks_like(collection: str, document: Document) -> bool:
+  if collection == "geneDatamart":
+    return isinstance(document.get("gene"), dict) and "datasetIds" not in document
+  if collection == "operonDatamart":
+    return isinstance(document.get("operon"), dict)
+  if collection == "geneExpression":
+    return "datasetIds" in document and not document.keys().isdisjoint(
+      ("gene", "tpm", "fpkm", "count")
+    )
+  keys = ("growthConditions", "sample", "collectionData", "sourceSerie", "datasetType")
+  return not document.keys().isdisjoint(keys)
+
+
+def read_collection(
+  path: str | os.PathLike[str],
+  collection: str,
+  *,
+  max_docs: int = 0,
+  progress: Progress | None = None,
+) -> Iterator[list[Document]]:
+  """`read_batches`, refusing a file of which none of the first documents is the collection's.
+
+  Raises:
+    DataError: as `read_batches`; or the file holds another collection.
+  """
+  seen, found = 0, False
+  keys: list[str] = []
+  for batch in read_batches(path, max_docs=max_docs, progress=progress):
+    if not found:
+      found = any(_looks_like(collection, d) for d in batch)
+      keys = keys or list(batch[0])
+      seen += len(batch)
+      if not found and seen >= _WRONG_AFTER_DOCUMENTS:
+        break
+    if found:
+      yield batch
+  if not found:
+    shown = ", ".join(map(str, keys[:6])) or "nothing"
+    raise DataError(
+      f"{path}: byte 0: not {collection}; its first {seen} documents hold {shown[:120]}"
+    )

@@ -1,0 +1,234 @@
+"""A whole dump: genome, genes, operons, data sets and expression, with one quality report."""
+
+import dataclasses
+import importlib.resources
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import logging
+
+from alphaecoli import genome
+from alphaecoli.config import DataConfig
+from alphaecoli.errors import DataError
+from alphaecoli.genome import Contig
+from alphaecoli.regulondb import bson, expression, records
+from alphaecoli.regulondb.bson import find_collection
+from alphaecoli.regulondb.expression import ExpressionTable
+from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.regulondb.records import Dataset, Gene, GeneScan, Operon
+
+BUILTIN = "builtin"
+RANDOM = "random"
+_BUILTIN_FOLDER = ("datasets", "ecoli_k12_mg1655")
+_MAX_OUTSIDE = 0.25  # share of genes outside the chromosome that shows a wrong genome
+
+DumpProgress = Callable[[str, int, int, int], None]  # collection, bytes done, in all, documents
+
+
+@dataclasses.dataclass(frozen=True)
+class Regulon:
+  """What a dump says about one chromosome.
+
+  Attributes:
+    contig: the chromosome.
+    genes: placed genes of the wanted types, in file order.
+    operons: None where the dump has no operonDatamart.
+    datasets: growth conditions by data set; empty where the dump has none.
+    expression: None where the dump has no geneExpression, or no usable data set.
+    report: everything that was skipped or repaired.
+    inputs: the files that were read, by collection.
+  """
+
+  contig: Contig
+  genes: list[Gene]
+  operons: list[Operon] | None
+  datasets: list[Dataset]
+  expression: ExpressionTable | None
+  report: QualityReport
+  inputs: dict[str, Path]
+
+
+def builtin_dump() -> Path:
+  """Directory of the embedded E. coli K-12 MG1655 data set."""
+  return Path(str(importlib.resources.files("alphaecoli").joinpath(*_BUILTIN_FOLDER)))
+
+
+def builtin_genome() -> Path:
+  """FASTA of the embedded data set, NCBI NC_000913.3."""
+  return builtin_dump() / "NC_000913.3.fna.gz"
+
+
+def resolve_dump(dump: str | os.PathLike[str]) -> Path:
+  """The dump's directory; "builtin" is the embedded one.
+
+  Raises:
+    DataError: there is no such directory.
+  """
+  path = builtin_dump() if str(dump) == BUILTIN else Path(dump).expanduser()
+  if not path.is_dir():
+    raise DataError(f"{path}: no such directory; data.dump is a dump directory or '{BUILTIN}'")
+  return path
+
+
+def read_genome(data: DataConfig, report: QualityReport, *, seed: int = 0) -> Contig:
+  """The chromosome that `data.genome` names: a FASTA, "builtin" or "random".
+
+  A FASTA of several contigs gives its longest, counted and logged. A random genome reaches to the
+  last position of any gene.
+
+  Raises:
+    DataError: the FASTA is missing or broken.
+  """
+  if data.genome == RANDOM:
+    path = _required(resolve_dump(data.dump), "geneDatamart")
+    length_bp = records.last_position(path, data.max_docs_per_file)
+    if length_bp == 0:
+      raise DataError(f"{path}: no gene has a position, so a random genome has no length")
+    logging.warning("data.genome=random: %d bp of made-up sequence, seed %d", length_bp, seed)
+    report.count("random bases in place of a genome", length_bp)
+    return genome.random_genome(length_bp, seed)
+  path = builtin_genome() if data.genome == BUILTIN else Path(data.genome).expanduser()
+  contigs = genome.read_fasta(path)
+  longest = max(contigs, key=lambda c: c.length_bp)
+  for contig in contigs:
+    if contig is not longest:
+      report.count("contig that is not the longest: left out", 1, contig.name)
+  if len(contigs) > 1:
+    logging.warning("%s: %d contigs; using the longest, %s", path, len(contigs), longest.name)
+  return longest
+
+
+def read_dump(
+  dump: str | os.PathLike[str],
+  contig: Contig,
+  data: DataConfig,
+  report: QualityReport,
+  progress: DumpProgress | None = None,
+) -> Regulon:
+  """Reads every collection of a dump.
+
+  Args:
+    dump: dump directory, or "builtin".
+    contig: the chromosome that the dump's positions refer to.
+    data: gene types, circularity, thresholds and how many documents to read.
+    report: skipped and repaired records are counted here.
+    progress: called while geneExpression is read.
+
+  Raises:
+    DataError: geneDatamart is missing, a file is broken, or the genome is not the dump's.
+  """
+  root = resolve_dump(dump)
+  inputs = {"geneDatamart": _required(root, "geneDatamart")}
+  scan = records.scan_genes(
+    inputs["geneDatamart"],
+    contig.length_bp,
+    report,
+    exclude_types=data.exclude_gene_types,
+    circular=data.circular,
+    max_docs=data.max_docs_per_file,
+  )
+  _check_genome(scan, contig, report, inputs["geneDatamart"])
+  operons = _operons(root, contig, scan, data, report, inputs)
+  datasets: list[Dataset] = []
+  path = find_collection(root, "dataset")
+  if path:
+    inputs["dataset"] = path
+    datasets = records.read_datasets(path, report, max_docs=data.max_docs_per_file)
+  else:
+    report.count("no dataset collection: growth conditions unknown")
+  table = _expression(root, scan, data, report, inputs, progress)
+  return Regulon(contig, scan.genes, operons, datasets, table, report, inputs)
+
+
+def _required(root: Path, collection: str) -> Path:
+  path = find_collection(root, collection)
+  if path is None:
+    raise DataError(f"{collection} not found; looked for {_looked(root, collection)}")
+  return path
+
+
+def _looked(root: Path, collection: str) -> str:
+  folders = dict.fromkeys(p.parent for p in bson.places(root, collection))
+  names = " ".join(collection + suffix for suffix in bson.SUFFIXES)
+  return f"{names} in {', '.join(map(str, folders))}"
+
+
+def _check_genome(scan: GeneScan, contig: Contig, report: QualityReport, path: Path) -> None:
+  outside = report["gene with positions outside the chromosome"]
+  if not scan.genes or outside > _MAX_OUTSIDE * (outside + len(scan.genes)):
+    raise DataError(
+      f"{path}: {outside} genes lie outside {contig.name} ({contig.length_bp} bp) and "
+      f"{len(scan.genes)} within; is data.genome the genome of this dump?"
+    )
+
+
+def _operons(
+  root: Path,
+  contig: Contig,
+  scan: GeneScan,
+  data: DataConfig,
+  report: QualityReport,
+  inputs: dict[str, Path],
+) -> list[Operon] | None:
+  path = find_collection(root, "operonDatamart")
+  if path is None:
+    logging.warning(
+      "NO OPERONS: the operon head will not be trained; looked for %s",
+      _looked(root, "operonDatamart"),
+    )
+    report.count("no operonDatamart: operons unknown")
+    return None
+  inputs["operonDatamart"] = path
+  return records.read_operons(
+    path,
+    contig.length_bp,
+    report,
+    scan=scan,
+    circular=data.circular,
+    max_docs=data.max_docs_per_file,
+  )
+
+
+def _expression(
+  root: Path,
+  scan: GeneScan,
+  data: DataConfig,
+  report: QualityReport,
+  inputs: dict[str, Path],
+  progress: DumpProgress | None,
+) -> ExpressionTable | None:
+  path = find_collection(root, "geneExpression")
+  if path is None:
+    logging.warning(
+      "NO EXPRESSION: the expression head will not be trained; looked for %s",
+      _looked(root, "geneExpression"),
+    )
+    report.count("no geneExpression: expression unknown")
+    return None
+  inputs["geneExpression"] = path
+
+  def show(done: int, total: int, documents: int) -> None:
+    if progress:
+      progress("geneExpression", done, total, documents)
+
+  table = expression.read_expression(
+    path,
+    scan.genes,
+    report,
+    min_genes_per_unit=data.min_genes_per_unit,
+    max_tpm_sum=data.max_tpm_sum,
+    skipped=scan.unplaced_ids | scan.excluded_ids | scan.skipped_tags,
+    max_docs=data.max_docs_per_file,
+    progress=show,
+  )
+  if table.datasets:
+    return table
+  logging.warning(
+    "NO EXPRESSION: no data set of %s has %d genes with values; the expression head will not be "
+    "trained",
+    path,
+    data.min_genes_per_unit,
+  )
+  report.count("no usable data set: expression unknown")
+  return None

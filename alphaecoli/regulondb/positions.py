@@ -1,0 +1,70 @@
+"""Numbers and positions of RegulonDB documents: the one place where 1-based becomes 0-based."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def parse_number(value: Any) -> float | None:
+  """A number or a numeric string as float (maybe NaN or infinite); None if it is neither."""
+  if isinstance(value, bool):
+    return None
+  if isinstance(value, int | float):
+    try:
+      return float(value)
+    except OverflowError:
+      return None
+  if value is None or (isinstance(value, str) and "_" in value):
+    return None
+  try:
+    return float(str(value))  # also bson's Decimal128
+  except ValueError:
+    return None
+
+
+def position_of(value: Any) -> int | None:
+  """A whole number written as number or string; None if it is not one."""
+  number = parse_number(value)
+  if number is None or not math.isfinite(number) or number != int(number):
+    return None
+  return int(number)
+
+
+def interval_of(
+  value: Mapping[str, Any], length_bp: int, circular: bool
+) -> tuple[int, int] | str | None:
+  """The 0-based half-open interval of `leftEndPosition` and `rightEndPosition`.
+
+  Returns:
+    Start and end; None where one is null or absent; a reason where they are unusable.
+
+  A left end beyond the right end means that the interval passes the origin, unless it would then
+  cover more than half of the chromosome.
+  """
+  ends = value.get("leftEndPosition"), value.get("rightEndPosition")
+  if ends[0] is None or ends[1] is None:
+    return None
+  left, right = position_of(ends[0]), position_of(ends[1])
+  if left is None or right is None:
+    return "positions that are not whole numbers"
+  if not (1 <= left <= length_bp and 1 <= right <= length_bp):
+    return "positions outside the chromosome"
+  if left <= right:
+    return left - 1, right
+  if not circular or right + length_bp - left + 1 > length_bp // 2:
+    return "left end beyond right end"
+  return left - 1, right + length_bp
+
+
+def covering_interval(intervals: Iterable[tuple[int, int]], length_bp: int) -> tuple[int, int]:
+  """The shortest arc of the circle that covers all intervals (at least one)."""
+  ordered = sorted(intervals)
+  reach = ordered[0][1]
+  gaps = [(ordered[0][0] + length_bp - max(b for _, b in ordered), 0)]
+  for i, (a, b) in enumerate(ordered[1:], 1):
+    gaps.append((a - reach, i))
+    reach = max(reach, b)
+  _, first = max(gaps, key=lambda gap: (gap[0], -gap[1]))
+  start = ordered[first][0]
+  end = max(b if a >= start else b + length_bp for a, b in ordered)
+  return start, min(end, start + length_bp)

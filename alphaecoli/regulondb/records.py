@@ -1,0 +1,380 @@
+"""Documents to genes, operons and data sets.
+
+Field names: RegulonDB's own models, https://github.com/regulondbunam/GraphQL-api (gene and operon)
+and https://github.com/regulondbunam/RegulonDBHT-API (data sets and expression).
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from alphaecoli.regulondb.bson import Document, read_collection
+from alphaecoli.regulondb.positions import covering_interval, interval_of, position_of
+from alphaecoli.regulondb.quality import QualityReport
+
+DATASET_PREFIX = "GENE_EXPRESSION_"
+_STRANDS = {"forward": 1, "+": 1, "reverse": -1, "-": -1}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gene:
+  """A gene on the circle, 0-based and half-open; `end` may pass the origin.
+
+  Attributes:
+    id: RegulonDB's or EcoCyc's identifier.
+    name: such as thrA.
+    locus_tag: the b-number, "" if there is none.
+    start: first base, below the chromosome's length.
+    end: one past the last base, at most start + length.
+    strand: +1, -1 or 0 (unknown).
+    type: RegulonDB's gene type.
+    fragments: intervals of an interrupted gene, within start to end; () if it is whole.
+  """
+
+  id: str
+  name: str
+  locus_tag: str
+  start: int
+  end: int
+  strand: int
+  type: str
+  fragments: tuple[tuple[int, int], ...]
+
+  @property
+  def transcript_bp(self) -> int:
+    """Bases of the gene; of its fragments alone where it is interrupted."""
+    return sum(b - a for a, b in self.fragments) if self.fragments else self.end - self.start
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operon:
+  """An operon on the circle, 0-based and half-open; `gene_ids` in order of appearance."""
+
+  id: str
+  name: str
+  start: int
+  end: int
+  strand: int
+  gene_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dataset:
+  """A high-throughput data set: its name without prefix and its growth condition fields."""
+
+  name: str
+  conditions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GeneScan:
+  """geneDatamart as read.
+
+  Attributes:
+    genes: placed genes of the wanted types, in file order.
+    unplaced_ids: genes of a wanted type without a usable position.
+    excluded_ids: genes of an excluded type.
+    skipped_tags: b-numbers of the two.
+  """
+
+  genes: list[Gene]
+  unplaced_ids: frozenset[str]
+  excluded_ids: frozenset[str]
+  skipped_tags: frozenset[str]
+
+
+def dataset_name(identifier: Any) -> str:
+  """A data set's name: its identifier without the prefix of releases since 2023."""
+  return str(identifier).strip().removeprefix(DATASET_PREFIX)
+
+
+def nested_id(value: Any) -> str:
+  """The id of a nested object in any release; "" if it has none."""
+  if isinstance(value, str):
+    return value
+  if isinstance(value, Mapping):
+    for key in ("_id", "id", "gene_id"):
+      if value.get(key) is not None:
+        return str(value[key])
+  return ""
+
+
+def _name(value: Mapping[str, Any]) -> str:
+  return str(value.get("name") or value.get("gene_name") or "")
+
+
+def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
+  strand = _STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
+  if strand == 0:
+    known = value is None or value == ""
+    report.count(f"{kind} without strand" if known else f"{kind} with bad strand", 1, identifier)
+  return strand
+
+
+def _objects(value: Any) -> list[Any]:
+  return value if isinstance(value, list) else []
+
+
+def scan_genes(
+  path: str | os.PathLike[str],
+  length_bp: int,
+  report: QualityReport,
+  *,
+  exclude_types: Sequence[str] = ("phantom",),
+  circular: bool = True,
+  max_docs: int = 0,
+) -> GeneScan:
+  """Reads geneDatamart, also saying which genes were left out.
+
+  Args:
+    path: the BSON file.
+    length_bp: chromosome length; positions outside are counted and skipped.
+    report: what is skipped or repaired is counted here.
+    exclude_types: gene types that are left out.
+    circular: whether a gene may pass the origin.
+    max_docs: documents to read; 0 reads all.
+
+  Raises:
+    DataError: as `bson.read_collection`.
+
+  Source: RegulonDB, geneDatamart.
+  """
+  genes: dict[str, Gene] = {}
+  unplaced: set[str] = set()
+  excluded: set[str] = set()
+  tags: set[str] = set()
+  for document in _documents(path, "geneDatamart", max_docs):
+    report.total("gene documents")
+    value = document.get("gene")
+    identifier = nested_id(value) or nested_id(document)
+    if not isinstance(value, Mapping) or not identifier:
+      report.count("gene document without a gene id", 1, nested_id(document) or None)
+      continue
+    if identifier in genes or identifier in unplaced or identifier in excluded:
+      report.count("gene listed twice", 1, identifier)
+      continue
+    tag = str(value.get("bnumber") or "").strip()
+    kind = str(value.get("type") or "")
+    if kind in exclude_types:
+      report.count(f"gene of excluded type {kind}", 1, identifier)
+      excluded.add(identifier)
+      tags.add(tag)
+      continue
+    gene = _gene(value, identifier, tag, kind, length_bp, circular, report)
+    if gene is None:
+      unplaced.add(identifier)
+      tags.add(tag)
+    else:
+      genes[identifier] = gene
+  report.total("genes", len(genes))
+  skipped_tags = frozenset(tags - {""} - {g.locus_tag for g in genes.values()})
+  return GeneScan(list(genes.values()), frozenset(unplaced), frozenset(excluded), skipped_tags)
+
+
+def read_genes(
+  path: str | os.PathLike[str],
+  length_bp: int,
+  report: QualityReport,
+  *,
+  exclude_types: Sequence[str] = ("phantom",),
+  circular: bool = True,
+  max_docs: int = 0,
+) -> list[Gene]:
+  """The genes that `scan_genes` keeps, in file order."""
+  scan = scan_genes(
+    path, length_bp, report, exclude_types=exclude_types, circular=circular, max_docs=max_docs
+  )
+  return scan.genes
+
+
+def _documents(path: str | os.PathLike[str], collection: str, max_docs: int) -> Iterator[Document]:
+  for batch in read_collection(path, collection, max_docs=max_docs):
+    yield from batch
+
+
+def _gene(
+  value: Mapping[str, Any],
+  identifier: str,
+  tag: str,
+  kind: str,
+  length_bp: int,
+  circular: bool,
+  report: QualityReport,
+) -> Gene | None:
+  fragments, bad = _fragments(value, length_bp, circular)
+  report.count("gene fragment with bad positions", bad, identifier)
+  interval = interval_of(value, length_bp, circular)
+  if interval is None and fragments and not bad:
+    interval = covering_interval(fragments, length_bp)
+    report.count("gene placed by its fragments", 1, identifier)
+  if interval is None:
+    report.count("gene without positions", 1, identifier)
+    return None
+  if isinstance(interval, str):
+    report.count(f"gene with {interval}", 1, identifier)
+    return None
+  start, end = interval
+  moved = sorted((a + length_bp, b + length_bp) if a < start else (a, b) for a, b in fragments)
+  if any(b > end for _, b in moved):
+    report.count("gene with fragments outside it", 1, identifier)
+    moved = []
+  whole = len(moved) < 2 and (not moved or moved[0] == (start, end))
+  if not tag:
+    report.count("gene without b-number", 1, identifier)
+  strand = _strand(value.get("strand"), "gene", identifier, report)
+  return Gene(
+    identifier, _name(value), tag, start, end, strand, kind, () if whole else tuple(moved)
+  )
+
+
+def _fragments(
+  value: Mapping[str, Any], length_bp: int, circular: bool
+) -> tuple[list[tuple[int, int]], int]:
+  """Intervals of the fragments, and how many are unusable."""
+  found = [
+    interval_of(f, length_bp, circular) if isinstance(f, Mapping) else None
+    for f in _objects(value.get("fragments"))
+  ]
+  good = [f for f in found if isinstance(f, tuple)]
+  return good, len(found) - len(good)
+
+
+def read_operons(
+  path: str | os.PathLike[str],
+  length_bp: int,
+  report: QualityReport,
+  *,
+  scan: GeneScan | None = None,
+  circular: bool = True,
+  max_docs: int = 0,
+) -> list[Operon]:
+  """Reads operonDatamart.
+
+  Args:
+    path: the BSON file.
+    length_bp: chromosome length.
+    report: what is skipped or repaired is counted here.
+    scan: geneDatamart; with it, ids that it does not hold and excluded genes are dropped from
+      `gene_ids`, and an operon without positions reaches from its first to its last gene.
+    circular: whether an operon may pass the origin.
+    max_docs: documents to read; 0 reads all.
+
+  Raises:
+    DataError: as `bson.read_collection`.
+
+  Source: RegulonDB, operonDatamart.
+  """
+  placed = {g.id: g for g in scan.genes} if scan else {}
+  known = placed.keys() | scan.unplaced_ids if scan else None
+  operons: dict[str, Operon] = {}
+  for document in _documents(path, "operonDatamart", max_docs):
+    report.total("operon documents")
+    value = document.get("operon")
+    identifier = nested_id(value) or nested_id(document)
+    if not isinstance(value, Mapping) or not identifier:
+      report.count("operon document without an operon id", 1, nested_id(document) or None)
+      continue
+    if identifier in operons:
+      report.count("operon listed twice", 1, identifier)
+      continue
+    gene_ids = _operon_genes(document, identifier, known, scan, report)
+    members = [(placed[g].start, placed[g].end) for g in gene_ids if g in placed]
+    interval = _operon_interval(value, members, length_bp, circular, identifier, report)
+    if interval is None:
+      continue
+    strand = _strand(value.get("strand"), "operon", identifier, report)
+    operons[identifier] = Operon(identifier, _name(value), *interval, strand, gene_ids)
+  report.total("operons", len(operons))
+  report.total("operons with two genes or more", sum(len(o.gene_ids) > 1 for o in operons.values()))
+  return list(operons.values())
+
+
+def _operon_interval(
+  value: Mapping[str, Any],
+  members: list[tuple[int, int]],
+  length_bp: int,
+  circular: bool,
+  identifier: str,
+  report: QualityReport,
+) -> tuple[int, int] | None:
+  positions = value.get("regulationPositions")
+  found = interval_of(positions if isinstance(positions, Mapping) else {}, length_bp, circular)
+  if isinstance(found, tuple):
+    return found
+  report.count(f"operon with {found}" if found else "operon without positions", 1, identifier)
+  if not members:
+    report.count("operon skipped: no positions and no placed gene", 1, identifier)
+    return None
+  report.count("operon placed by its genes", 1, identifier)
+  return covering_interval(members, length_bp)
+
+
+def _operon_genes(
+  document: Document,
+  identifier: str,
+  known: Set[str] | None,
+  scan: GeneScan | None,
+  report: QualityReport,
+) -> tuple[str, ...]:
+  """Ids of the operon's genes over all its transcription units; those in `known`, if given."""
+  ids: dict[str, None] = {}
+  for unit in _objects(document.get("transcriptionUnits")):
+    for gene in _objects(unit.get("genes") if isinstance(unit, Mapping) else None):
+      ids[nested_id(gene)] = None
+  ids.pop("", None)
+  if not ids:
+    report.count("operon without genes", 1, identifier)
+  if known is None or scan is None:
+    return tuple(ids)
+  for gene_id in [g for g in ids if g not in known]:
+    excluded = gene_id in scan.excluded_ids
+    reason = "operon gene of an excluded type" if excluded else "operon gene not in geneDatamart"
+    report.count(reason, 1, gene_id)
+    del ids[gene_id]
+  return tuple(ids)
+
+
+def read_datasets(
+  path: str | os.PathLike[str], report: QualityReport, *, max_docs: int = 0
+) -> list[Dataset]:
+  """Reads the `dataset` collection: names and growth conditions, flattened to strings.
+
+  Several growth conditions of one data set, and lists, are joined by "; ".
+
+  Raises:
+    DataError: as `bson.read_collection`.
+  """
+  datasets: dict[str, Dataset] = {}
+  for document in _documents(path, "dataset", max_docs):
+    report.total("data set documents")
+    name = dataset_name(nested_id(document))
+    if not name:
+      report.count("data set document without an id")
+    elif name in datasets:
+      report.count("data set listed twice", 1, name)
+    else:
+      datasets[name] = Dataset(name, _conditions(document.get("growthConditions")))
+  return list(datasets.values())
+
+
+def _conditions(value: Any) -> dict[str, str]:
+  found: dict[str, dict[str, None]] = {}
+  for condition in value if isinstance(value, list) else [value]:
+    if isinstance(condition, Mapping):
+      for key, field in condition.items():
+        texts = [str(f) for f in (field if isinstance(field, list) else [field]) if f is not None]
+        if texts:
+          found.setdefault(str(key), {}).update(dict.fromkeys(texts))
+  return {key: "; ".join(texts) for key, texts in found.items()}
+
+
+def last_position(path: str | os.PathLike[str], max_docs: int = 0) -> int:
+  """The largest 1-based position of any gene; 0 where none has positions."""
+  last = 0
+  for document in _documents(path, "geneDatamart", max_docs):
+    value = document.get("gene")
+    if isinstance(value, Mapping):
+      ends = position_of(value.get("leftEndPosition")), position_of(value.get("rightEndPosition"))
+      last = max(last, *(end for end in ends if end is not None), 0)
+  return last
