@@ -5,7 +5,6 @@ import contextlib
 import difflib
 import hashlib
 import importlib.metadata
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +23,13 @@ from alphaecoli.inference.writers import (
   MANIFEST,
   BigWigTracks,
   describe_files,
+  gene_rows,
   gene_table_header,
-  write_gene_rows,
   write_manifest,
-  write_text,
+  write_table,
 )
 
-LOGGER = logging.getLogger(__name__)
+LOGGER = logging.getLogger("alphaecoli.predict")  # __name__ is __main__ on the command line
 
 MANY_UNKNOWN = 0.5  # share of a contig; proteins read as nucleotides have 0.8
 
@@ -205,8 +204,7 @@ def predict_to_folder(
   untrained = [head for head in HEADS if head not in predictor.trained_heads]
   if untrained:
     LOGGER.warning("not trained in this checkpoint, so not written: %s", ", ".join(untrained))
-  table = io.StringIO()
-  table.write("\t".join(gene_table_header(tracks)) + "\n")
+  rows = [gene_table_header(tracks)]
   requests = (Request(contig.codes, topology[contig.name]) for contig in contigs)
   writer = BigWigTracks(folder, lengths, tracks, predictor.trained_heads)
   with contextlib.ExitStack() as stack:
@@ -218,9 +216,9 @@ def predict_to_folder(
     for contig, prediction in zip(contigs, results, strict=True):
       writer.write(contig.name, prediction)
       if genes is not None:
-        write_gene_rows(table, genes[contig.name], prediction)
+        rows += gene_rows(genes[contig.name], prediction)
   if genes is not None:
-    write_text(folder / GENE_TABLE, table.getvalue())
+    write_table(folder / GENE_TABLE, rows)
   return describe_files(writer.files, tracks, units)
 
 

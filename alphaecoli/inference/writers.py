@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pyBigWig
@@ -163,6 +163,11 @@ def track_files(tracks: Sequence[str], heads: Sequence[str] = HEADS) -> dict[tup
   return files
 
 
+def write_table(path: Path, rows: Iterable[Sequence[str]]) -> None:
+  """Writes tab-separated values."""
+  write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+
+
 def write_text(path: Path, text: str) -> None:
   """Writes a small file so that it is either whole or absent.
 
@@ -206,14 +211,15 @@ def gene_table_header(tracks: Sequence[str]) -> list[str]:
   return [*fixed, *values, "operon_probability"]
 
 
-def write_gene_rows(file: TextIO, genes: Iterable[PlacedGene], prediction: Prediction) -> None:
-  """Adds the genes of one contig to the table.
+def gene_rows(genes: Iterable[PlacedGene], prediction: Prediction) -> list[list[str]]:
+  """The table's rows for the genes of one contig.
 
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
   learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives empty
   fields.
   """
   logs = prediction.in_units("log_tpm").gene_expression
+  rows = []
   for placed in genes:
     gene, bases = placed.gene, placed.bases(len(logs))
     fields = [gene.id, gene.locus_tag, gene.name, gene.type, gene.contig]
@@ -221,7 +227,8 @@ def write_gene_rows(file: TextIO, genes: Iterable[PlacedGene], prediction: Predi
     for value in logs[bases].mean(axis=0, dtype=np.float64):
       fields += [_number(value), _number(np.maximum(np.expm1(value), 0.0))]
     fields.append(_number(prediction.operon_membership[bases].mean(dtype=np.float64)))
-    file.write("\t".join(fields) + "\n")
+    rows.append(fields)
+  return rows
 
 
 def _number(value: float) -> str:

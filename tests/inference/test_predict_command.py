@@ -1,0 +1,171 @@
+"""The command from flags to files, with the stand-in model in place of a checkpoint."""
+
+import json
+import logging
+import sys
+
+import numpy as np
+import pyBigWig
+import pytest
+
+from alphaecoli import cli, genome, predict
+from alphaecoli.errors import ConfigError, UserError
+from tests.inference.standin import predictor, random_codes, whole_contig
+
+LENGTHS = {"chr.1": 5000, "p2": 130, "p10": 2500}
+CODES = {name: random_codes(n, seed=n) for name, n in LENGTHS.items()}
+
+
+@pytest.fixture
+def fasta(tmp_path):
+  path = tmp_path / "x.fasta"
+  notes = {"chr.1": " Toy, complete genome", "p2": "", "p10": " plasmid"}
+  path.write_text(
+    "".join(f">{n}{notes[n]}\n{genome.decode(c).lower()}\n" for n, c in CODES.items())
+  )
+  return path
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, fasta, caplog):
+  asked = {}
+
+  def load(checkpoint, **options):
+    asked.update(options, checkpoint=checkpoint)
+    return predictor(about={"checkpoint": checkpoint})
+
+  monkeypatch.setattr(predict, "load_predictor", load)
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  caplog.set_level(logging.INFO, "alphaecoli")
+
+  def go(*flags, fasta=fasta, out=tmp_path / "out"):
+    code = predict.main(["--checkpoint", "C", "--fasta", str(fasta), "--out", str(out), *flags])
+    assert code == 0
+    return out, asked
+
+  return go
+
+
+def values(folder, file, contig):
+  with pyBigWig.open(str(folder / file)) as tracks:
+    return np.array(tracks.values(contig, 0, LENGTHS[contig]), np.float32)
+
+
+def test_every_contig_gets_its_tracks_in_its_topology(run):
+  folder, _ = run("--circular", "chr.1,p2", "--units", "z")
+  for name, codes in CODES.items():
+    expected = whole_contig(codes, circular=name != "p10")
+    for file, track in (
+      ("gene_expression.heat_-.bw", expected["gene_expression"][:, 1]),
+      ("operon_membership.bw", expected["operon_membership"][:, 0]),
+      ("gene_density.bw", np.repeat(expected["gene_density"][:, 0], 128)[: len(codes)]),
+    ):
+      np.testing.assert_allclose(values(folder, file, name), track, atol=2e-5)
+
+
+def test_manifest_describes_the_run(run, fasta):
+  folder, asked = run("--margin-bp", "512", "--batch-windows", "4", "--units", "tpm")
+  manifest = json.loads((folder / "predictions.json").read_text())
+  assert manifest["model"] == {"checkpoint": "C"}
+  assert manifest["units"] == {"gene_expression": "TPM"}
+  assert [(c["name"], c["length_bp"], c["circular"]) for c in manifest["contigs"]] == [
+    ("chr.1", 5000, False),
+    ("p10", 2500, False),
+    ("p2", 130, False),
+  ]
+  assert manifest["window_bp"] == 2048 and manifest["margin_bp"] == 512
+  assert {t["file"] for t in manifest["tracks"]} == {p.name for p in folder.glob("*.bw")}
+  assert manifest["versions"].keys() >= {"alphaecoli", "jax", "numpy"}
+  assert (asked["margin_bp"], asked["batch_windows"]) == (512, 4)
+
+
+def test_topology_that_is_assumed_is_said_aloud(run, caplog):
+  run()
+  assert (
+    "taken as linear, since nothing says otherwise: chr.1, p10, p2; chr.1 may be" in caplog.text
+  )
+  caplog.clear()
+  run("--circular", "all")
+  assert "circular (--circular): chr.1, p10, p2" in caplog.text
+  assert "linear" not in caplog.text
+
+
+def test_annotation_gives_a_gene_table_and_the_topology(run, tmp_path, caplog):
+  gff = tmp_path / "g.gff3"
+  gff.write_text(
+    "chr.1\t.\tregion\t1\t5000\t.\t+\t.\tID=r;Is_circular=true\n"
+    "p2\t.\tgene\t3\t90\t.\t-\t.\tID=g2;Name=two\n"
+    "chr.1\t.\tgene\t4901\t5100\t.\t+\t.\tID=g1;locus_tag=b1\n"
+    "other\t.\tgene\t1\t9\t.\t+\t.\tID=g3\n"
+  )
+  folder, _ = run("--annotation", str(gff))
+  assert "circular (annotation): chr.1" in caplog.text
+  assert "1 genes skipped: on other, which is not in the FASTA" in caplog.text
+  header, *rows = [r.split("\t") for r in (folder / "genes.tsv").read_text().splitlines()]
+  table = [dict(zip(header, row, strict=True)) for row in rows]
+  assert [(g["id"], g["contig"], g["start"], g["end"], g["strand"]) for g in table] == [
+    ("g1", "chr.1", "4901", "5100", "+"),
+    ("g2", "p2", "3", "90", "-"),
+  ]
+  track = values(folder, "gene_expression.heat_+.bw", "chr.1")
+  mean = np.concatenate([track[4900:], track[:100]]).mean()
+  assert float(table[0]["log_tpm:heat/+"]) == pytest.approx(mean, rel=1e-5)
+  assert float(table[0]["tpm:heat/+"]) == pytest.approx(np.expm1(mean), rel=1e-5)
+
+
+def test_unknown_contig_is_refused_with_the_nearest(run):
+  with pytest.raises(ConfigError, match=r"--circular=chr1: no such contig.*nearest: chr.1"):
+    run("--circular", "chr1")
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "sequence"),
+    (">a\nACGT\n>a\nACGT\n", "twice"),
+    ("ACGT\n", "not FASTA"),
+    (">a\n", "no sequence"),
+    (">a\nAC%T\n", "'%'"),
+  ],
+  ids=["empty", "duplicate", "no-header", "no-bases", "letter"],
+)
+def test_broken_fasta_is_one_line(run, tmp_path, text, message):
+  path = tmp_path / "bad.fasta"
+  path.write_text(text)
+  with pytest.raises(UserError, match=message) as caught:
+    run(fasta=path)
+  assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_missing_fasta_and_blocked_output_are_one_line(run, tmp_path):
+  with pytest.raises(UserError, match="no such"):
+    run(fasta=tmp_path / "absent.fasta")
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="can not be written to"):
+    run(out=tmp_path / "file" / "out")
+
+
+def test_proteins_are_warned_of(run, tmp_path, caplog):
+  path = tmp_path / "p.faa"
+  path.write_text(">chr.1\nMKRISTTITTTITITTGNGAGMEWFLLKPQRYVHD\n")
+  run(fasta=path)
+  assert "is it a nucleotide sequence?" in caplog.text
+
+
+def test_interrupted_rerun_does_not_look_complete(run, tmp_path, monkeypatch):
+  folder, _ = run()
+  assert (folder / "predictions.json").exists()
+  broken = predictor()
+  monkeypatch.setattr(broken, "_forward", lambda windows, both: 1 / 0)
+  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: broken)
+  with pytest.raises(ZeroDivisionError):
+    run()
+  assert not (folder / "predictions.json").exists()
+  assert not list(folder.glob(".*.tmp-*"))
+
+
+def test_bad_flag_ends_with_status_2(monkeypatch, capsys):
+  monkeypatch.setattr(sys, "argv", ["predict", "--fasta", "x"])
+  with pytest.raises(SystemExit) as caught:
+    cli.run(predict.main)
+  assert caught.value.code == 2
