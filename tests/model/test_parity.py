@@ -1,9 +1,9 @@
 """Every block against the published implementation's numbers (tests/model/data/README.md)."""
 
-import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,10 +30,6 @@ def relative_error(got, want):
   got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
   assert got.shape == want.shape
   return np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2))
-
-
-def small(**sizes):
-  return dataclasses.replace(PUBLISHED, **sizes)
 
 
 def rngs():
@@ -150,3 +146,62 @@ def test_block_equals_the_published_implementation(case):
   got = nnx.jit(lambda b, *x: b(*x))(block, *inputs(case))
   assert list(got.shape) == CASES[case]["output_shape"]
   assert relative_error(got[STORED.get(case, ...)], GOLDEN[f"{case}/out"]) < 2e-6
+
+
+def close(got, want, tolerance=2e-6):
+  return relative_error(got, want) < tolerance
+
+
+def test_rotary_positions_over_the_longest_window():
+  x = jnp.asarray(fill_input("apply_rope", "x", (1, 8192, 2, 128)))
+  assert close(attention.rotary_frequencies(64), GOLDEN["apply_rope/inv_freq"], 1e-7)
+  assert close(jax.jit(attention.rotary)(x)[:, ::257], GOLDEN["apply_rope/out"])
+
+
+def test_relative_shift_turns_distances_into_positions():
+  assert np.array_equal(pair.relative_shift(jnp.asarray(GOLDEN["shift/in"])), GOLDEN["shift/out"])
+
+
+def test_distance_features_over_the_longest_window():
+  want = GOLDEN["central_mask/out_uint8"]
+  distance = jnp.arange(-512, 512)
+  got = np.asarray(pair.distance_features(distance, 32))
+  assert close(pair.distance_widths(32), GOLDEN["central_mask/center_widths"], 1e-7)
+  assert np.array_equal(got[:, :32], want)
+  assert np.array_equal(got[:, 32:], np.sign(distance)[:, None] * want.astype(np.float32))
+
+
+def test_gelu_of_convolutions_and_of_the_pair_stack():
+  x = jnp.asarray(GOLDEN["gelu/x"])
+  assert close(layers.gelu(x), GOLDEN["gelu/sigmoid1702"], 1e-6)
+  assert close(jax.nn.gelu(x), GOLDEN["gelu/jax_default_tanh"], 1e-6)
+
+
+def test_pooling():
+  x = jnp.asarray(fill_input("pool", "x", (1, 32, 5)))
+  assert np.array_equal(layers.max_pool(x), GOLDEN["pool/max2"])
+  assert close(layers.mean_pool(x, 16), GOLDEN["pool/mean16"], 1e-6)
+
+
+@pytest.mark.parametrize("case", ["layer_norm", "eps"])
+@pytest.mark.parametrize("kind", ["rms", "centred"])
+def test_layer_norm_and_its_epsilon(case, kind):
+  shape = (3, 4, 16)
+  x = fill_input("layer_norm", "x", shape) + 2
+  if case == "eps":
+    x = fill_input("eps", "x", shape, 1e-2)
+  norm = layers.LayerNorm(16, centred=kind == "centred", rngs=rngs())
+  norm.scale[...] = fill("params", "layer_norm", "scale", (16,))
+  norm.offset[...] = fill("params", "layer_norm", "offset", (16,))
+  name = kind if case == "layer_norm" else f"layer_norm_{kind}"
+  assert close(norm(jnp.asarray(x)), GOLDEN[f"{case}/{name}"])
+
+
+def test_epsilon_of_the_batch_norm():
+  norm = layers.RMSBatchNorm(16, decay=0.9, rngs=rngs())
+  for name in ("scale", "offset"):
+    getattr(norm, name)[...] = fill("params", "rms_batch_norm", name, (1, 1, 16))[0, 0]
+  small_variance = np.float32(1e-4) * fill("state", "rms_batch_norm", "var_ema", (1, 1, 16))
+  norm.mean_square[...] = small_variance[0, 0]
+  x = jnp.asarray(fill_input("eps", "x", (3, 4, 16), 1e-2))
+  assert close(norm(x), GOLDEN["eps/rms_batch_norm"])

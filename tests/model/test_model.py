@@ -1,0 +1,207 @@
+"""AlphaEcoli as a whole, at a tiny size."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from alphaecoli.config import MeshConfig
+from alphaecoli.model.heads import OperonMembershipHead, dropout
+from alphaecoli.model.layers import RMSBatchNorm, RunningStat
+from alphaecoli.model.model import AlphaEcoli, parameter_table
+from alphaecoli.model.published import PUBLISHED
+from alphaecoli.sharding import make_mesh
+from alphaecoli.tracks.table import ExpressionTrack, TrackTable
+
+TINY = dataclasses.replace(
+  PUBLISHED,
+  channels=8,
+  channel_step=2,
+  n_layers=1,
+  n_heads=2,
+  key_dim=4,
+  value_dim=4,
+  pair_channels=4,
+  pair_heads=2,
+  pair_head_dim=4,
+  pair_features=3,
+  n_organisms=1,
+)
+TRACKS = tuple(ExpressionTrack(name, ".", (), 0.0, 1.0) for name in ("heat", "cold", "mean"))
+TABLE = TrackTable(TRACKS, 0.9, 0.58, True, True)
+WINDOWS, LENGTH_BP = 2, 4096
+ORGANISM = jnp.zeros(WINDOWS, jnp.int32)
+
+
+def sequence(seed=0):
+  return jnp.asarray(np.random.default_rng(seed).integers(0, 5, (WINDOWS, LENGTH_BP)), jnp.uint8)
+
+
+def abstract(table=TABLE, **changes):
+  config = dataclasses.replace(TINY, **changes)
+  return nnx.eval_shape(lambda: AlphaEcoli(config, table, rngs=nnx.Rngs(0)))
+
+
+@pytest.fixture(scope="module")
+def model():
+  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(0)))()
+
+
+def like(model, **changes):
+  """The same parameters in a model of another configuration."""
+  return nnx.merge(nnx.graphdef(abstract(**changes)), nnx.state(model), copy=True)
+
+
+def training_pass(model):
+  """Outputs, new running statistics and gradients of a made-up loss."""
+  graph, params, stats = nnx.split(model, nnx.Param, RunningStat)
+
+  def loss(params, stats):
+    merged = nnx.merge(graph, params, stats, copy=True)
+    outputs = merged(sequence(), ORGANISM, train=True)
+    total = sum(jnp.square(x - 1).mean() for x in outputs.values())
+    return total, (outputs, nnx.to_pure_dict(nnx.state(merged, RunningStat)))
+
+  step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  (_, (outputs, stats)), grads = step(params, stats)
+  return outputs, stats, nnx.to_pure_dict(grads)
+
+
+@pytest.fixture(scope="module")
+def trained(model):
+  return training_pass(model)
+
+
+def leaves(tree):
+  return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree.leaves_with_path(tree)}
+
+
+def assert_close(got, want, tolerance):
+  got, want = leaves(got), leaves(want)
+  assert got.keys() == want.keys()
+  scale = max(np.abs(v).max() for v in want.values())
+  for name, value in want.items():
+    np.testing.assert_allclose(got[name], value, rtol=tolerance, atol=tolerance * scale)
+
+
+def test_outputs_are_raw_and_float32(trained):
+  shapes = {name: (x.shape, x.dtype) for name, x in trained[0].items()}
+  assert shapes == {
+    "gene_expression": ((WINDOWS, LENGTH_BP, 3), jnp.float32),
+    "gene_density": ((WINDOWS, LENGTH_BP // 128, 1), jnp.float32),
+    "operon_membership": ((WINDOWS, LENGTH_BP, 1), jnp.float32),
+  }
+  assert trained[0]["gene_density"].min() >= 0
+  assert trained[0]["gene_expression"].min() < 0
+
+
+def test_gradients_reach_every_parameter_that_the_heads_use(trained):
+  unused = {"embed_pair"}  # no head reads the pairs
+  for name, grad in leaves({k: v for k, v in trained[2].items() if k not in unused}).items():
+    assert np.isfinite(grad).all(), name
+    assert grad.any(), name
+
+
+def test_training_moves_every_running_statistic_and_inference_none(model, trained):
+  before = leaves(nnx.to_pure_dict(nnx.state(model, RunningStat)))
+  assert len(before) == 13 + 5 + 21 + 2
+  assert all((value == 1).all() for value in before.values())
+  after = leaves(trained[1])
+  assert all((after[name] != value).all() for name, value in before.items())
+  nnx.jit(lambda m: m(sequence(), ORGANISM))(model)
+  assert all(
+    (v == 1).all() for v in leaves(nnx.to_pure_dict(nnx.state(model, RunningStat))).values()
+  )
+
+
+def test_batch_norm_in_training_divides_by_the_root_mean_square_of_the_batch():
+  norm = RMSBatchNorm(3, decay=0.9, rngs=nnx.Rngs(0))
+  x = np.random.default_rng(0).normal(2, 3, (4, 5, 3)).astype(np.float32)
+  mean_square = np.square(x).mean((0, 1))
+  y = norm(jnp.asarray(x), train=True)
+  np.testing.assert_allclose(y, x / np.sqrt(mean_square + 1e-5), rtol=1e-5)
+  np.testing.assert_allclose(norm.mean_square[...], 0.9 + 0.1 * mean_square, rtol=1e-5)
+  y = norm(jnp.asarray(x))
+  np.testing.assert_allclose(y, x / np.sqrt(0.9 + 0.1 * mean_square + 1e-5), rtol=1e-5)
+
+
+def test_recomputing_blocks_changes_nothing(model, trained):
+  outputs, stats, grads = training_pass(like(model, remat=True))
+  assert_close(outputs, trained[0], 1e-4)
+  assert_close(stats, trained[1], 1e-4)
+  assert_close(grads, trained[2], 1e-3)
+
+
+def test_bfloat16_computes_close_to_float32_and_keeps_parameters(model, trained):
+  outputs, stats, grads = training_pass(like(model, compute_dtype="bfloat16"))
+  assert {x.dtype for x in jax.tree.leaves((outputs, stats, grads))} == {jnp.dtype("float32")}
+  for name, want in trained[0].items():
+    difference = np.asarray(outputs[name]) - want
+    assert np.sqrt(np.mean(difference**2)) < 0.1 * max(np.std(want), 0.1), name
+
+
+def test_a_mesh_gives_the_statistics_and_gradients_of_the_global_batch(model, trained):
+  with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=1, sequence=4))):
+    outputs, stats, grads = training_pass(model)
+  assert_close(outputs, trained[0], 1e-4)
+  assert_close(stats, trained[1], 1e-4)
+  assert_close(grads, trained[2], 1e-3)
+
+
+def test_heads_start_at_what_training_data_says(model):
+  assert float(model.gene_density.linear.bias[0]) == pytest.approx(0.9)
+  assert float(model.operon_membership.linear.bias[0]) == pytest.approx(np.log(0.58 / 0.42))
+  assert not np.asarray(model.gene_expression.linear.bias).any()
+  kernel = np.asarray(model.gene_density.linear.kernel)
+  limit = np.sqrt(6 / sum(kernel.shape))  # Glorot & Bengio 2010, equation 16
+  assert 0.6 * limit < np.abs(kernel).max() <= limit
+
+
+def test_operon_head_is_finite_without_operons():
+  table = dataclasses.replace(TABLE, operon_prevalence=0.0, has_operons=False)
+  bias = OperonMembershipHead(4, table.operon_prevalence, rngs=nnx.Rngs(0)).linear.bias
+  assert np.isfinite(bias[0])
+
+
+def test_dropout_zeroes_a_share_and_keeps_the_mean():
+  x = jnp.ones((100, 100))
+  y = dropout(x, 0.25, jax.random.key(0))
+  assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
+  assert np.mean(y == 0) == pytest.approx(0.25, abs=0.02)
+  assert dropout(x, 0.25, None) is x
+  assert dropout(x, 0.0, jax.random.key(0)) is x
+
+
+def test_dropout_happens_with_a_key_alone(model):
+  dropped = like(model, head_dropout=0.5)
+  run = nnx.jit(lambda m, key: m(sequence(), ORGANISM, dropout_key=key))
+  one, same, other = (run(dropped, jax.random.key(i)) for i in (1, 1, 2))
+  assert_close(one, same, 0)
+  for name, value in one.items():
+    assert not np.allclose(value, other[name]), name
+
+
+def test_unknown_bases_encode_to_zeros(model):
+  call = nnx.jit(lambda m, s: m(s, ORGANISM))
+  unknown = jnp.where(sequence() == 4, 200, sequence()).astype(jnp.uint8)
+  assert_close(call(model, unknown), call(model, sequence()), 0)
+
+
+def test_length_must_be_whole_pair_bins(model):
+  with pytest.raises(ValueError, match="3000 bp; expected a multiple of 2048"):
+    model(jnp.zeros((1, 3000), jnp.uint8), ORGANISM[:1])
+
+
+def test_every_parameter_names_its_axes():
+  for path, variable in nnx.to_flat_state(nnx.state(abstract(), nnx.Any(nnx.Param, RunningStat))):
+    assert len(variable.get_metadata()["axes"]) == len(variable.shape), path
+
+
+def test_parameter_table_adds_up_on_abstract_models_too(model):
+  assert parameter_table(abstract()) == parameter_table(model)
+  counts = [int(row.split()[1].replace(",", "")) for row in parameter_table(model).splitlines()]
+  assert sum(counts[:-1]) == counts[-1]
+  assert counts[-1] == sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
