@@ -120,19 +120,21 @@ class Assembly:
     """
     for head in HEADS:
       for track in range(self.targets[head].shape[1]):
-        stack = [
-          np.stack([a.targets[head][:, track], a.predictions[head][:, track]]) for a in parts
-        ]
-        self._merge_column(head, track, stack)
+        columns = np.stack([a._column(head, track) for a in parts])
+        self._merge_column(head, track, columns)
     self.heads.update(*(a.heads for a in parts))
 
   def gather(self) -> None:
     """Adds what the other processes of this run have seen; every process ends with the whole."""
     for head in HEADS:
       for track in range(self.targets[head].shape[1]):  # one by one: memory of a column a process
-        column = np.stack([self.targets[head][:, track], self.predictions[head][:, track]])
+        column = self._column(head, track)
         self.targets[head][:, track] = self.predictions[head][:, track] = np.nan
         self._merge_column(head, track, np.asarray(multihost_utils.process_allgather(column)))
+
+  def _column(self, head: str, track: int) -> Float32[np.ndarray, "2 n"]:
+    """Target and prediction of one track."""
+    return np.stack([self.targets[head][:, track], self.predictions[head][:, track]])
 
   def _merge_column(self, head: str, track: int, columns: Float32[np.ndarray, "p 2 n"]) -> None:
     """Merges (target, prediction) columns of others into one track of a head."""
