@@ -1,0 +1,116 @@
+"""Prediction with a real, untrained model: devices, strands and seams."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from alphaecoli import config as configuration
+from alphaecoli import genome
+from alphaecoli.errors import ConfigError
+from alphaecoli.inference.forward import HEADS, make_forward, trained_heads
+from alphaecoli.inference.predictor import Predictor, default_batch, local_devices
+from alphaecoli.model.model import AlphaEcoli
+from tests.inference.standin import TABLE
+
+WINDOW_BP = 4096
+CODES = np.random.default_rng(0).integers(0, 4, 4 * WINDOW_BP).astype(np.uint8)
+RUN = configuration.base_config()
+configuration.apply_overrides(RUN, configuration.TEST_MODE)
+CONFIG = configuration.resolve(RUN)
+TINY = dataclasses.replace(CONFIG.model, channels=8, channel_step=4, n_layers=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(0)))()
+
+
+@pytest.fixture(scope="module")
+def forward(model):
+  """Compiled once for two devices; all tests use batches of two windows."""
+  return make_forward(model, TABLE, jax.local_devices()[:2])
+
+
+def predictor(forward, margin_bp=None) -> Predictor:
+  return Predictor(forward, TABLE, window_bp=WINDOW_BP, margin_bp=margin_bp, batch_windows=2)
+
+
+def phase_error(forward, margin_bp, shift_bp):
+  """Root mean square difference to tiles of another phase, over the track's deviation."""
+  model = predictor(forward, margin_bp)
+  first = model.predict(CODES, circular=True, units="z")
+  other = model.predict(np.roll(CODES, -shift_bp), circular=True, units="z")
+  errors = {}
+  for head in HEADS:
+    values = getattr(first, head)
+    step = shift_bp // 128 if head == "gene_density" else shift_bp
+    difference = values - np.roll(getattr(other, head), step, axis=0)
+    errors[head] = float(np.sqrt(np.mean(difference**2)) / values.std())
+  return errors
+
+
+def test_overlap_takes_the_seams_away(forward):
+  default = phase_error(forward, None, 1024)
+  without = phase_error(forward, 0, 1024)
+  # Attention sees the whole window, so bins differ a little wherever the window lies.
+  limits = {
+    "gene_expression": (0.1, 4),
+    "gene_density": (0.1, 1.5),
+    "operon_membership": (0.25, 4),
+  }
+  for head, (most, gain) in limits.items():
+    assert default[head] < most, head
+    assert default[head] * gain < without[head], head
+
+
+def test_ring_turned_by_the_kept_part_is_the_same_prediction(forward):
+  assert max(phase_error(forward, None, WINDOW_BP // 2).values()) < 1e-5
+
+
+def test_window_is_the_models_output(forward, model):
+  graph, state = nnx.split(model)
+  codes = CODES[: 2 * WINDOW_BP].reshape(2, WINDOW_BP)
+  raw = jax.jit(lambda s, c: nnx.merge(graph, s)(c, jnp.zeros(2, jnp.int32)))(state, codes)
+  for row in range(2):
+    result = predictor(forward).predict(codes[row], units="z")
+    expected = {name: np.asarray(values[row]) for name, values in raw.items()}
+    expected["operon_membership"] = 1 / (1 + np.exp(-expected["operon_membership"]))
+    for head in HEADS:
+      np.testing.assert_allclose(getattr(result, head), expected[head], rtol=1e-4, atol=1e-4)
+
+
+def test_average_of_both_strands_does_not_depend_on_the_strand(forward):
+  codes = CODES[:WINDOW_BP]
+  ahead = predictor(forward).predict(codes, reverse_complement=True, units="z")
+  back = predictor(forward).predict(
+    genome.reverse_complement(codes), reverse_complement=True, units="z"
+  )
+  single = predictor(forward).predict(codes, units="z")
+  np.testing.assert_allclose(
+    ahead.gene_expression, back.gene_expression[::-1, ::-1], rtol=1e-4, atol=1e-4
+  )
+  np.testing.assert_allclose(ahead.gene_density, back.gene_density[::-1], rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(
+    ahead.operon_membership, back.operon_membership[::-1], rtol=1e-4, atol=1e-4
+  )
+  assert np.abs(ahead.gene_expression - single.gene_expression).max() > 1e-2
+
+
+def test_head_without_weight_or_data_counts_as_untrained():
+  assert trained_heads(CONFIG, TABLE) == HEADS
+  weights = dataclasses.replace(CONFIG.loss.weights, gene_density=0.0)
+  config = dataclasses.replace(CONFIG, loss=dataclasses.replace(CONFIG.loss, weights=weights))
+  no_operons = dataclasses.replace(TABLE, has_operons=False)
+  assert trained_heads(config, no_operons) == ("gene_expression",)
+
+
+def test_devices_by_platform():
+  assert local_devices("cpu") == local_devices(None) == jax.local_devices()
+  assert local_devices(jax.devices()[1]) == [jax.devices()[1]]
+  with pytest.raises(ConfigError, match=r"device='tpux' is not available here; JAX has cpu"):
+    local_devices("tpux")
+  assert default_batch(98_304, jax.local_devices()) == 8
