@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -85,7 +85,8 @@ def read_batches(
 
   Raises:
     DataError: the file is missing, empty, truncated or corrupt; names the file and the byte offset
-      (of the unpacked data). All documents before the broken one are yielded first.
+      (of the unpacked data). Documents before the broken one are yielded first; where the
+      compression itself is broken, those of the last 64 KiB may be missing.
   """
   path = Path(path)
   documents = 0
@@ -106,7 +107,7 @@ def read_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-  stream: BinaryIO
+  read: Callable[[int], bytes]
   done: Callable[[], int]
   total: int
 
@@ -115,24 +116,24 @@ class _Source:
 def _open(path: Path) -> Iterator[_Source]:
   if not path.is_file():
     raise DataError(f"{path}: no such file")
+  size = path.stat().st_size
+  if size == 0:
+    raise DataError(f"{path}: byte 0: the file is empty")
   with contextlib.ExitStack() as stack:
     try:
       file = stack.enter_context(path.open("rb"))
-      size = path.stat().st_size
       if path.suffix == ".gz":
         stream = stack.enter_context(gzip.GzipFile(fileobj=file))
-        source = _Source(stream, file.tell, size)  # type: ignore[arg-type]
+        source = _Source(stream.read, file.tell, size)
       elif path.suffix == ".zip":
         archive = stack.enter_context(zipfile.ZipFile(file))
         member = _member(path, archive)
         unpacked = stack.enter_context(archive.open(member))
-        source = _Source(unpacked, unpacked.tell, member.file_size)  # type: ignore[arg-type]
+        source = _Source(unpacked.read, unpacked.tell, member.file_size)
       else:
-        source = _Source(file, file.tell, size)
+        source = _Source(file.read, file.tell, size)
     except _STREAM_ERRORS as error:
       raise DataError(f"{path}: byte 0: can not be opened ({_one_line(error)})") from error
-    if size == 0:
-      raise DataError(f"{path}: byte 0: the file is empty")
     yield source
 
 
@@ -156,13 +157,10 @@ def _split(path: Path, source: _Source) -> Iterator[tuple[bytes, int]]:
   wanted = BATCH_BYTES
   while True:
     try:
-      chunk = source.stream.read(wanted)
+      chunk = source.read(wanted)
     except _STREAM_ERRORS as error:
-      if tail:
-        yield from _whole(path, tail, offset)
-      at = offset + len(tail)
       raise DataError(
-        f"{path}: byte {at}: truncated or corrupt compressed data ({_one_line(error)})"
+        f"{path}: byte {offset + len(tail)}: truncated or corrupt compression ({_one_line(error)})"
       ) from error
     data = tail + chunk
     if not chunk:
@@ -180,12 +178,6 @@ def _split(path: Path, source: _Source) -> Iterator[tuple[bytes, int]]:
     if error:
       raise error
     tail, offset = data[end:], offset + end
-
-
-def _whole(path: Path, data: bytes, offset: int) -> Iterator[tuple[bytes, int]]:
-  end, _, _ = _scan(path, data, offset)
-  if end:
-    yield data[:end], offset
 
 
 def _scan(path: Path, data: bytes, offset: int) -> tuple[int, int, DataError | None]:
@@ -210,10 +202,8 @@ def _scan(path: Path, data: bytes, offset: int) -> tuple[int, int, DataError | N
 
 def _decode(path: Path, data: bytes, offset: int) -> tuple[list[Document], DataError | None]:
   """Decodes a run of whole documents; on failure those before the broken one and its error."""
-  try:
+  with contextlib.suppress(*_DECODE_ERRORS):  # the broken document is found below
     return bson.decode_all(data, _OPTIONS), None
-  except _DECODE_ERRORS:
-    pass  # found one by one below
   documents: list[Document] = []
   position = 0
   while position < len(data):

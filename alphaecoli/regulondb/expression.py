@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from alphaecoli.errors import DataError
 from alphaecoli.regulondb.bson import Document, Progress, read_collection
-from alphaecoli.regulondb.positions import parse_number
+from alphaecoli.regulondb.positions import parse_number, text_of
 from alphaecoli.regulondb.quality import QualityReport
 from alphaecoli.regulondb.records import Gene, dataset_name, nested_id
 
@@ -162,7 +162,7 @@ class _Fold:
     if not isinstance(gene, Mapping):
       self.report.count("expression document without a gene", 1, example)
       return
-    identifier, tag = nested_id(gene), str(gene.get("bnumber") or "").strip()
+    identifier, tag = nested_id(gene), text_of(gene.get("bnumber"))
     row = self.by_id.get(identifier, self.by_tag.get(tag, -1))
     if row < 0:
       skipped = identifier in self.skipped or tag in self.skipped

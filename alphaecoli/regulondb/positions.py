@@ -1,4 +1,4 @@
-"""Numbers and positions of RegulonDB documents: the one place where 1-based becomes 0-based."""
+"""Numbers, texts and positions of documents: the one place where 1-based becomes 0-based."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,16 @@ def parse_number(value: Any) -> float | None:
   if value is None or (isinstance(value, str) and "_" in value):
     return None
   try:
-    return float(str(value))  # also bson's Decimal128
+    return float(text_of(value))  # also bson's Decimal128
   except ValueError:
     return None
+
+
+def text_of(value: Any) -> str:
+  """A scalar as one line of text without tabs; "" for null, documents and lists."""
+  if value is None or isinstance(value, Mapping | list):
+    return ""
+  return " ".join(str(value).split())
 
 
 def position_of(value: Any) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from alphaecoli.regulondb.bson import Document, read_collection
-from alphaecoli.regulondb.positions import covering_interval, interval_of, position_of
+from alphaecoli.regulondb.positions import covering_interval, interval_of, position_of, text_of
 from alphaecoli.regulondb.quality import QualityReport
 
 DATASET_PREFIX = "GENE_EXPRESSION_"
@@ -86,22 +86,19 @@ class GeneScan:
 
 def dataset_name(identifier: Any) -> str:
   """A data set's name: its identifier without the prefix of releases since 2023."""
-  return str(identifier).strip().removeprefix(DATASET_PREFIX)
+  return text_of(identifier).removeprefix(DATASET_PREFIX)
 
 
 def nested_id(value: Any) -> str:
   """The id of a nested object in any release; "" if it has none."""
-  if isinstance(value, str):
-    return value
   if isinstance(value, Mapping):
-    for key in ("_id", "id", "gene_id"):
-      if value.get(key) is not None:
-        return str(value[key])
-  return ""
+    texts = (text_of(value.get(key)) for key in ("_id", "id", "gene_id"))
+    return next(filter(None, texts), "")
+  return text_of(value) if isinstance(value, str) else ""
 
 
 def _name(value: Mapping[str, Any]) -> str:
-  return str(value.get("name") or value.get("gene_name") or "")
+  return text_of(value.get("name")) or text_of(value.get("gene_name"))
 
 
 def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
@@ -154,8 +151,8 @@ def scan_genes(
     if identifier in genes or identifier in unplaced or identifier in excluded:
       report.count("gene listed twice", 1, identifier)
       continue
-    tag = str(value.get("bnumber") or "").strip()
-    kind = str(value.get("type") or "")
+    tag = text_of(value.get("bnumber"))
+    kind = text_of(value.get("type"))
     if kind in exclude_types:
       report.count(f"gene of excluded type {kind}", 1, identifier)
       excluded.add(identifier)
@@ -363,9 +360,9 @@ def _conditions(value: Any) -> dict[str, str]:
   for condition in value if isinstance(value, list) else [value]:
     if isinstance(condition, Mapping):
       for key, field in condition.items():
-        texts = [str(f) for f in (field if isinstance(field, list) else [field]) if f is not None]
-        if texts:
-          found.setdefault(str(key), {}).update(dict.fromkeys(texts))
+        texts = [text_of(f) for f in (field if isinstance(field, list) else [field])]
+        if any(texts):
+          found.setdefault(text_of(key), {}).update(dict.fromkeys(filter(None, texts)))
   return {key: "; ".join(texts) for key, texts in found.items()}
 
 
