@@ -1,0 +1,36 @@
+"""Peak arithmetic of the chips that JAX names, for utilisation figures."""
+
+import jax
+
+# Dense bfloat16 FLOP/s of one device as JAX counts devices.
+# Sources: NVIDIA's data sheets for A100, H100 SXM, H200 SXM, B200; Google Cloud's TPU pages
+# (cloud.google.com/tpu/docs, "System architecture" of each version).
+PEAK_BF16_FLOPS = {
+  "NVIDIA A100": 312e12,
+  "NVIDIA H100": 989e12,
+  "NVIDIA H200": 989e12,
+  "NVIDIA B200": 2250e12,
+  "TPU v2": 22.5e12,
+  "TPU v3": 61.5e12,
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5e": 197e12,
+  "TPU v5p": 459e12,
+  "TPU v5": 459e12,
+  "TPU v6 lite": 918e12,
+  "TPU v6e": 918e12,
+  "TPU7x": 1153.5e12,
+}
+
+
+def peak_flops(device: jax.Device) -> float | None:
+  """Peak dense bfloat16 FLOP/s of a device; None where it is not known (a CPU, a new chip)."""
+  names = sorted((n for n in PEAK_BF16_FLOPS if device.device_kind.startswith(n)), key=len)
+  return PEAK_BF16_FLOPS[names[-1]] if names else None
+
+
+def memory_bytes(device: jax.Device) -> dict[str, int]:
+  """Bytes in use, at most so far, and in all, where the device tells."""
+  stats = device.memory_stats() or {}
+  names = {"in_use": "bytes_in_use", "peak": "peak_bytes_in_use", "limit": "bytes_limit"}
+  return {name: int(stats[key]) for name, key in names.items() if key in stats}
