@@ -3,16 +3,27 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = " ".join([
-  os.environ.get("XLA_FLAGS", ""),
-  "--xla_force_host_platform_device_count=8",
-  "--xla_backend_optimization_level=0",  # compiling takes longer than running here
-])
+os.environ["XLA_FLAGS"] = " ".join(
+  [
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",  # compiling takes longer than running here
+  ]
+)
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  (found by name below)
 
 install_import_hook("alphaecoli", "tests.typecheck.typechecker")
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory):
+  """A track store of 120,000 made-up bases; each held-out arc has 6,000."""
+  from tests.stores import random_store
+
+  return random_store(tmp_path_factory.mktemp("toy_store"))

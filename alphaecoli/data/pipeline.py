@@ -1,0 +1,205 @@
+"""The stream of batches, with grain: threads cut windows from a store ahead of the step.
+
+An element of the grain data set is a whole batch, each window written straight into its row. What
+batch a process gets is a pure function of (seed, step): so any host can build any batch, the number
+of threads changes nothing, and the state of a stream is a number.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, SupportsIndex
+
+import grain
+
+from alphaecoli.data.splits import TRAIN
+from alphaecoli.data.windows import check_training_arcs, draw_window, tile_windows
+from alphaecoli.errors import ConfigError
+from alphaecoli.tracks.store import TrackStore, Window
+
+_ENDLESS = 1 << 40  # steps
+
+
+class Batches(Iterator[Window]):
+  """Batches of one process, in order; closing it stops its threads.
+
+  Attributes:
+    state: batches taken so far, those before `first` included: where to start again.
+  """
+
+  def __init__(
+    self,
+    cut: Callable[[int], Window],
+    n_batches: int,
+    *,
+    first: int = 0,
+    threads: int = 2,
+    prefetch_batches: int = 2,
+  ):
+    """Starts at batch `first` of `n_batches`.
+
+    Args:
+      cut: makes the batch of an index.
+      n_batches: batches in all.
+      first: index of the first batch that is given out.
+      threads: that cut batches; 0 cuts when a batch is asked for.
+      prefetch_batches: cut ahead, at least 1; at least one per thread is.
+    """
+    self.state = first
+    self._n_batches = n_batches
+    options = grain.ReadOptions(
+      num_threads=threads, prefetch_buffer_size=max(threads, prefetch_batches) if threads else 0
+    )
+    source = grain.MapDataset.source(_Source(cut, first, n_batches - first))
+    self._iterator = iter(source.to_iter_dataset(options))
+    self._closed = False
+
+  def __iter__(self) -> "Batches":
+    return self
+
+  def __next__(self) -> Window:
+    if self._closed or self.state >= self._n_batches:
+      self.close()
+      raise StopIteration
+    batch = next(self._iterator)
+    self.state += 1
+    return batch
+
+  def __len__(self) -> int:
+    """Batches that are left."""
+    return self._n_batches - self.state
+
+  def close(self) -> None:
+    """Stops the threads; batches already cut are dropped."""
+    if not self._closed:
+      self._closed = True
+      self._iterator.close()
+
+  def __enter__(self) -> "Batches":
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
+
+
+class _Source:
+  """Batches by index, for grain."""
+
+  def __init__(self, cut: Callable[[int], Window], first: int, length: int):
+    self._cut, self._first, self._length = cut, first, length
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: SupportsIndex) -> Window:
+    return self._cut(self._first + int(index))
+
+
+def training_batches(
+  store: TrackStore,
+  *,
+  window_bp: int,
+  batch_windows: int,
+  seed: int,
+  reverse_complement: float = 0.5,
+  first_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  threads: int = 2,
+  prefetch: int = 8,
+  split: str = TRAIN,
+) -> Batches:
+  """Endless training batches: this process's rows of each (SPEC §5).
+
+  Row j of the global batch of step s is window s * batch_windows + j of the seed's stream; process
+  p holds rows p * B / P to (p + 1) * B / P. So the global batch is the same for any number of
+  processes and threads.
+
+  Args:
+    store: where windows are cut from.
+    window_bp: bases of a window, a multiple of 128.
+    batch_windows: B, windows of a step over all processes.
+    seed: of the stream.
+    reverse_complement: probability of reading the other strand.
+    first_step: where to start; `state` of a stream that is to go on.
+    process_index: p.
+    process_count: P.
+    threads: that cut batches; 0 for none.
+    prefetch: windows cut ahead, rounded up to whole batches.
+    split: whose arcs windows are drawn from.
+
+  Raises:
+    ConfigError: no arc of the split holds a window, or the batch does not divide by P.
+  """
+  arcs = store.arcs(split)
+  store.check_window(window_bp)
+  check_training_arcs(arcs, window_bp)
+  rows = _rows(batch_windows, process_index, process_count)
+
+  def cut(step: int) -> Window:
+    batch = store.empty_windows((len(rows),), window_bp)
+    for row, j in enumerate(rows):
+      index = step * batch_windows + j
+      draw = draw_window(seed, index, arcs, window_bp, store.length_bp, reverse_complement)
+      store.fill(batch, row, draw.start, draw.reverse)
+    return batch
+
+  ahead = -(-prefetch // len(rows))
+  return Batches(cut, _ENDLESS, first=first_step, threads=threads, prefetch_batches=ahead)
+
+
+def evaluation_batches(
+  store: TrackStore,
+  split: str,
+  *,
+  window_bp: int,
+  batch_windows: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  threads: int = 2,
+) -> Batches:
+  """The windows that tile a split, every base known at most once (SPEC §5).
+
+  Rows after the last window repeat it with nothing known, so that every batch has one shape.
+
+  Args:
+    store: where windows are cut from.
+    split: validation, test or train.
+    window_bp: bases of a window, a multiple of 128.
+    batch_windows: windows of a batch over all processes.
+    process_index: of this process; it gets contiguous rows, as in training.
+    process_count: number of processes.
+    threads: that cut batches; 0 for none.
+
+  Raises:
+    ConfigError: an arc of the split is shorter than a window, or the batch does not divide.
+  """
+  store.check_window(window_bp)
+  tiles = tile_windows(store.arcs(split), window_bp, store.length_bp)
+  rows = _rows(batch_windows, process_index, process_count)
+
+  def cut(index: int) -> Window:
+    batch = store.empty_windows((len(rows),), window_bp)
+    for row, j in enumerate(rows):
+      number = index * batch_windows + j
+      tile = tiles[min(number, len(tiles) - 1)]
+      unknown = tile.first_new_bp if number < len(tiles) else window_bp
+      store.fill(batch, row, tile.start, False, unknown)
+    return batch
+
+  return Batches(cut, -(-len(tiles) // batch_windows), threads=threads)
+
+
+def _rows(batch_windows: int, process_index: int, process_count: int) -> range:
+  """The rows of a global batch that a process holds.
+
+  Raises:
+    ConfigError: they can not be dealt out evenly.
+  """
+  if batch_windows % process_count:
+    lower = batch_windows // process_count * process_count
+    near = f"{lower} or {lower + process_count}" if lower else str(process_count)
+    raise ConfigError(
+      f"batch_windows={batch_windows} is not a multiple of the {process_count} processes; "
+      f"nearest: {near}"
+    )
+  each = batch_windows // process_count
+  return range(process_index * each, (process_index + 1) * each)

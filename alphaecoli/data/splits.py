@@ -1,0 +1,75 @@
+"""Which part of the chromosome trains, which validates and which tests.
+
+The chromosome is cut into blocks that are dealt to folds; all bases of a block belong to one split
+(SPEC §4).
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+BORDER = "border"
+
+
+class Arc(NamedTuple):
+  """A half-open stretch of the chromosome: 0 <= start < L, start < end <= start + L."""
+
+  start: int
+  end: int
+
+  @property
+  def length_bp(self) -> int:
+    """Bases of the arc."""
+    return self.end - self.start
+
+  def offset(self, start: int, end: int, chromosome_bp: int) -> int | None:
+    """Where in the arc the interval [start, end) lies; None unless all of it does."""
+    offset = (start - self.start) % chromosome_bp
+    return offset if offset + (end - start) <= self.length_bp else None
+
+
+Arcs = Mapping[str, tuple[Arc, ...]]
+
+
+def split_arcs(
+  length_bp: int, n_blocks: int, n_folds: int, fold: int, circular: bool = True
+) -> dict[str, tuple[Arc, ...]]:
+  """The arcs of every split, neighbouring blocks merged, sorted by start.
+
+  Args:
+    length_bp: L, of the chromosome.
+    n_blocks: block i reaches from round(i * L / n_blocks) to round((i + 1) * L / n_blocks).
+    n_folds: at least 3; block i is of fold i mod n_folds.
+    fold: the fold that validates; the next one tests.
+    circular: whether the last and the first block are neighbours.
+  """
+  edges = [round(i * length_bp / n_blocks) for i in range(n_blocks + 1)]
+  held_out = {fold % n_folds: VALIDATION, (fold + 1) % n_folds: TEST}
+  runs: list[tuple[str, Arc]] = []
+  for i, (start, end) in enumerate(itertools.pairwise(edges)):
+    if start == end:
+      continue
+    split = held_out.get(i % n_folds, TRAIN)
+    if runs and runs[-1][0] == split:
+      runs[-1] = split, Arc(runs[-1][1].start, end)
+    else:
+      runs.append((split, Arc(start, end)))
+  if circular and len(runs) > 1 and runs[0][0] == runs[-1][0]:
+    split, last = runs.pop()
+    runs[0] = split, Arc(last.start, length_bp + runs[0][1].end)
+  return {name: tuple(sorted(arc for s, arc in runs if s == name)) for name in SPLITS}
+
+
+def split_of(start: int, end: int, arcs: Arcs, length_bp: int) -> str:
+  """The split that holds every base of [start, end), or "border" where none does."""
+  for name, of_split in arcs.items():
+    if any(arc.offset(start, end, length_bp) is not None for arc in of_split):
+      return name
+  return BORDER
+
+
+def total_bp(arcs: Sequence[Arc]) -> int:
+  """Bases of all arcs."""
+  return sum(arc.length_bp for arc in arcs)

@@ -1,0 +1,117 @@
+"""Where windows lie: drawn at random for training, laid side by side for evaluation."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from alphaecoli.config import PAIR_BP
+from alphaecoli.data.splits import Arc
+from alphaecoli.errors import ConfigError
+
+_TWO_64 = 1 << 64
+
+
+class Draw(NamedTuple):
+  """One training window."""
+
+  start: int
+  reverse: bool
+
+
+class Tile(NamedTuple):
+  """One evaluation window; bases before `first_new_bp` (counted in the window) are repeated."""
+
+  start: int
+  first_new_bp: int
+
+
+def check_training_arcs(arcs: Sequence[Arc], window_bp: int) -> None:
+  """Arcs shorter than a window are skipped in training; one at least must be long enough.
+
+  Raises:
+    ConfigError: none is; says which window would fit.
+  """
+  if not any(arc.length_bp >= window_bp for arc in arcs):
+    _too_long(window_bp, "any training arc", max((a.length_bp for a in arcs), default=0))
+
+
+def check_evaluation_arcs(arcs: Sequence[Arc], window_bp: int) -> None:
+  """Every arc must hold a window, because every base counts.
+
+  Raises:
+    ConfigError: one does not, or there are none; says which window would fit.
+  """
+  shortest = min((a.length_bp for a in arcs), default=0)
+  if shortest < window_bp:
+    _too_long(window_bp, "the shortest arc of the split", shortest)
+
+
+def _too_long(window_bp: int, what: str, arc_bp: int) -> None:
+  possible = arc_bp // PAIR_BP * PAIR_BP
+  do = f"at most {possible} fits" if possible else "use fewer data.n_blocks"
+  raise ConfigError(f"data.window_bp={window_bp} is longer than {what} ({arc_bp} bp); {do}")
+
+
+def count_starts(arcs: Sequence[Arc], window_bp: int) -> int:
+  """How many windows lie within the arcs."""
+  return sum(max(arc.length_bp - window_bp + 1, 0) for arc in arcs)
+
+
+def nth_start(index: int, arcs: Sequence[Arc], window_bp: int, length_bp: int) -> int:
+  """The start of window `index` of all that lie within the arcs, in order.
+
+  Raises:
+    IndexError: there are not so many.
+  """
+  for arc in arcs:
+    starts = max(arc.length_bp - window_bp + 1, 0)
+    if index < starts:
+      return (arc.start + index) % length_bp
+    index -= starts
+  raise IndexError("fewer windows lie within the arcs")
+
+
+def draw_window(
+  seed: int,
+  index: int,
+  arcs: Sequence[Arc],
+  window_bp: int,
+  length_bp: int,
+  reverse_complement: float,
+) -> Draw:
+  """Training window `index` of the endless stream of a seed.
+
+  The start is uniform over all windows within the arcs. A pure function of its arguments: the
+  counter of a Philox generator is the index (Salmon et al. 2011, doi:10.1145/2063384.2063405), and
+  its raw words are used, which no version of numpy changes.
+
+  Args:
+    seed: of the stream, at least 0.
+    index: at least 0.
+    arcs: of the split; those shorter than a window are skipped.
+    window_bp: bases of a window.
+    length_bp: of the chromosome.
+    reverse_complement: probability of reading the other strand.
+  """
+  bits = np.random.Philox(key=seed, counter=[0, index, 0, 0]).random_raw(2)
+  nth = int(bits[0]) * count_starts(arcs, window_bp) // _TWO_64
+  start = nth_start(nth, arcs, window_bp, length_bp)
+  return Draw(start, int(bits[1]) < int(reverse_complement * _TWO_64))
+
+
+def tile_windows(arcs: Sequence[Arc], window_bp: int, length_bp: int) -> list[Tile]:
+  """Windows that cover every base of the arcs, in order.
+
+  What remains of an arc is covered by a last window that overlaps the one before it.
+
+  Raises:
+    ConfigError: an arc is shorter than a window.
+  """
+  check_evaluation_arcs(arcs, window_bp)
+  tiles = []
+  for arc in arcs:
+    for first_new in range(arc.start, arc.end, window_bp):
+      start = min(first_new, arc.end - window_bp)
+      tiles.append(Tile(start % length_bp, first_new - start))
+  return tiles

@@ -1,0 +1,117 @@
+"""From a dump and a genome to a track store, unless the same one is there already."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from alphaecoli.config import Config, DataConfig
+from alphaecoli.errors import DataError
+from alphaecoli.regulondb.bson import find_collection
+from alphaecoli.regulondb.dump import (
+  BUILTIN,
+  RANDOM,
+  DumpProgress,
+  builtin_genome,
+  read_dump,
+  read_genome,
+  resolve_dump,
+)
+from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.tracks.build import build_tracks
+from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, hash_file, open_store
+from alphaecoli.tracks.write import write_store
+
+COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset")
+GENOME = "genome"
+RANDOM_GENOME_SEED = 0
+# What changes how windows are cut, not what is in the store; dump and genome count by content.
+_NOT_IN_STORE = (
+  "dump",
+  "genome",
+  "window_bp",
+  "read_threads",
+  "prefetch",
+  "store_dir",
+  "reverse_complement",
+)
+
+
+def process_data(config: Config, workdir: Path, progress: DumpProgress | None = None) -> TrackStore:
+  """Opens the track store of a configuration, building it first where there is none.
+
+  Stores lie in `data.store_dir`, or in `<workdir>/tracks`, and are named by a hash of the bytes of
+  all inputs, the configuration that matters to them and the version of the format: the same inputs
+  and configuration use one store, others never do.
+
+  Args:
+    config: its `data` section is read.
+    workdir: of the run.
+    progress: called while geneExpression is read.
+
+  Raises:
+    ConfigError: a data set, condition field or track of the configuration has no data.
+    DataError: an input is missing or broken, the store is broken, or can not be written.
+  """
+  data = config.data
+  folder = Path(data.store_dir).expanduser() if data.store_dir else Path(workdir) / "tracks"
+  files = input_files(data)
+  facts = _identity(data, files)
+  path = folder / facts["fingerprint"][:16]
+  if path.exists():
+    store = open_store(path)
+    if store.fingerprint != facts["fingerprint"]:
+      raise DataError(f"{path}: holds another track store; delete it and run again")
+    logging.info("track store %s: inputs and configuration are the same, used again", path)
+    return store
+  logging.info("building the track store %s", path)
+  report = QualityReport()
+  contig = read_genome(data, report, seed=RANDOM_GENOME_SEED)
+  regulon = read_dump(data.dump, contig, data, report, progress)
+  store = write_store(path, build_tracks(regulon, data), facts)
+  logging.info("%s", report.table())
+  logging.info("track store %s is complete", path)
+  return store
+
+
+def input_files(data: DataConfig) -> dict[str, Path]:
+  """The files a configuration reads: collections by name, and `genome`.
+
+  Raises:
+    DataError: the dump's directory or the genome is missing.
+  """
+  root = resolve_dump(data.dump)
+  found = {name: find_collection(root, name) for name in COLLECTIONS}
+  if data.genome != RANDOM:
+    path = builtin_genome() if data.genome == BUILTIN else Path(data.genome).expanduser()
+    if not path.is_file():
+      raise DataError(f"{path}: no such genome file; expected a FASTA, plain or gzip")
+    found[GENOME] = path
+  return {name: path for name, path in found.items() if path is not None}
+
+
+def _identity(data: DataConfig, files: dict[str, Path]) -> dict[str, Any]:
+  """What makes a store this one, and a hash of it."""
+  inputs = {
+    name: {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+    for name, path in files.items()
+  }
+  source = data.genome if data.genome in (BUILTIN, RANDOM) else "file"
+  settings = {k: v for k, v in dataclasses.asdict(data).items() if k not in _NOT_IN_STORE}
+  content = {
+    "format_version": FORMAT_VERSION,
+    "inputs": {name: facts["sha256"] for name, facts in inputs.items()},
+    "config": settings,
+    "genome_source": source,
+    "genome_seed": RANDOM_GENOME_SEED if source == RANDOM else None,
+  }
+  text = json.dumps(content, sort_keys=True)
+  return {
+    "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
+    "inputs": inputs,
+    "genome_source": source,
+    "config": settings,
+  }

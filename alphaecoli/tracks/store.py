@@ -1,0 +1,288 @@
+"""The track store: a directory of plain arrays that describes itself (SPEC §9), and its windows.
+
+Files: `manifest.json`, `sequence.npy`, `gene_expression.npy`, `operon_membership.npy`, `genes.tsv`
+and `quality.json`. Reading needs numpy alone.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from alphaecoli.config import BIN_BP
+from alphaecoli.data.splits import Arc
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.tracks.genes import GeneTable, read_genes
+from alphaecoli.tracks.intervals import DensityIndex
+from alphaecoli.tracks.table import TrackTable
+
+FORMAT = "alphaecoli-track-store"
+FORMAT_VERSION = 1  # raise it when the files, or the values in them, come to mean something else
+MANIFEST = "manifest.json"
+GENES = "genes.tsv"
+QUALITY = "quality.json"
+ARRAYS = ("sequence", "gene_expression", "operon_membership")
+FILES = (*(f"{name}.npy" for name in ARRAYS), GENES, QUALITY)
+PARTIAL_SUFFIX = ".partial"  # of a directory that is being written
+_REBUILD = "delete the store and run with --process-data-only to build it again"
+
+_COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
+
+Window = dict[str, np.ndarray]
+
+
+class TrackStore:
+  """A store, open for reading. Arrays are memory-mapped when first used; it pickles small.
+
+  Attributes:
+    path: its directory.
+    manifest: what manifest.json holds.
+    table: tracks, transform and statistics.
+    length_bp: of the chromosome.
+    circular: whether the chromosome is a circle.
+    contig: name of the chromosome, as in the FASTA.
+    fingerprint: identifies inputs, configuration and format.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], manifest: Mapping[str, Any]):
+    """Use `open_store`."""
+    self.path = Path(path)
+    self.manifest = dict(manifest)
+    self.table = TrackTable.from_json(manifest["tracks"])
+    self.contig: str = manifest["contig"]["name"]
+    self.length_bp: int = manifest["contig"]["length_bp"]
+    self.circular: bool = manifest["contig"]["circular"]
+    self.fingerprint: str = manifest["fingerprint"]
+    self._reverse_order = list(self.table.reverse_order)
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    return TrackStore, (self.path, self.manifest)
+
+  def __repr__(self) -> str:
+    return f"TrackStore({str(self.path)!r}, {self.contig}, {self.length_bp} bp)"
+
+  @functools.cached_property
+  def sequence(self) -> UInt8[np.ndarray, "L"]:
+    """Bases as 0 to 4."""
+    return self._load("sequence")
+
+  @functools.cached_property
+  def gene_expression(self) -> Shaped[np.ndarray, "L T"]:
+    """Z-scores, NaN where unknown."""
+    return self._load("gene_expression")
+
+  @functools.cached_property
+  def operon_membership(self) -> UInt8[np.ndarray, "L"]:
+    """1 within an operon."""
+    return self._load("operon_membership")
+
+  @functools.cached_property
+  def genes(self) -> GeneTable:
+    """The gene table."""
+    path = self.path / GENES
+    try:
+      return read_genes(path, self.table.names)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+      raise DataError(f"{path}: broken gene table ({error}); {_REBUILD}") from error
+
+  @functools.cached_property
+  def quality(self) -> dict[str, Any]:
+    """The quality report, as `QualityReport.from_json` reads it."""
+    return json.loads((self.path / QUALITY).read_text())
+
+  @functools.cached_property
+  def _density(self) -> DensityIndex:
+    return DensityIndex.of_genes(self.genes.fragments, self.length_bp, self.circular)
+
+  def _load(self, name: str) -> np.ndarray:
+    # A plain array on the map: slices of np.memmap cost several microseconds each.
+    return np.asarray(np.load(self.path / f"{name}.npy", mmap_mode="r"))
+
+  def arcs(self, split: str) -> tuple[Arc, ...]:
+    """The arcs of a split.
+
+    Raises:
+      ConfigError: there is no such split.
+    """
+    splits = self.manifest["splits"]
+    if split not in splits:
+      raise ConfigError(f"no split {split!r}; expected one of {', '.join(splits)}")
+    return tuple(Arc(start, end) for start, end in splits[split])
+
+  def window(self, start: int, window_bp: int, reverse: bool = False) -> Window:
+    """The arrays of one window (SPEC §5, without batch axis).
+
+    Args:
+      start: first base on the forward strand; any integer on a circle.
+      window_bp: multiple of 128, at most the chromosome's length.
+      reverse: read the other strand: positions reversed, bases complemented, + and - tracks
+        swapped.
+
+    Returns:
+      sequence uint8 (S,); gene_expression float32 (S, T), 0 where unknown; gene_density float32
+      (N, 1); operon_membership float32 (S, 1); a bool `<target>_known` beside each of the three;
+      start int32, reverse bool, organism int32, without axes.
+
+    Raises:
+      ConfigError: the window has no whole number of bins, or does not fit into the chromosome.
+    """
+    arrays = self.empty_windows((), window_bp)
+    self.fill(arrays, (), start, reverse)
+    return arrays
+
+  def empty_windows(self, shape: tuple[int, ...], window_bp: int) -> Window:
+    """Arrays for windows, uninitialised, with `shape` in front.
+
+    Raises:
+      ConfigError: as `window`.
+    """
+    self.check_window(window_bp)
+    n_bins, n_tracks = window_bp // BIN_BP, len(self.table.expression)
+    return {
+      "sequence": np.empty((*shape, window_bp), np.uint8),
+      "gene_expression": np.empty((*shape, window_bp, n_tracks), np.float32),
+      "gene_expression_known": np.empty((*shape, window_bp, n_tracks), bool),
+      "gene_density": np.empty((*shape, n_bins, 1), np.float32),
+      "gene_density_known": np.empty((*shape, n_bins, 1), bool),
+      "operon_membership": np.empty((*shape, window_bp, 1), np.float32),
+      "operon_membership_known": np.empty((*shape, window_bp, 1), bool),
+      "start": np.empty(shape, np.int32),
+      "reverse": np.empty(shape, bool),
+      "organism": np.zeros(shape, np.int32),
+    }
+
+  def check_window(self, window_bp: int) -> None:
+    """Raises ConfigError where no window of this length can be cut."""
+    if window_bp < BIN_BP or window_bp % BIN_BP:
+      lower = max(window_bp // BIN_BP, 1) * BIN_BP
+      raise ConfigError(
+        f"window_bp={window_bp} is not a multiple of {BIN_BP}; nearest: {lower} or {lower + BIN_BP}"
+      )
+    if window_bp > self.length_bp:
+      raise ConfigError(f"window_bp={window_bp} is longer than {self.contig} ({self.length_bp} bp)")
+
+  def fill(
+    self, arrays: Window, at: int | tuple[()], start: int, reverse: bool, first_new_bp: int = 0
+  ) -> None:
+    """Writes a window into row `at` of arrays from `empty_windows`, without copies in between.
+
+    Bases of the window before `first_new_bp`, and bins that hold one, are marked unknown.
+    """
+    out = {key: array[at] if at != () else array for key, array in arrays.items()}
+    window_bp = out["sequence"].shape[0]
+    start = self._first_base(start, window_bp)
+    arrays["start"][at], arrays["reverse"][at] = start, reverse
+    step = -1 if reverse else 1
+    forward = {key: array[::step] for key, array in out.items() if array.ndim}
+    first = min(window_bp, self.length_bp - start)
+    self._copy(forward, slice(0, first), start, reverse)
+    if first < window_bp:
+      self._copy(forward, slice(first, window_bp), 0, reverse)
+    forward["gene_density"][:, 0] = self._density.counts(start, window_bp // BIN_BP)
+    out["gene_density_known"][...] = True
+    out["operon_membership_known"][...] = self.table.has_operons
+    if first_new_bp:
+      forward["gene_expression_known"][:first_new_bp] = False
+      forward["operon_membership_known"][:first_new_bp] = False
+      forward["gene_density_known"][: -(-first_new_bp // BIN_BP)] = False
+
+  def _first_base(self, start: int, window_bp: int) -> int:
+    """The window's first base, between 0 and L."""
+    if self.circular:
+      return int(start) % self.length_bp
+    if not 0 <= start <= self.length_bp - window_bp:
+      raise ConfigError(
+        f"window {start}..{start + window_bp} leaves {self.contig} ({self.length_bp} bp, linear)"
+      )
+    return int(start)
+
+  def _copy(self, forward: Window, where: slice, start: int, reverse: bool) -> None:
+    """Copies bases `start` on, which do not pass the origin, to positions `where`."""
+    source = slice(start, start + where.stop - where.start)
+    codes = self.sequence[source]
+    np.copyto(forward["sequence"][where], _COMPLEMENT[codes] if reverse else codes)
+    value, known = forward["gene_expression"][where], forward["gene_expression_known"][where]
+    stored = self.gene_expression[source]
+    if reverse and self._swaps:
+      stored = stored[:, self._reverse_order]
+    np.equal(stored, stored, out=known)  # NaN is what differs from itself
+    np.copyto(value, stored)
+    np.copyto(value, np.float32(0), where=~known)
+    np.copyto(forward["operon_membership"][where, 0], self.operon_membership[source])
+
+  @functools.cached_property
+  def _swaps(self) -> bool:
+    return self._reverse_order != sorted(self._reverse_order)
+
+  def verify(self) -> None:
+    """Reads every file and compares it with the hash in the manifest.
+
+    Raises:
+      DataError: a file differs.
+    """
+    for name, facts in self.manifest["files"].items():
+      if hash_file(self.path / name) != facts["sha256"]:
+        raise DataError(f"{self.path / name}: not what was written; {_REBUILD}")
+
+
+def hash_file(path: Path) -> str:
+  """SHA-256 of a file's bytes."""
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_store(path: str | os.PathLike[str]) -> TrackStore:
+  """Opens the track store in a directory.
+
+  Raises:
+    DataError: there is none, it is broken or of another version; says what to do.
+  """
+  path = Path(path)
+  manifest_path = path / MANIFEST
+  if not manifest_path.is_file() or path.name.endswith(PARTIAL_SUFFIX):
+    inside = sorted(p.parent.name for p in path.glob(f"[!.]*/{MANIFEST}"))
+    hint = f"; did you mean {path / inside[0]}?" if inside else f"; {_REBUILD}"
+    raise DataError(f"{path}: not a track store (no {MANIFEST}){hint}")
+  try:
+    manifest = json.loads(manifest_path.read_text())
+    found = manifest["format"], manifest["format_version"]
+  except (ValueError, KeyError, TypeError) as error:
+    raise DataError(f"{manifest_path}: broken manifest ({error}); {_REBUILD}") from error
+  if found != (FORMAT, FORMAT_VERSION):
+    raise DataError(
+      f"{path}: {found[0]} version {found[1]}; expected {FORMAT} version {FORMAT_VERSION}; "
+      f"{_REBUILD}"
+    )
+  try:
+    _check_files(path, manifest)
+    return TrackStore(path, manifest)
+  except (KeyError, TypeError, AttributeError) as error:
+    raise DataError(f"{manifest_path}: broken manifest ({error!r}); {_REBUILD}") from error
+
+
+def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
+  """Raises DataError where a file is missing or has another size or shape than was written."""
+  for name in FILES:
+    expected = manifest["files"][name]["bytes"]
+    if not (path / name).is_file():
+      raise DataError(f"{path / name}: missing; {_REBUILD}")
+    size = (path / name).stat().st_size
+    if size != expected:
+      raise DataError(f"{path / name}: {size} bytes, expected {expected}; {_REBUILD}")
+  for name in ARRAYS:
+    facts = manifest["arrays"][name]
+    try:
+      array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+      raise DataError(f"{path / name}.npy: broken array ({error}); {_REBUILD}") from error
+    if [*array.shape] != facts["shape"] or array.dtype != np.dtype(facts["dtype"]):
+      raise DataError(
+        f"{path / name}.npy: {array.dtype} {array.shape}, expected {facts['dtype']} "
+        f"{tuple(facts['shape'])}; {_REBUILD}"
+      )

@@ -1,0 +1,160 @@
+"""Writing a track store: all files under a temporary name, then one rename."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import alphaecoli
+from alphaecoli.data.splits import total_bp
+from alphaecoli.errors import DataError
+from alphaecoli.tracks.build import Tracks
+from alphaecoli.tracks.genes import write_genes
+from alphaecoli.tracks.store import (
+  ARRAYS,
+  FILES,
+  FORMAT,
+  FORMAT_VERSION,
+  GENES,
+  MANIFEST,
+  PARTIAL_SUFFIX,
+  QUALITY,
+  TrackStore,
+  hash_file,
+  open_store,
+)
+
+_CHUNK_BP = 1 << 18
+_SOFTWARE = ("numpy", "pymongo")
+
+
+def write_store(path: Path, tracks: Tracks, facts: Mapping[str, Any]) -> TrackStore:
+  """Writes a store so that it is there in whole or not at all.
+
+  Several writers may write the same store at once: the first to finish wins, the others use it.
+
+  Args:
+    path: of the store; its parent is made if need be.
+    tracks: what to write.
+    facts: entries of the manifest that the tracks do not know, fingerprint among them.
+
+  Raises:
+    DataError: the disk refuses; names the directory and the reason.
+  """
+  partial = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
+  try:
+    partial.mkdir(parents=True)
+    _write_files(partial, tracks)
+    _write_json(partial / MANIFEST, _manifest(partial, tracks, facts))
+    _rename(partial, path)
+  except OSError as error:
+    raise DataError(
+      f"{path}: can not write the track store ({error.strerror or error}); set data.store_dir to "
+      "a directory with room"
+    ) from error
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  return open_store(path)
+
+
+def _rename(partial: Path, path: Path) -> None:
+  """Gives the complete store its name, unless another writer was faster."""
+  try:
+    partial.rename(path)
+  except OSError:
+    if not (path / MANIFEST).is_file():
+      raise
+    return
+  _sync(path.parent)
+
+
+def _write_files(directory: Path, tracks: Tracks) -> None:
+  """Writes everything but the manifest."""
+  _save(directory / "sequence.npy", np.ascontiguousarray(tracks.contig.codes))
+  _save(directory / "operon_membership.npy", tracks.operons)
+  length_bp, n_tracks = len(tracks.contig.codes), len(tracks.table.expression)
+  with (directory / "gene_expression.npy").open("wb") as file:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (length_bp, n_tracks)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for start in range(0, length_bp, _CHUNK_BP):  # many tracks need not fit into memory
+      tracks.expression.dense(start, min(start + _CHUNK_BP, length_bp)).tofile(file)
+    os.fsync(file.fileno())
+  write_genes(directory / GENES, tracks.genes, tracks.table.names)
+  _write_json(directory / QUALITY, tracks.report.to_json())
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+  with path.open("wb") as file:
+    np.save(file, array, allow_pickle=False)
+    os.fsync(file.fileno())
+
+
+def _write_json(path: Path, value: Any) -> None:
+  with path.open("w", encoding="utf-8") as file:
+    json.dump(value, file, indent=2, ensure_ascii=False)
+    file.write("\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+  """Makes a rename last through a power failure."""
+  descriptor = os.open(directory, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def _manifest(directory: Path, tracks: Tracks, facts: Mapping[str, Any]) -> dict[str, Any]:
+  """All of manifest.json; says nothing about when or where, so that equal stores are equal."""
+  arrays = {
+    name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
+  }
+  genes = tracks.genes
+  return {
+    "format": FORMAT,
+    "format_version": FORMAT_VERSION,
+    **facts,
+    "contig": {
+      "name": tracks.contig.name,
+      "description": tracks.contig.description,
+      "length_bp": len(tracks.contig.codes),
+      "circular": tracks.circular,
+    },
+    "tracks": tracks.table.to_json(),
+    "splits": {name: [list(arc) for arc in arcs] for name, arcs in tracks.arcs.items()},
+    "statistics": {
+      "density_mean": tracks.table.density_mean,
+      "operon_prevalence": tracks.table.operon_prevalence,
+      "bases": {name: total_bp(arcs) for name, arcs in tracks.arcs.items()},
+      "genes": {
+        str(s): int(n) for s, n in zip(*np.unique(genes.split, return_counts=True), strict=True)
+      },
+      "genes_with_expression": {
+        name: int(n)
+        for name, n in zip(tracks.table.names, (~np.isnan(genes.log_tpm)).sum(axis=0), strict=True)
+      },
+    },
+    "arrays": {
+      name: {"dtype": array.dtype.name, "shape": list(array.shape)}
+      for name, array in arrays.items()
+    },
+    "files": {
+      name: {"bytes": (directory / name).stat().st_size, "sha256": hash_file(directory / name)}
+      for name in FILES
+    },
+    "quality": {"totals": tracks.report.totals, "problems": tracks.report.reasons},
+    "software": {
+      "alphaecoli": alphaecoli.__version__,
+      "python": platform.python_version(),
+      **{name: importlib.metadata.version(name) for name in _SOFTWARE},
+    },
+  }

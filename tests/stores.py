@@ -1,0 +1,39 @@
+"""Track stores of toy chromosomes, for tests."""
+
+from pathlib import Path
+from typing import Any
+
+from alphaecoli import config
+from alphaecoli.config import Config
+from alphaecoli.tracks.process import process_data
+from alphaecoli.tracks.store import TrackStore
+from tests import toy
+
+WINDOW_BP = 2048
+
+
+def toy_config(dump: toy.ToyDump, **data: Any) -> Config:
+  """The values of configs/base.py with a toy dump and windows that fit its arcs."""
+  values = {
+    "dump": str(dump.dump),
+    "genome": str(dump.fasta),
+    "window_bp": WINDOW_BP,
+    "min_genes_per_unit": dump.min_genes_per_unit,
+    **data,
+  }
+  base = config.base_config()
+  config.apply_overrides(base, {f"data.{key}": value for key, value in values.items()})
+  return config.resolve(base)
+
+
+def random_store(directory: Path, *, length_bp: int = 120_000, seed: int = 0, **data: Any):
+  """A store of `toy.write_random`; its held-out arcs are length_bp / 20 each."""
+  dump = toy.write_random(directory / "dump", length_bp, seed)
+  return process_data(toy_config(dump, **data), directory)
+
+
+def hand_worked_store(directory: Path, **data: Any) -> TrackStore:
+  """A store of `toy.write`: three blocks, one for each split."""
+  dump = toy.write(directory / "dump")
+  settings = {"n_blocks": 3, "n_folds": 3, **data}
+  return process_data(toy_config(dump, **settings), directory)
