@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
+from alphaecoli.checkpoint import load_inference
 from alphaecoli.config import Config, MeshConfig
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.sharding import make_mesh
@@ -48,11 +49,10 @@ def load_forward(checkpoint: Path, devices: Sequence[jax.Device]) -> LoadedModel
   Raises:
     DataError: there is no checkpoint, or it is broken.
   """
-  from alphaecoli.checkpoint import load_inference  # slow to import
-
-  loaded = load_inference(checkpoint)
+  mesh = make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
+  loaded = load_inference(checkpoint, mesh=mesh)
   return LoadedModel(
-    forward=make_forward(loaded.model, loaded.table, devices),
+    forward=make_forward(loaded.model, loaded.table, mesh),
     table=loaded.table,
     window_bp=loaded.config.data.window_bp,
     trained_heads=trained_heads(loaded.config, loaded.table),
@@ -67,9 +67,8 @@ def trained_heads(config: Config, table: TrackTable) -> tuple[str, ...]:
   return tuple(head for head in HEADS if weights[head] > 0 and data.get(head, True))
 
 
-def make_forward(model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device]) -> Forward:
+def make_forward(model: AlphaEcoli, table: TrackTable, mesh: Mesh) -> Forward:
   """Compiles a model with its parameters on every device and the windows spread over them."""
-  mesh = make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
   everywhere = NamedSharding(mesh, PartitionSpec())
   by_window = NamedSharding(mesh, PartitionSpec("data"))
   graph, state = nnx.split(model)
