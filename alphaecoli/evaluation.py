@@ -15,122 +15,14 @@ from alphaecoli.assembly import HEADS, Assembly, Layout, local_rows
 from alphaecoli.config import LossWeights
 from alphaecoli.data.pipeline import evaluation_batches
 from alphaecoli.genewise import gene_columns, pair_columns
+from alphaecoli.report import Figure, Predictions, Report
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.table import TrackTable
 
 LOGGER = logging.getLogger("alphaecoli")
-FORMAT_VERSION = 1
-BASELINES = {
-  "gene_expression": "training mean (z = 0)",
-  "gene_density": "training mean",
-  "operon_membership": "training prevalence",
-  "operon_membership/pairs_auroc": "negative distance between the genes",
-}
-Predict = Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
+Batch = Mapping[str, np.ndarray]
+Predict = Callable[[Batch], Mapping[str, Any]]
 Metric1 = Callable[[Any, Any], float]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
-  """One line of a report.
-
-  Attributes:
-    name: head/metric, with /track for one of several expression tracks.
-    model: the model's value; NaN where undefined.
-    baseline: the same of the baseline on the same values.
-    n: number of values it was computed from.
-    over: what these are: genes, bases, bins or pairs.
-  """
-
-  name: str
-  model: float
-  baseline: float
-  n: int
-  over: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-  """What the figures were computed from, for plots and tables of genes.
-
-  Attributes:
-    layout: where the arcs of the split lie in the arrays.
-    bases: per head the raw outputs over split positions, (n, T); NaN where no window has passed.
-      Density stands at the first base of each bin.
-    targets: the same of the targets, NaN where unknown.
-    genes: columns over the genes that lie fully in the split.
-    pairs: columns over adjacent same-strand gene pairs.
-  """
-
-  layout: Layout
-  bases: Mapping[str, np.ndarray]
-  targets: Mapping[str, np.ndarray]
-  genes: Mapping[str, np.ndarray]
-  pairs: Mapping[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-  """The figures of one split.
-
-  Attributes:
-    split: train, validation or test.
-    n_bases: bases of the split.
-    figures: in the order of the table.
-    skipped: head -> why it has no figures.
-    predictions: arrays behind the figures; not in the JSON.
-  """
-
-  split: str
-  n_bases: int
-  figures: tuple[Figure, ...]
-  skipped: Mapping[str, str]
-  predictions: Predictions
-
-  def scalars(self) -> dict[str, float]:
-    """The model's defined values by name, such as gene_expression/genes_pearson or loss/total."""
-    return {f.name: f.model for f in self.figures if np.isfinite(f.model)}
-
-  def to_json(self) -> dict[str, Any]:
-    """Figures, baselines and counts; undefined values are None."""
-    return {
-      "format": "alphaecoli-evaluation",
-      "format_version": FORMAT_VERSION,
-      "split": self.split,
-      "n_bases": self.n_bases,
-      "baselines": BASELINES,
-      "skipped": dict(self.skipped),
-      "metrics": {
-        f.name: {"model": _none(f.model), "baseline": _none(f.baseline), "n": f.n, "over": f.over}
-        for f in self.figures
-      },
-    }
-
-  def table(self) -> str:
-    """The figures as text of fixed width; a dash where a value is undefined."""
-    width = max([len(f.name) for f in self.figures] + [len("metric")])
-    lines = [
-      f"{self.split} split, {self.n_bases:,} bases",
-      f"{'metric':<{width}}  {'model':>9}  {'baseline':>9}  {'n':>9}",
-    ]
-    for f in self.figures:
-      model, baseline = _number(f.model), _number(f.baseline)
-      lines.append(f"{f.name:<{width}}  {model:>9}  {baseline:>9}  {f.n:>9,} {f.over}")
-    lines += [f"{head}: skipped, {why}" for head, why in self.skipped.items()]
-    lines.append(
-      "baselines: training mean of each target; for pairs, the distance between the genes"
-    )
-    return "\n".join(lines)
-
-
-def _none(value: float) -> float | None:
-  """JSON has no NaN."""
-  return float(value) if np.isfinite(value) else None
-
-
-def _number(value: float) -> str:
-  """Four decimals, or a dash."""
-  return f"{value:.4f}" if np.isfinite(value) else "-"
 
 
 def evaluate(
@@ -198,20 +90,30 @@ def assemble(
   """Predicts one process's share of a split. Arguments: see `evaluate`."""
   layout = Layout(tuple((int(a), int(b)) for a, b in store.arcs(split)), store.length_bp)
   assembly = Assembly(layout, len(store.table.expression))
-  batches = evaluation_batches(
+  with evaluation_batches(
     store,
     split,
     window_bp=window_bp,
     batch_windows=batch_windows,
     process_index=process_index,
     process_count=process_count,
-  )
-  for batch in batches if progress is None else progress(batches):
-    outputs = predict(batch)
-    rows = len(batch["start"])
-    local = {h: local_rows(outputs[h], process_index, rows) for h in HEADS if h in outputs}
-    assembly.add(batch, local)
+  ) as batches:
+    pending: tuple[Batch, Mapping[str, Any]] | None = None  # computed while the next is prepared
+    for batch in batches if progress is None else progress(batches):
+      ahead = batch, predict(batch)
+      if pending is not None:
+        _add(assembly, *pending, process_index)
+      pending = ahead
+    if pending is not None:
+      _add(assembly, *pending, process_index)
   return assembly
+
+
+def _add(assembly: Assembly, batch: Batch, outputs: Mapping[str, Any], process_index: int) -> None:
+  """Waits for the outputs of a batch and enters this process's rows."""
+  rows = len(batch["start"])
+  local = {h: local_rows(outputs[h], process_index, rows) for h in HEADS if h in outputs}
+  assembly.add(batch, local)
 
 
 def summarise(

@@ -1,6 +1,6 @@
 """From bases to genes and to pairs of neighbouring genes, within one split."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -19,15 +19,12 @@ def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
     One row a gene, ordered along the split: gene_id, name, locus_tag, start, end, strand, operon_id
     as in the store; `first` and `last`, the half-open split positions; `target_z` and `predicted_z`
     (G, T), NaN where unknown or not predicted; `probability`, the mean predicted probability of its
-    bases to lie in an operon.
+    bases to lie in an operon. The bases of an interrupted gene are those of its fragments.
   """
   genes, table = store.genes, store.table
-  spans = [
-    assembly.layout.locate(int(start), int(end))
-    for start, end in zip(genes.start, genes.end, strict=True)
-  ]
-  inside = [i for i, span in enumerate(spans) if span is not None]
-  inside.sort(key=lambda i: (spans[i].start, spans[i].stop))
+  spans = _locate(assembly.layout, zip(genes.start, genes.end, strict=True))
+  inside = sorted(spans, key=lambda i: (spans[i].start, spans[i].stop))
+  bases = [list(_locate(assembly.layout, genes.fragments[i]).values()) for i in inside]
   columns = {
     key: np.asarray(getattr(genes, key))[inside]
     for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
@@ -41,8 +38,8 @@ def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
     "first": first,
     "last": last,
     "target_z": (np.asarray(genes.log_tpm, np.float64)[inside] - mean) / std,
-    "predicted_z": interval_means(assembly.predictions["gene_expression"], first, last),
-    "probability": interval_means(probability, first, last)[:, 0],
+    "predicted_z": _means(assembly.predictions["gene_expression"], bases),
+    "probability": _means(probability, bases)[:, 0],
   }
 
 
@@ -71,17 +68,28 @@ def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns
     "left": left,
     "right": right,
     "same_operon": (operon[left] == operon[right]) & (operon[left] != ""),
-    "probability": interval_means(probability, low, high)[:, 0],
+    "probability": _means(probability, [[slice(*ends)] for ends in zip(low, high, strict=True)])[
+      :, 0
+    ],
     "distance_bp": genes["first"][right] - genes["last"][left],
   }
 
 
-def interval_means(
-  values: Float[np.ndarray, "n T"], first: Int[np.ndarray, "g"], last: Int[np.ndarray, "g"]
+def _locate(layout: Layout, intervals: Iterable[tuple[int, int]]) -> dict[int, slice]:
+  """The split positions of those intervals that lie fully in the split, by their number."""
+  found = {i: layout.locate(int(start), int(end)) for i, (start, end) in enumerate(intervals)}
+  return {i: where for i, where in found.items() if where is not None}
+
+
+def _means(
+  values: Float[np.ndarray, "n T"], bases: Sequence[Sequence[slice]]
 ) -> Float64[np.ndarray, "g T"]:
-  """Means of rows first..last (half-open, not empty); NaN where the interval holds a NaN."""
-  means = [values[a:b].mean(axis=0, dtype=np.float64) for a, b in zip(first, last, strict=True)]
-  return np.array(means, np.float64).reshape(len(first), values.shape[1])
+  """The mean over the rows in one or several slices; NaN where one of the rows is NaN."""
+  means = [
+    np.concatenate([values[part] for part in parts]).mean(axis=0, dtype=np.float64)
+    for parts in bases
+  ]
+  return np.array(means, np.float64).reshape(len(bases), values.shape[1])
 
 
 def _arc_of(layout: Layout, position: Int[np.ndarray, "g"]) -> Int[np.ndarray, "g"]:
