@@ -1,0 +1,161 @@
+"""Whole dumps: the toy chromosome, missing parts, and the embedded data set."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from absl import logging
+
+from alphaecoli import config, genome
+from alphaecoli.errors import DataError
+from alphaecoli.regulondb import dump as dump_lib
+from alphaecoli.regulondb.quality import QualityReport
+from tests import toy
+
+
+def data_config(**changes) -> config.DataConfig:
+  data = config.resolve(config.base_config()).data
+  return dataclasses.replace(data, **changes)
+
+
+def read(written: toy.ToyDump, **changes) -> dump_lib.Regulon:
+  data = data_config(
+    dump=str(written.dump),
+    genome=str(written.fasta),
+    min_genes_per_unit=written.min_genes_per_unit,
+    **changes,
+  )
+  report = QualityReport()
+  return dump_lib.read_dump(written.dump, dump_lib.read_genome(data, report), data, report)
+
+
+@pytest.mark.parametrize("generation", ["2022", "2023"])
+@pytest.mark.parametrize(("layout", "suffix"), [("flat", ""), ("dump", ".zip"), ("2021", ".gz")])
+def test_every_release_layout_and_compression_reads_the_same(tmp_path, generation, layout, suffix):
+  written = toy.write(tmp_path, generation=generation, layout=layout, compression=suffix)
+  regulon = read(written)
+  assert genome.decode(regulon.contig.codes) == written.sequence.upper()
+  assert [(g.id, g.start, g.end) for g in regulon.genes] == [
+    (g.id, g.start, g.end) for g in written.genes
+  ]
+  assert [o.gene_ids for o in regulon.operons] == [o.gene_ids for o in written.operons]
+  expected = written.tpm_matrix(regulon.expression.gene_ids, regulon.expression.datasets)
+  np.testing.assert_allclose(regulon.expression.tpm, expected, rtol=1e-12)
+  assert regulon.inputs == written.files
+  assert {d.name for d in regulon.datasets} == set(written.conditions)
+
+
+def test_random_toy_reads_back(tmp_path):
+  written = toy.write_random(tmp_path, 30_000, seed=3)
+  regulon = read(written)
+  assert [(g.id, g.start, g.end, g.strand) for g in regulon.genes] == [
+    (g.id, g.start, g.end, g.strand) for g in written.genes
+  ]
+  assert [(o.start, o.end, o.gene_ids) for o in regulon.operons] == [
+    (o.start, o.end, o.gene_ids) for o in written.operons
+  ]
+  expected = written.tpm_matrix(regulon.expression.gene_ids, regulon.expression.datasets)
+  np.testing.assert_allclose(regulon.expression.tpm, expected, rtol=1e-12)
+  assert regulon.report.reasons == {}
+
+
+@pytest.fixture
+def warnings_of(monkeypatch):
+  lines: list[str] = []
+  monkeypatch.setattr(logging, "warning", lambda text, *args: lines.append(text % args))
+  return lines
+
+
+def test_missing_optional_collections_degrade_with_one_warning_each(tmp_path, warnings_of):
+  written = toy.write(tmp_path, collections=("geneDatamart",))
+  regulon = read(written)
+  assert regulon.operons is None and regulon.expression is None and regulon.datasets == []
+  assert [line.split(":")[0] for line in warnings_of] == ["NO OPERONS", "NO EXPRESSION"]
+  assert "regulondbht" in warnings_of[1]
+  reasons = regulon.report.reasons
+  assert reasons["no geneExpression: expression unknown"] == 1
+  assert reasons["no operonDatamart: operons unknown"] == 1
+
+
+def test_no_usable_data_set_degrades_too(tmp_path, warnings_of):
+  written = dataclasses.replace(toy.write(tmp_path), min_genes_per_unit=100)
+  regulon = read(written)
+  assert regulon.expression is None
+  assert regulon.report["no usable data set: expression unknown"] == 1
+  assert warnings_of[0].startswith("NO EXPRESSION: no data set")
+
+
+def test_missing_genes_say_where_was_looked(tmp_path):
+  written = toy.write(tmp_path, collections=("operonDatamart",))
+  with pytest.raises(DataError, match="geneDatamart not found; looked for geneDatamart") as e:
+    read(written)
+  assert str(tmp_path / "dump" / "regulondbdatamarts") in str(e.value)
+
+
+def test_missing_dump_directory(tmp_path):
+  with pytest.raises(DataError, match="no such directory"):
+    dump_lib.resolve_dump(tmp_path / "none")
+
+
+def test_a_genome_that_is_not_the_dumps_is_refused(tmp_path):
+  written = toy.write(tmp_path)
+  toy.write_fasta(written.fasta, "ACGT" * 250)
+  with pytest.raises(DataError, match=r"genes lie outside toy \(1000 bp\)"):
+    read(written)
+
+
+def test_the_longest_contig_is_used_and_the_others_reported(tmp_path, warnings_of):
+  written = toy.write(tmp_path)
+  written.fasta.write_text(">plasmid\nACGT\n" + written.fasta.read_text())
+  regulon = read(written)
+  assert regulon.contig.name == "toy"
+  assert regulon.report["contig that is not the longest: left out"] == 1
+  assert "using the longest, toy" in warnings_of[0]
+
+
+def test_random_genome_is_logged_counted_and_as_long_as_the_genes_need(tmp_path, warnings_of):
+  written = toy.write(tmp_path)
+  data = data_config(dump=str(written.dump), genome="random")
+  report = QualityReport()
+  contig = dump_lib.read_genome(data, report)
+  assert contig.length_bp == written.length_bp + 200  # the end of badP
+  assert report["random bases in place of a genome"] == contig.length_bp
+  assert "made-up sequence" in warnings_of[0]
+
+
+def test_max_docs_per_file_reads_the_first_documents_of_each(tmp_path):
+  regulon = read(toy.write(tmp_path), max_docs_per_file=5)
+  assert [g.id for g in regulon.genes] == ["T01", "T02", "T03", "T04", "T07"]
+  assert regulon.report.totals["operon documents"] == 5
+
+
+def test_embedded_data_set():
+  """The counts are those of its README; 61 phantoms and 20 genes without positions are left out."""
+  report = QualityReport()
+  data = data_config()
+  contig = dump_lib.read_genome(data, report)
+  calls = []
+  regulon = dump_lib.read_dump("builtin", contig, data, report, lambda *args: calls.append(args))
+  assert (contig.name, contig.length_bp) == ("NC_000913.3", 4_641_652)
+  assert genome.decode(contig.codes[:10]) == "AGCTTTTCAT"
+  assert report.totals == {
+    "gene documents": 4747,
+    "genes": 4666,
+    "operon documents": 2600,
+    "operons": 2600,
+    "operons with two genes or more": 846,
+    "data set documents": 23,
+    "expression documents": 90_247,
+    "data sets with expression": 23,
+  }
+  assert regulon.expression.tpm.shape == (4666, 23)
+  thra = {g.name: g for g in regulon.genes}["thrA"]
+  assert (thra.start, thra.end, thra.strand, thra.locus_tag) == (336, 2799, 1, "b0002")
+  assert genome.decode(contig.codes[thra.start : thra.start + 3]) == "ATG"
+  row = regulon.expression.gene_ids.index(thra.id)
+  column = regulon.expression.datasets.index("control__wt_glc__1")
+  np.testing.assert_allclose(regulon.expression.tpm[row, column], 2056.4655)
+  sums = np.nansum(regulon.expression.tpm, axis=0)
+  assert (sums > 0.95e6).all() and (sums < 1.05e6).all()
+  assert {d.name for d in regulon.datasets} == set(regulon.expression.datasets)
+  assert calls[-1][0] == "geneExpression" and calls[-1][3] == 90_247
