@@ -216,7 +216,7 @@ def plot_region(
     _draw_expression(axes[1], store, observed, prediction, column, (start, end))
     _draw_density(axes[2], observed, prediction, (start, end))
     _draw_operons(axes[3], observed, prediction, (start, end))
-    _dress(figure, axes, start, end)
+    _dress(figure, list(axes), start, end)
     figure.suptitle(
       f"{title + ', ' if title else ''}{start / 1000:,.1f} to {end / 1000:,.1f} kb "
       f"({split_words(store, start, end)})",
