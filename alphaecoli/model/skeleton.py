@@ -56,6 +56,11 @@ class Skeleton:
     """The module with these values."""
     return nnx.merge(self.graph, _state(self.params, params), _state(self.stats, stats))
 
+  def module(self) -> Any:
+    """The abstract module, for what needs only shapes."""
+    values = [{n: v.get_value() for n, v in part.items()} for part in (self.params, self.stats)]
+    return self.merge(*values)
+
   def split(self, module: nnx.Module) -> tuple[Values, Values]:
     """The values of a module: parameters and statistics."""
     _, params, stats = nnx.split(module, nnx.Param, ...)
@@ -104,10 +109,12 @@ def _arrays(state: nnx.State) -> Values:
 
 def _state(abstract: Mapping[str, nnx.Variable], values: Mapping[str, Array]) -> nnx.State:
   """The variables again, with values."""
-  return nnx.State.from_flat_path({
-    tuple(int(p) if p.isdigit() else p for p in name.split("/")): variable.replace(values[name])
-    for name, variable in abstract.items()
-  })
+  return nnx.State.from_flat_path(
+    {
+      tuple(int(p) if p.isdigit() else p for p in name.split("/")): variable.replace(values[name])
+      for name, variable in abstract.items()
+    }
+  )
 
 
 def _shardings(mesh: Mesh, variables: Mapping[str, nnx.Variable]) -> dict[str, NamedSharding]:

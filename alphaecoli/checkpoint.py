@@ -1,0 +1,319 @@
+"""Checkpoints on disk: written in the background, complete or absent, read on any devices.
+
+A checkpoint is a directory named after its step with one item each for `params`, `stats` (running
+statistics), `train` (step and optimiser) and `meta` (JSON: configuration, track table, data
+position, store fingerprint, versions). Layout and promises: docs/training.md.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from alphaecoli import __version__
+from alphaecoli.config import Config, MeshConfig, resolve
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.sharding import make_mesh
+from alphaecoli.tracks.table import TrackTable
+
+LOGGER = logging.getLogger("alphaecoli")
+FORMAT = "alphaecoli-checkpoint"
+FORMAT_VERSION = 1
+SCORE = "loss/total"  # on validation, lower is better; "best" means by this
+CHECKPOINTS_DIR = "checkpoints"  # within a work directory
+_ARRAYS = ("params", "stats", "train")
+# What orbax raises on files that are missing, cut short or altered.
+_BROKEN = (ValueError, KeyError, TypeError, OSError, jax.errors.JaxRuntimeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """What a checkpoint held.
+
+  Attributes:
+    step: steps done.
+    items: params, stats and train.
+    meta: the JSON item.
+  """
+
+  step: int
+  items: dict[str, Any]
+  meta: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """A checkpoint ready for inference.
+
+  Attributes:
+    model: with parameters and running statistics.
+    config: of the training run.
+    table: names, units, transform and statistics of its tracks.
+    step: steps done.
+    path: the directory of that step.
+    meta: the JSON item.
+  """
+
+  model: AlphaEcoli
+  config: Config
+  table: TrackTable
+  step: int
+  path: Path
+  meta: dict[str, Any]
+
+
+class Checkpoints:
+  """The checkpoints of a run, for the process that trains. Use as a context manager."""
+
+  def __init__(self, directory: Path, *, keep_last: int, keep_best: int):
+    """Opens or creates the directory; leftovers of saves that were cut short are removed.
+
+    Raises:
+      DataError: the directory can not be made or written.
+    """
+    self.directory = epath.Path(directory).absolute() if "://" not in str(directory) else directory
+
+    def score_of(metrics: Mapping[str, float]) -> float:
+      return metrics.get(SCORE, math.inf)
+
+    best = BestN(get_metric_fn=score_of, reverse=True, n=keep_best)
+    options = ocp.CheckpointManagerOptions(
+      best_fn=score_of,  # without it scores are not written
+      best_mode="min",
+      preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+      cleanup_tmp_directories=True,
+    )
+    handlers = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
+    try:
+      self._manager = ocp.CheckpointManager(
+        self.directory,
+        options=options,
+        item_names=(*_ARRAYS, "meta"),
+        item_handlers={**handlers, "meta": ocp.JsonCheckpointHandler()},
+      )
+    except OSError as error:
+      raise DataError(f"cannot write checkpoints to {directory}: {error}") from error
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    self._manager.close()
+
+  @property
+  def steps(self) -> list[int]:
+    """Steps that have a complete checkpoint, in order."""
+    return sorted(self._manager.all_steps())
+
+  def best_score(self) -> float | None:
+    """The lowest validation loss among the checkpoints kept."""
+    scores = (read_score(self.directory / str(step)) for step in self.steps)
+    return min((score for score in scores if score is not None), default=None)
+
+  def save(
+    self, step: int, items: Mapping[str, Any], meta: Mapping[str, Any], score: float | None = None
+  ) -> None:
+    """Starts a save; returns once the arrays are copied, the writing goes on behind.
+
+    Raises:
+      DataError: this save, or the one before it, could not be written.
+    """
+    described = {**describe_format(), **meta, "step": step}
+    arrays = {name: ocp.args.StandardSave(items[name]) for name in _ARRAYS}
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(**arrays, meta=ocp.args.JsonSave(described)),
+        metrics={} if score is None else {SCORE: score},
+        force=True,
+      )
+    except OSError as error:
+      raise DataError(f"checkpoint {step} in {self.directory} was not saved: {error}") from error
+
+  def wait(self) -> None:
+    """Returns when every save is on disk.
+
+    Raises:
+      DataError: one could not be written.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except (OSError, ValueError) as error:
+      raise DataError(f"a checkpoint in {self.directory} was not saved: {error}") from error
+
+  def restore_newest(
+    self, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
+  ) -> Restored | None:
+    """Reads the newest checkpoint that is whole, onto the devices that `abstract` names.
+
+    Args:
+      abstract: shapes, types and shardings of params, stats and train.
+      check: called with the meta item before the arrays are read; may refuse by raising
+        ConfigError.
+
+    Returns:
+      None where nothing has been saved yet.
+
+    Raises:
+      DataError: there are checkpoints, and none can be read.
+    """
+    steps = self.steps[::-1]
+    for step in steps:
+      try:
+        meta = read_meta(self.directory / str(step))
+        check(meta)
+        arrays = {name: ocp.args.StandardRestore(abstract[name]) for name in _ARRAYS}
+        items = self._manager.restore(step, args=ocp.args.Composite(**arrays))
+      except (DataError, *_BROKEN) as error:
+        LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, _one_line(error))
+        continue
+      return Restored(step, {name: items[name] for name in _ARRAYS}, meta)
+    if steps:
+      raise DataError(
+        f"none of the checkpoints {steps[::-1]} in {self.directory} can be read; delete them to "
+        "start again, or choose another --workdir"
+      )
+    return None
+
+  def delete_after(self, step: int) -> None:
+    """Removes checkpoints newer than a step: those that `restore_newest` passed over."""
+    for newer in [s for s in self.steps if s > step]:
+      self._manager.delete(newer)
+
+
+def describe_format() -> dict[str, Any]:
+  """Format and software, for the meta item."""
+  packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+  versions = {name: importlib.metadata.version(name) for name in packages}
+  return {
+    "format": FORMAT,
+    "format_version": FORMAT_VERSION,
+    "score": SCORE,
+    "versions": {"alphaecoli": __version__, **versions},
+  }
+
+
+def read_meta(path: Any) -> dict[str, Any]:
+  """The JSON item of a checkpoint.
+
+  Raises:
+    DataError: it is missing, broken or of another format.
+  """
+  file = epath.Path(path) / "meta" / "metadata"
+  if not file.exists():
+    raise DataError(f"{path} is not a complete checkpoint: it has no meta/metadata")
+  try:
+    meta = json.loads(file.read_text())
+  except ValueError as error:
+    raise DataError(f"{file} is not JSON: {error}") from error
+  if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    raise DataError(f"{path} is not an alphaecoli checkpoint")
+  if meta["format_version"] != FORMAT_VERSION:
+    raise DataError(
+      f"{path} has format version {meta['format_version']}; this version of alphaecoli "
+      f"({__version__}) reads {FORMAT_VERSION}; the checkpoint was written by "
+      f"{meta['versions']['alphaecoli']}"
+    )
+  return meta
+
+
+def read_score(path: Any) -> float | None:
+  """The validation loss of a checkpoint, None where it was not measured."""
+  file = epath.Path(path) / "metrics" / "metrics"
+  if not file.exists():
+    return None
+  try:
+    return float(json.loads(file.read_text())[SCORE])
+  except (ValueError, KeyError, TypeError):
+    return None
+
+
+def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
+  """The directory of one checkpoint.
+
+  Args:
+    path: a work directory, its checkpoints directory or the directory of one step.
+    which: among several, the "best" on validation (the newest where none was measured) or the
+      "latest".
+
+  Raises:
+    DataError: there is none.
+  """
+  root = epath.Path(path)
+  if not root.is_dir():
+    raise DataError(f"no checkpoint: {path} is not a directory")
+  if (root / "params").is_dir() or (root / "meta").is_dir():
+    return root
+  root = root / CHECKPOINTS_DIR if (root / CHECKPOINTS_DIR).is_dir() else root
+  steps = sorted((p for p in root.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+  if not steps:
+    partial = any("checkpoint-tmp" in p.name for p in root.iterdir())
+    why = "only an unfinished one" if partial else "no directories named after a step"
+    raise DataError(f"no checkpoint in {root}: {why}; train first, or name another directory")
+  scores = {p: read_score(p) for p in steps} if which == "best" else {}
+  measured = [(score, p) for p, score in scores.items() if score is not None]
+  return min(measured, key=lambda pair: pair[0])[1] if measured else steps[-1]
+
+
+def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> Loaded:
+  """Reads parameters and running statistics alone, on any devices.
+
+  Args:
+    path: see `find_checkpoint`.
+    which: likewise.
+    mesh: where the parameters go; by default whole onto the first device.
+
+  Raises:
+    DataError: there is no checkpoint, or it is broken.
+  """
+  found = find_checkpoint(path, which)
+  meta = read_meta(found)
+  try:
+    config, table = resolve(meta["config"]), TrackTable.from_json(meta["table"])
+  except (ConfigError, KeyError, TypeError) as error:
+    raise DataError(
+      f"{found} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "
+      f"{__version__}: {error}"
+    ) from error
+  skeleton = Skeleton.of_model(config.model, table)
+  devices = jax.local_devices()[:1]
+  mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
+  params, stats = skeleton.abstract(mesh)
+  values = []
+  for name, abstract in (("params", params), ("stats", stats)):
+    try:
+      with ocp.StandardCheckpointer() as reader:
+        values.append(reader.restore((found / name).absolute(), abstract))
+    except _BROKEN as error:
+      raise DataError(f"{found}: {name} can not be read: {_one_line(error)}") from error
+  return Loaded(
+    model=skeleton.merge(*values),
+    config=config,
+    table=table,
+    step=int(meta["step"]),
+    path=Path(found),
+    meta=meta,
+  )
+
+
+def _one_line(error: BaseException, limit: int = 300) -> str:
+  """The start of an error's text, without line breaks."""
+  text = " ".join(str(error).split())
+  return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__

@@ -1,0 +1,46 @@
+"""Trains a model: `python -m alphaecoli.train --config configs/quickstart.py`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphaecoli import cli
+from alphaecoli.config import from_arguments
+
+DESCRIPTION = """\
+Processes the data if needed, trains, evaluates on validation and saves checkpoints.
+The same command continues a run that was stopped.
+
+  --config FILE               configuration; default configs/base.py
+  --config.section.key=value  any value of it, such as --config.train.steps=2000
+"""
+EPILOG = """\
+exit status: 0 finished; 2 bad command line or configuration; 75 stopped by SIGTERM or SIGINT and
+saved, the same command continues; 1 any other failure
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Runs the command."""
+  parser = cli.parser("train", DESCRIPTION)
+  parser.epilog = EPILOG
+  parser.add_argument("--workdir", type=Path, help="default: runs/<name of the configuration>")
+  parser.add_argument(
+    "--test-mode", action="store_true", help="a small model and few steps: minutes on two CPU cores"
+  )
+  parser.add_argument("--process-data-only", action="store_true", help="stop after the track store")
+  flags, rest = parser.parse_known_args(arguments)
+  config, name = from_arguments(rest, test_mode=flags.test_mode)
+  workdir = flags.workdir or Path("runs") / (f"{name}-test-mode" if flags.test_mode else name)
+  if flags.process_data_only:
+    from alphaecoli.tracks.process import process_data
+
+    store = process_data(config, workdir)
+    cli.LOGGER.info("track store: %s", store.path)
+    return 0
+  from alphaecoli.training.run import train  # imports jax
+
+  return train(config, workdir)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,55 @@
+"""From windows on the host to global arrays on the devices, one batch ahead of the step."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from alphaecoli.config import Config
+from alphaecoli.errors import ConfigError
+from alphaecoli.sharding import RULES, batch_sharding
+
+
+def window_ways(mesh: Mesh) -> int:
+  """How many parts the windows of a batch are split into."""
+  return int(np.prod([mesh.shape[name] for name in RULES["batch"]]))
+
+
+def check_batch_size(config: Config, mesh: Mesh) -> None:
+  """Checks that windows divide evenly.
+
+  Raises:
+    ConfigError: a micro-batch does not divide over the devices that split windows.
+  """
+  ways = window_ways(mesh)
+  parts = ways * config.train.accumulate_steps
+  if config.train.batch_windows % parts:
+    nearest = max(config.train.batch_windows // parts, 1) * parts
+    raise ConfigError(
+      f"train.batch_windows={config.train.batch_windows} is not a multiple of mesh.data x "
+      f"mesh.fsdp x train.accumulate_steps = {ways} x {config.train.accumulate_steps}; nearest: "
+      f"{nearest} or {nearest + parts}"
+    )
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
+  """Makes global arrays from this process's rows (axis 0); axis 1 counts positions or bins."""
+  return {
+    name: jax.make_array_from_process_local_data(batch_sharding(mesh, x.ndim, x.ndim > 1), x)
+    for name, x in batch.items()
+  }
+
+
+def device_batches(
+  batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh
+) -> Iterator[dict[str, Array]]:
+  """Batches on the devices; while a step runs the next one is already on its way."""
+  ahead: dict[str, Array] | None = None
+  for batch in batches:
+    current, ahead = ahead, put_batch(batch, mesh)
+    if current is not None:
+      yield current
+  if ahead is not None:
+    yield ahead

@@ -1,0 +1,260 @@
+"""A training run: initialise or resume, step, log, evaluate, save."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from alphaecoli.checkpoint import SCORE, Checkpoints
+from alphaecoli.config import Config, LossWeights
+from alphaecoli.data.pipeline import training_batches
+from alphaecoli.evaluation import Report, evaluate
+from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.training.batches import device_batches, window_ways
+from alphaecoli.training.forward import make_predict
+from alphaecoli.training.interrupt import EXIT_STOPPED, Interruption
+from alphaecoli.training.optimizer import learning_rate
+from alphaecoli.training.progress import progress_bar
+from alphaecoli.training.record import MetricsLog, Stopwatch, duration, train_line, write_json
+from alphaecoli.training.state import TrainState
+from alphaecoli.training.step import compile_train_step, make_train_step
+from alphaecoli.training.watch import Watch
+
+LOGGER = logging.getLogger("alphaecoli")
+VALIDATION_FILE = "validation.json"
+_NOT_STEPS = ("compile", "evaluation", "checkpoint")  # phases left out of windows per second
+
+
+class _Stopped(Exception):
+  """Ends an evaluation that a signal cuts short."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """What stays the same throughout a run."""
+
+  config: Config
+  workdir: Path
+  store: TrackStore
+  mesh: Mesh
+  weights: LossWeights
+  skeleton: Skeleton
+  optimizer: optax.GradientTransformation
+
+
+class Loop:
+  """The run from one state to the end. Call `run` once, within set_mesh."""
+
+  def __init__(
+    self,
+    setup: Setup,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    interruption: Interruption,
+  ):
+    self.setup, self.state = setup, state
+    self.checkpoints, self.log, self.interruption = checkpoints, log, interruption
+    self.config = setup.config
+    self.step = self.first_step = int(state.step)
+    self.watch, self.clock = Watch(), Stopwatch()
+    self.best = checkpoints.best_score()
+    self.saved = checkpoints.steps[-1] if checkpoints.steps else None
+    self._predict = make_predict(setup.skeleton, setup.mesh)
+    self._logged = (self.step, 0.0)  # step and time in steps at the last log line
+    pure = make_train_step(
+      setup.skeleton,
+      setup.optimizer,
+      setup.weights,
+      accumulate_steps=self.config.train.accumulate_steps,
+      dropout=self.config.model.head_dropout > 0,
+    )
+    self._train_step = compile_train_step(pure, setup.skeleton, setup.optimizer, setup.mesh)
+
+  def run(self) -> int:
+    """Trains to the end or until asked to stop; returns the exit status.
+
+    Raises:
+      UserError: a loss became NaN or infinite.
+      DataError: a checkpoint could not be written.
+    """
+    steps, key = self.config.train.steps, jax.random.key(self.config.train.seed)
+    batches = device_batches(self._batches(), self.setup.mesh)
+    main = jax.process_index() == 0
+    with progress_bar(steps, self.step, active=main) as show:
+      while self.step < steps:
+        with self.clock.phase("input"):
+          batch = next(batches)
+        self.state, metrics = self._train_step(self.state, batch, key)
+        self.step += 1
+        self.watch.add(self.step, metrics)
+        if self.step == self.first_step + 1:
+          self._after_first(metrics)
+        show(self.step)
+        if self.interruption.requested(self.step) or not self._due():
+          return self._stop()
+    return 0
+
+  def _after_first(self, metrics: Any) -> None:
+    """Waits for the first step, nearly all of whose time is compilation."""
+    jax.block_until_ready(metrics)
+    seconds = self.clock.elapsed()
+    self.clock.seconds["compile"] = seconds
+    LOGGER.info("first step after %s, most of it compilation", duration(seconds))
+
+  def _batches(self) -> Iterator[Any]:
+    """The rows of this process of the batches that are left."""
+    config = self.config
+    return iter(
+      training_batches(
+        self.setup.store,
+        window_bp=config.data.window_bp,
+        batch_windows=config.train.batch_windows,
+        seed=config.train.seed,
+        reverse_complement=config.data.reverse_complement,
+        first_step=self.first_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=config.data.read_threads,
+        prefetch=config.data.prefetch,
+      )
+    )
+
+  def _due(self) -> bool:
+    """Does what this step calls for: log, evaluate, save; False if asked to stop meanwhile."""
+    config, last = self.config, self.step == self.config.train.steps
+    if last or self.step % config.log.every_steps == 0 or self.step == self.first_step + 1:
+      self._log()
+    score = None
+    if last or self.step % config.evaluation.every_steps == 0:
+      try:
+        score = self._evaluate(final=last)
+      except _Stopped:
+        return False
+    improved = score is not None and (self.best is None or score < self.best)
+    if last or improved or self.step % config.checkpoint.every_steps == 0:
+      self._save(score)
+    if improved:
+      self.best = score
+    return True
+
+  def _log(self) -> None:
+    """One line, one record."""
+    self.watch.check(self._last_good())
+    config, (step, seconds) = self.config, self._logged
+    now = self.clock.outside(*_NOT_STEPS)
+    rate = (self.step - step) / max(now - seconds, 1e-9)
+    if self.step == self.first_step + 1:
+      rate = 1 / max(self.clock.elapsed(), 1e-9)
+    done = self.step - self.first_step - 1
+    pace = self.clock.outside("compile") / done if done else self.clock.elapsed()
+    windows = rate * config.train.batch_windows
+    scalars = {
+      **self.watch.summary(),
+      "learning_rate": float(learning_rate(config.optimizer, config.train.steps, self.step - 1)),
+      "windows_per_s": windows,
+      "bases_per_s": windows * config.data.window_bp,
+      "seconds_left": pace * (config.train.steps - self.step),
+    }
+    self._logged = (self.step, now)
+    LOGGER.info(train_line(self.step, config.train.steps, scalars))
+    self.log.write("train", self.step, {**scalars, "time": time.time()})
+
+  def _evaluate(self, final: bool) -> float | None:
+    """Measures the validation split; returns the score that "best" goes by."""
+    self.watch.check(self._last_good())
+    with self.clock.phase("evaluation"):
+      report = self._report()
+    scalars = report.scalars()
+    self.log.write("validation", self.step, scalars)
+    if final:
+      LOGGER.info("validation at step %d\n%s", self.step, report.table())
+    else:
+      names = ("loss/total", "gene_expression/genes_pearson", "gene_density/r2")
+      names += ("operon_membership/auroc",)
+      shown = "  ".join(f"{name} {scalars[name]:.4f}" for name in names if name in scalars)
+      LOGGER.info("validation at step %d  %s", self.step, shown)
+    if jax.process_index() == 0:
+      write_json(self.setup.workdir / VALIDATION_FILE, {"step": self.step, **report.to_json()})
+    return scalars.get(SCORE)
+
+  def _report(self) -> Report:
+    ways = window_ways(self.setup.mesh)
+    state = self.state
+    return evaluate(
+      lambda batch: self._predict(state.params, state.stats, batch),
+      self.setup.store,
+      "validation",
+      window_bp=self.config.data.window_bp,
+      batch_windows=-(-self.config.evaluation.batch_windows // ways) * ways,
+      weights=self.setup.weights,
+      progress=self._until_stopped,
+    )
+
+  def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches of an evaluation, cut short by a signal."""
+    for batch in batches:
+      if self.interruption.signal_name and jax.process_count() == 1:
+        raise _Stopped
+      yield batch
+
+  def _save(self, score: float | None = None) -> None:
+    """Starts a save of this step."""
+    self.watch.check(self._last_good())
+    with self.clock.phase("checkpoint"):
+      self.checkpoints.save(self.step, state_items(self.state), self._meta(), score)
+    self.saved = self.step
+
+  def _meta(self) -> dict[str, Any]:
+    """What a checkpoint says about itself."""
+    config = self.config
+    return {
+      "config": config.to_dict(),
+      "table": self.setup.store.table.to_json(),
+      "store_fingerprint": self.setup.store.fingerprint,
+      "data": {
+        "next_step": self.step,
+        "seed": config.train.seed,
+        "batch_windows": config.train.batch_windows,
+        "window_bp": config.data.window_bp,
+      },
+    }
+
+  def _stop(self) -> int:
+    """Saves and says how to go on."""
+    if self.saved != self.step:
+      self._save()
+    self.checkpoints.wait()
+    LOGGER.warning(
+      "stopped by %s after step %d of %d, which is saved; the same command continues (exit %d)",
+      self.interruption.signal_name,
+      self.step,
+      self.config.train.steps,
+      EXIT_STOPPED,
+    )
+    return EXIT_STOPPED
+
+  def _last_good(self) -> str:
+    """Where to go back to, for an error message."""
+    if self.saved is None:
+      return "there is no checkpoint yet"
+    return f"last good checkpoint: step {self.saved} in {self.checkpoints.directory}"
+
+
+def state_items(state: TrainState) -> dict[str, Any]:
+  """The items of a checkpoint; prediction reads params and stats alone."""
+  train = {"step": state.step, "opt_state": state.opt_state}
+  return {"params": state.params, "stats": state.stats, "train": train}
+
+
+def items_state(items: dict[str, Any]) -> TrainState:
+  """The state again."""
+  train = items["train"]
+  return TrainState(train["step"], items["params"], items["stats"], train["opt_state"])

@@ -1,0 +1,133 @@
+"""What a run writes about itself: log lines, JSON lines, TensorBoard scalars."""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+LOGGER = logging.getLogger("alphaecoli")
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+  """`metrics.jsonl` and TensorBoard scalars in a work directory. Use as a context manager."""
+
+  def __init__(self, workdir: Path, first_step: int, tensorboard: bool, active: bool = True):
+    """Opens both; what an earlier run wrote of steps after `first_step` is dropped.
+
+    Args:
+      workdir: where they are.
+      first_step: steps already done; the run will write them again from there.
+      tensorboard: whether to write TensorBoard files too.
+      active: False in processes that leave writing to another.
+    """
+    self._file, self._board = None, None
+    if not active:
+      return
+    path = workdir / METRICS_FILE
+    if path.exists():
+      _drop_after(path, first_step)
+    self._file = path.open("a", encoding="utf-8", buffering=1)
+    if tensorboard:
+      from tensorboardX import SummaryWriter
+
+      self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+
+  def __enter__(self) -> "MetricsLog":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    if self._file is not None:
+      self._file.close()
+    if self._board is not None:
+      self._board.close()
+
+  def write(self, kind: str, step: int, scalars: Mapping[str, float]) -> None:
+    """Adds one record; values that are not finite become null in the JSON."""
+    if self._file is None:
+      return
+    values = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
+    self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+    if self._board is not None:
+      for name, value in scalars.items():
+        self._board.add_scalar(f"{kind}/{name}", value, step)
+      self._board.flush()
+
+
+def _drop_after(path: Path, step: int) -> None:
+  """Keeps the complete lines of steps up to `step`."""
+  kept = []
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      record = json.loads(line)
+    except ValueError:
+      continue  # cut short when the run was killed
+    if record["step"] <= step:
+      kept.append(line + "\n")
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text("".join(kept), encoding="utf-8")
+  os.replace(temporary, path)
+
+
+class Stopwatch:
+  """Where the time of a run goes, in seconds by phase."""
+
+  def __init__(self) -> None:
+    self.started = time.monotonic()
+    self.seconds: dict[str, float] = {}
+
+  @contextlib.contextmanager
+  def phase(self, name: str) -> Iterator[None]:
+    """Counts the time within as `name`."""
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+  def elapsed(self) -> float:
+    """Seconds since the start."""
+    return time.monotonic() - self.started
+
+  def outside(self, *names: str) -> float:
+    """Seconds since the start without those of some phases."""
+    return self.elapsed() - sum(self.seconds.get(name, 0.0) for name in names)
+
+
+def duration(seconds: float) -> str:
+  """About how long: 45 s, 12 min, 3.4 h."""
+  if seconds < 100:
+    return f"{seconds:.0f} s"
+  if seconds < 6000:
+    return f"{seconds / 60:.0f} min"
+  return f"{seconds / 3600:.1f} h"
+
+
+def train_line(step: int, steps: int, scalars: Mapping[str, float]) -> str:
+  """One line for the log from the scalars of a log step."""
+  heads = [name for name in scalars if name.startswith("mean_loss/") and "total" not in name]
+  parts = ", ".join(f"{name.removeprefix('mean_loss/')} {scalars[name]:.4f}" for name in heads)
+  return (
+    f"step {step}/{steps}  loss {scalars['mean_loss/total']:.4f} ({parts})  "
+    f"rate {scalars['learning_rate']:.2e}  gradient {scalars['grad_norm']:.3g}  "
+    f"{scalars['windows_per_s']:.3g} windows/s  {scalars['bases_per_s']:,.0f} bases/s  "
+    f"{duration(scalars['seconds_left'])} left"
+  )
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON under a temporary name and renames it."""
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+  os.replace(temporary, path)

@@ -1,0 +1,160 @@
+"""From a configuration and a work directory to a trained model."""
+
+import logging
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from alphaecoli.checkpoint import CHECKPOINTS_DIR, Checkpoints, describe_format
+from alphaecoli.config import Config
+from alphaecoli.errors import UserError
+from alphaecoli.losses import HEADS, active_heads, active_weights
+from alphaecoli.model.model import parameter_table
+from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.sharding import make_mesh
+from alphaecoli.tracks.process import process_data
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.training.batches import check_batch_size
+from alphaecoli.training.interrupt import Interruption
+from alphaecoli.training.loop import Loop, Setup, items_state, state_items
+from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.record import MetricsLog, duration, write_json
+from alphaecoli.training.resume import check_resumable, run_metadata
+from alphaecoli.training.state import TrainState, abstract_state, init_state
+
+LOGGER = logging.getLogger("alphaecoli")
+
+
+def train(config: Config, workdir: Path) -> int:
+  """Processes data if needed, then trains, evaluates and saves; continues a run that was stopped.
+
+  Args:
+    config: of the run.
+    workdir: receives tracks/, checkpoints/, tensorboard/, config.json, run.json, metrics.jsonl and
+      validation.json.
+
+  Returns:
+    The exit status: 0, or EXIT_STOPPED where a signal ended the run, which is then saved.
+
+  Raises:
+    UserError: see the message.
+  """
+  make_directory(workdir)
+  mesh = make_mesh(config.mesh)
+  check_batch_size(config, mesh)
+  store = process_data(config, workdir)
+  if config.log.compilation_cache:
+    use_compilation_cache(workdir / "jax_cache")
+  return train_on(store, config, workdir, Skeleton.of_model(config.model, store.table))
+
+
+def train_on(store: TrackStore, config: Config, workdir: Path, skeleton: Skeleton) -> int:
+  """Trains a model on a track store. See `train`."""
+  mesh = make_mesh(config.mesh)
+  setup = Setup(
+    config=config,
+    workdir=workdir,
+    store=store,
+    mesh=mesh,
+    weights=active_weights(config.loss.weights, store.table),
+    skeleton=skeleton,
+    optimizer=make_optimizer(config.optimizer, config.train.steps),
+  )
+  check_targets(setup)
+  main = jax.process_index() == 0
+  checkpoint = config.checkpoint
+  with (
+    Interruption() as interruption,
+    jax.set_mesh(mesh),
+    Checkpoints(
+      workdir / CHECKPOINTS_DIR, keep_last=checkpoint.keep_last, keep_best=checkpoint.keep_best
+    ) as checkpoints,
+  ):
+    state = start(setup, checkpoints)
+    step = int(state.step)
+    if main:
+      write_json(workdir / "config.json", config.to_dict())
+      metadata = {**describe_format(), **run_metadata(mesh, store.fingerprint)}
+      write_json(workdir / "run.json", metadata)
+    with MetricsLog(workdir, step, config.log.tensorboard, active=main) as log:
+      loop = Loop(setup, state, checkpoints, log, interruption)
+      status = loop.run()
+      checkpoints.wait()
+    if not status:
+      say_what_next(workdir, loop)
+    return status
+
+
+def check_targets(setup: Setup) -> None:
+  """Says which heads learn nothing, and refuses a run in which none would.
+
+  Raises:
+    UserError: no head has both data and a weight, or the tracks' statistics are not finite.
+  """
+  table, config = setup.store.table, setup.config
+  for head in HEADS:
+    if getattr(config.loss.weights, head) and not getattr(setup.weights, head):
+      LOGGER.warning("THE DATA HAVE NO %s: that head is not trained and not evaluated", head)
+  if not active_heads(setup.weights):
+    raise UserError("no head has both data and a loss weight above 0: there is nothing to train")
+  numbers = [t.mean for t in table.expression] + [t.std for t in table.expression]
+  numbers += [table.density_mean, table.operon_prevalence]
+  if not np.isfinite(numbers).all() or any(t.std <= 0 for t in table.expression):
+    raise UserError(
+      f"the statistics of {setup.store.path} are not finite, or a standard deviation is 0; see "
+      "its quality.json"
+    )
+
+
+def start(setup: Setup, checkpoints: Checkpoints) -> TrainState:
+  """The state of the newest checkpoint, or a fresh one.
+
+  Raises:
+    ConfigError: the checkpoint is of another model, other tracks or other splits.
+    DataError: there are checkpoints and none can be read.
+  """
+  config, store = setup.config, setup.store
+  LOGGER.info("parameters\n%s", parameter_table(setup.skeleton.module()))
+  abstract = abstract_state(setup.skeleton, setup.optimizer, setup.mesh)
+  restored = checkpoints.restore_newest(
+    state_items(abstract), lambda meta: check_resumable(meta, config, store.fingerprint)
+  )
+  if restored is None:
+    LOGGER.info("starting at step 0 on mesh %s", dict(setup.mesh.shape))
+    return init_state(setup.skeleton, setup.optimizer, config.train.seed, setup.mesh)
+  checkpoints.delete_after(restored.step)
+  LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(setup.mesh.shape))
+  return items_state(restored.items)
+
+
+def use_compilation_cache(directory: Path) -> None:
+  """Keeps compiled programs on disk, so that the next run of this configuration starts at once."""
+  jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def make_directory(path: Path) -> None:
+  """Makes a directory that can be written to.
+
+  Raises:
+    UserError: it can not be made or written.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"cannot make the work directory {path}: {error.strerror}") from error
+  if not os.access(path, os.W_OK | os.X_OK):
+    raise UserError(f"cannot write to the work directory {path}")
+
+
+def say_what_next(workdir: Path, loop: Loop) -> None:
+  """The commands that follow a finished run."""
+  shares = ", ".join(f"{name} {duration(s)}" for name, s in loop.clock.seconds.items())
+  LOGGER.info("%d steps done in %s (%s)", loop.step, duration(loop.clock.elapsed()), shares)
+  LOGGER.info("held-out figures:  python -m alphaecoli.evaluate --workdir %s --split test", workdir)
+  LOGGER.info(
+    "predicted tracks:  python -m alphaecoli.predict --checkpoint %s --fasta FILE --out DIRECTORY",
+    workdir,
+  )

@@ -1,0 +1,120 @@
+"""One training step: pure, compiled once, unchanged on any mesh."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PRNGKeyArray
+
+from alphaecoli.config import LossWeights
+from alphaecoli.losses import active_heads, known_counts, losses
+from alphaecoli.model.skeleton import Skeleton, Values
+from alphaecoli.sharding import constrain
+from alphaecoli.training.state import TrainState, abstract_state, state_shardings
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+TrainStep = Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+  skeleton: Skeleton,
+  optimizer: optax.GradientTransformation,
+  weights: LossWeights,
+  *,
+  accumulate_steps: int = 1,
+  dropout: bool = False,
+) -> TrainStep:
+  """The step as a pure function, not compiled.
+
+  With `accumulate_steps` above 1 the batch is cut into so many micro-batches, one after the
+  other; losses are still means over the known values of the whole batch. Batch statistics are
+  those of a micro-batch, and the running ones move by the mean over micro-batches.
+
+  Returns:
+    A function of state, batch and key. Its metrics are float32 scalars: loss/total, loss/<head>,
+    grad_norm (before clipping), output_std/<head>, known/<head>, stats_finite (1 or 0); and start
+    and reverse of the batch's windows.
+  """
+  heads = active_heads(weights)
+
+  def loss(
+    params: Values, stats: Values, batch: Batch, counts: Batch, key: PRNGKeyArray
+  ) -> tuple[Array, tuple[Values, Metrics]]:
+    model = skeleton.merge(params, stats)
+    outputs = model(
+      batch["sequence"], batch["organism"], train=True, dropout_key=key if dropout else None
+    )
+    total, by_head = losses(outputs, batch, weights, counts)
+    metrics = {"loss/total": total} | {f"loss/{head}": value for head, value in by_head.items()}
+    for head in heads:
+      metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / accumulate_steps
+      metrics[f"moment2/{head}"] = jnp.square(outputs[head]).mean((1, 2)).mean() / accumulate_steps
+    return total, (skeleton.split(model)[1], metrics)
+
+  gradient = jax.grad(loss, has_aux=True)
+
+  def step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
+    key = jax.random.fold_in(key, state.step)
+    counts = known_counts(batch)
+    if accumulate_steps == 1:
+      grads, (stats, metrics) = gradient(state.params, state.stats, batch, counts, key)
+    else:
+      grads, stats, metrics = _accumulate(gradient, accumulate_steps, state, batch, counts, key)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    for head in heads:
+      mean, square = metrics.pop(f"moment1/{head}"), metrics.pop(f"moment2/{head}")
+      metrics[f"output_std/{head}"] = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
+      metrics[f"known/{head}"] = counts[head]
+    metrics["grad_norm"] = optax.global_norm(grads)
+    finite = [jnp.isfinite(value).all() for value in stats.values()]
+    metrics["stats_finite"] = jnp.stack([*finite, jnp.array(True)]).all().astype(jnp.float32)
+    metrics |= {"start": batch["start"], "reverse": batch["reverse"]}
+    return TrainState(state.step + 1, params, stats, opt_state), metrics
+
+  return step
+
+
+def _accumulate(
+  gradient: Callable[..., Any],
+  parts: int,
+  state: TrainState,
+  batch: Batch,
+  counts: Batch,
+  key: PRNGKeyArray,
+) -> tuple[Values, Values, Metrics]:
+  """Sums gradients and metrics over micro-batches and averages their statistics."""
+
+  def cut(x: Array) -> Array:
+    """Every `parts`-th window to a micro-batch, so that each device's windows stay on it."""
+    cut = jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+    return constrain(cut, None, "batch", *("position", "track")[: x.ndim - 1])
+
+  def one(total: Any, part: tuple[Array, Batch]) -> tuple[Any, None]:
+    index, micro = part
+    grads, (stats, metrics) = gradient(
+      state.params, state.stats, micro, counts, jax.random.fold_in(key, index)
+    )
+    stats = {name: value / parts for name, value in stats.items()}
+    return jax.tree.map(jnp.add, total, (grads, stats, metrics)), None
+
+  micros = {name: cut(x) for name, x in batch.items()}
+  first = {name: x[0] for name, x in micros.items()}
+  shapes = jax.eval_shape(gradient, state.params, state.stats, first, counts, key)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], *shapes[1]))
+  total, _ = jax.lax.scan(one, zeros, (jnp.arange(parts), micros))
+  return total
+
+
+def compile_train_step(
+  step: TrainStep, skeleton: Skeleton, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainStep:
+  """The step under jit: the state is donated and stays where it lies. Call within set_mesh."""
+  where = state_shardings(abstract_state(skeleton, optimizer, mesh))
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(step, donate_argnums=0, out_shardings=(where, everywhere))

@@ -1,0 +1,105 @@
+"""Looks at the figures of the steps: stops a run that has gone wrong, warns of one that will."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from alphaecoli.errors import UserError
+
+LOGGER = logging.getLogger("alphaecoli")
+CONSTANT_STD = 1e-6  # an output whose standard deviation over a batch is below this is constant
+_MOST_WINDOWS = 8  # named in a message
+
+
+class Watch:
+  """Holds the figures of the steps since the last log line, on the devices until needed."""
+
+  def __init__(self) -> None:
+    self._pending: list[tuple[int, Mapping[str, Array]]] = []
+    self._checked: list[dict[str, float]] = []
+    self._known: dict[str, float] = {}
+    self._warned: set[str] = set()
+
+  def add(self, step: int, metrics: Mapping[str, Array]) -> None:
+    """Keeps the figures of a step; waits until the step two before is done.
+
+    Without the wait a fast host would queue steps, and their batches, without bound.
+    """
+    self._pending.append((step, metrics))
+    if len(self._pending) > 2:
+      jax.block_until_ready(self._pending[-3][1])
+
+  def check(self, last_good: str) -> None:
+    """Fetches what is pending.
+
+    Args:
+      last_good: where the last good checkpoint is, for the message.
+
+    Raises:
+      UserError: a loss or the gradient is not finite; says which head, step and windows.
+    """
+    pending, self._pending = self._pending, []
+    for (step, _), values in zip(pending, jax.device_get([m for _, m in pending]), strict=True):
+      scalars = {name: float(v) for name, v in values.items() if np.ndim(v) == 0}
+      bad = [n for n, v in scalars.items() if _must_be_finite(n) and not math.isfinite(v)]
+      if bad:
+        raise UserError(_not_finite(step, bad, scalars, values) + last_good)
+      self._checked.append(scalars)
+
+  def summary(self) -> dict[str, float]:
+    """Figures of the last step, and mean losses since the last summary. Call `check` first."""
+    steps, self._checked = self._checked, []
+    names = [name for name in steps[-1] if name.startswith("loss/")]
+    means = {f"mean_{name}": float(np.mean([s[name] for s in steps])) for name in names}
+    for name in steps[-1]:
+      if name.startswith("known/"):
+        self._known[name] = self._known.get(name, 0.0) + sum(s[name] for s in steps)
+    self._warn(steps[-1])
+    return {**steps[-1], **means}
+
+  def _warn(self, scalars: Mapping[str, float]) -> None:
+    """Says once what will make the run useless."""
+    for name, value in scalars.items():
+      kind, _, head = name.partition("/")
+      if kind == "known" and self._known[name] == 0:
+        self._once(name, f"{head}: no window so far has a known target; this head learns nothing")
+      elif kind == "output_std" and value < CONSTANT_STD:
+        self._once(
+          name, f"{head}: the head's output is constant; its loss can not fall (dead or collapsed)"
+        )
+    if not scalars.get("stats_finite", 1):
+      self._once("stats", "running statistics are not finite; predictions will not be either")
+
+  def _once(self, key: str, message: str) -> None:
+    if key not in self._warned:
+      self._warned.add(key)
+      LOGGER.warning(message)
+
+
+def _must_be_finite(name: str) -> bool:
+  """Whether a run can not go on with this figure NaN or infinite."""
+  return name.startswith("loss/") or name == "grad_norm"
+
+
+def _not_finite(
+  step: int, bad: Sequence[str], scalars: Mapping[str, float], values: Mapping[str, Any]
+) -> str:
+  """What went wrong, where."""
+  heads = [n.removeprefix("loss/") for n in bad if n.startswith("loss/") and n != "loss/total"]
+  what = (
+    " and ".join(f"loss of {head} is {scalars[f'loss/{head}']}" for head in heads)
+    or f"{bad[0]} is {scalars[bad[0]]}"
+  )
+  strands = np.where(values["reverse"], "-", "+")
+  windows = [f"{start}{strand}" for start, strand in zip(values["start"], strands, strict=True)]
+  more = f" and {len(windows) - _MOST_WINDOWS} more" if len(windows) > _MOST_WINDOWS else ""
+  return (
+    f"{what} at step {step}; windows (start, strand) {', '.join(windows[:_MOST_WINDOWS])}{more}; "
+    "a lower optimizer.learning_rate, a longer optimizer.warmup_steps or model.compute_dtype="
+    "float32 may help; "
+  )
