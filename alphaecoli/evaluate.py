@@ -1,0 +1,211 @@
+"""Measures a checkpoint on held-out data: `python -m alphaecoli.evaluate --help`."""
+
+import argparse
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from alphaecoli import cli
+from alphaecoli.checkpoint import CHECKPOINTS_DIR, Loaded, load_inference
+from alphaecoli.config import MeshConfig
+from alphaecoli.data.splits import SPLITS, TEST
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.evaluation import evaluate
+from alphaecoli.losses import active_weights
+from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.report import Report
+from alphaecoli.sharding import make_mesh
+from alphaecoli.tracks.process import process_data
+from alphaecoli.tracks.store import TrackStore, open_store
+from alphaecoli.tracks.table import TrackTable
+from alphaecoli.training.batches import window_ways
+from alphaecoli.training.forward import make_predict
+from alphaecoli.training.record import write_json
+from alphaecoli.training.run import use_compilation_cache
+
+DESCRIPTION = """\
+Predicts a whole split and prints its figures beside those of baselines on the same bases.
+Writes evaluation_<split>.json and evaluation_<split>_genes.tsv into the work directory.
+What the figures mean: docs/evaluation.md."""
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Runs the command."""
+  options = _options(arguments)
+  workdir = options.workdir
+  path, which = choose_checkpoint(workdir, options.checkpoint)
+  mesh = make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1))
+  loaded = load_inference(path, which, mesh)
+  cli.LOGGER.info("checkpoint %s, %d devices", loaded.path, mesh.size)
+  store = find_store(loaded, workdir)
+  if loaded.config.log.compilation_cache:
+    use_compilation_cache(workdir / "jax_cache")
+  report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows)
+  if jax.process_index() == 0:
+    print(f"{loaded.path.name} steps, {report.table()}")
+    write_files(workdir, report, loaded, store)
+  return 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  """The command line."""
+  parser = cli.parser("evaluate", DESCRIPTION)
+  parser.add_argument("--workdir", required=True, type=Path, help="directory of a training run")
+  parser.add_argument("--split", choices=SPLITS, default=TEST, help="default: test")
+  parser.add_argument(
+    "--checkpoint", default="best", help="best (on validation), last, or a step; default: best"
+  )
+  parser.add_argument(
+    "--batch-windows", type=int, help="windows at once; default: evaluation.batch_windows"
+  )
+  options = parser.parse_args(list(arguments))
+  if options.batch_windows is not None and options.batch_windows < 1:
+    raise ConfigError(f"--batch-windows={options.batch_windows}; expected at least 1")
+  return options
+
+
+def choose_checkpoint(workdir: Path, name: str) -> tuple[Path, str]:
+  """What `load_inference` is to read: a path, and which of several.
+
+  Args:
+    workdir: of the run.
+    name: best, last or a step.
+
+  Raises:
+    ConfigError: another name.
+    DataError: no checkpoint of that step; says which there are.
+  """
+  if name in ("best", "last"):
+    return workdir, {"best": "best", "last": "latest"}[name]
+  if not name.isdecimal():
+    raise ConfigError(f"--checkpoint={name}; expected best, last or a step")
+  folder = workdir / CHECKPOINTS_DIR
+  path = folder / str(int(name))
+  if not path.is_dir():
+    steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal())
+    found = f"there are {', '.join(map(str, steps))}" if steps else "there are none"
+    raise DataError(f"no checkpoint of step {name} in {folder}; {found}")
+  return path, "best"
+
+
+def find_store(loaded: Loaded, workdir: Path) -> TrackStore:
+  """Opens the track store that a checkpoint was trained on, or builds it again.
+
+  Raises:
+    DataError: the inputs are no longer those of the run.
+  """
+  fingerprint = loaded.meta["store_fingerprint"]
+  folders = [workdir / "tracks"]
+  if loaded.config.data.store_dir:
+    folders.insert(0, Path(loaded.config.data.store_dir).expanduser())
+  for folder in folders:
+    path = folder / fingerprint[:16]
+    if path.is_dir():
+      store = open_store(path)
+      if store.fingerprint == fingerprint:
+        return store
+  cli.LOGGER.info("the run's track store is gone from %s, building it again", folders[0])
+  store = process_data(loaded.config, workdir)
+  if store.fingerprint != fingerprint:
+    raise DataError(
+      f"{store.path}: built from other data than the checkpoint's (data.dump="
+      f"{loaded.config.data.dump}, data.genome={loaded.config.data.genome} or their files have "
+      "changed); restore them, or train again"
+    )
+  return store
+
+
+def evaluate_checkpoint(
+  loaded: Loaded,
+  store: TrackStore,
+  split: str,
+  mesh: jax.sharding.Mesh,
+  batch_windows: int | None = None,
+) -> Report:
+  """Measures a loaded checkpoint, with windows spread over a mesh.
+
+  Args:
+    loaded: with its parameters on the mesh.
+    store: the targets.
+    split: train, validation or test.
+    mesh: of devices.
+    batch_windows: at once, rounded up to fill the mesh; by default the configuration's.
+  """
+  config = loaded.config
+  skeleton = Skeleton.of_model(config.model, loaded.table)
+  params, stats = skeleton.split(loaded.model)
+  ways = window_ways(mesh)
+  windows = batch_windows or config.evaluation.batch_windows
+  with jax.set_mesh(mesh):
+    predict = make_predict(skeleton, mesh)
+    return evaluate(
+      lambda batch: predict(params, stats, batch),
+      store,
+      split,
+      window_bp=config.data.window_bp,
+      batch_windows=-(-windows // ways) * ways,
+      weights=active_weights(config.loss.weights, loaded.table),
+    )
+
+
+def write_files(workdir: Path, report: Report, loaded: Loaded, store: TrackStore) -> None:
+  """Writes evaluation_<split>.json and evaluation_<split>_genes.tsv.
+
+  Raises:
+    DataError: they can not be written.
+  """
+  origin = {
+    "checkpoint": str(loaded.path),
+    "step": loaded.step,
+    "fold": loaded.config.data.fold,
+    "window_bp": loaded.config.data.window_bp,
+    "store": str(store.path),
+    "store_fingerprint": store.fingerprint,
+  }
+  path = workdir / f"evaluation_{report.split}.json"
+  genes = workdir / f"evaluation_{report.split}_genes.tsv"
+  try:
+    write_genes(genes, report.predictions.genes, loaded.table)
+    write_json(path, {**report.to_json(), **origin})
+  except OSError as error:
+    raise DataError(f"{workdir}: can not be written: {error.strerror}") from error
+  cli.LOGGER.info("wrote %s and %s", path, genes)
+
+
+def write_genes(path: Path, genes: Mapping[str, np.ndarray], table: TrackTable) -> None:
+  """Writes one line a gene of the split: place, operon, observed and predicted expression.
+
+  Expression is ln(1 + TPM), empty where it was not measured; `operon_probability` is the mean over
+  the gene's bases.
+  """
+  columns: dict[str, Any] = {
+    key: genes[key]
+    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
+  }
+  columns["operon_probability"] = _text(genes["probability"])
+  observed, predicted = (table.to_log_tpm(genes[k]) for k in ("target_z", "predicted_z"))
+  for i, track in enumerate(table.names):
+    columns[f"observed_log_tpm:{track}"] = _text(observed[:, i])
+    columns[f"predicted_log_tpm:{track}"] = _text(predicted[:, i])
+  out = io.StringIO()
+  writer = csv.writer(out, dialect="excel-tab", lineterminator="\n")
+  writer.writerow(columns)
+  writer.writerows(zip(*columns.values(), strict=True))
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(out.getvalue(), encoding="utf-8")
+  os.replace(temporary, path)
+
+
+def _text(values: np.ndarray) -> list[str]:
+  """Four decimals, empty for NaN."""
+  return ["" if np.isnan(v) else f"{v:.4f}" for v in values]
+
+
+if __name__ == "__main__":
+  cli.run(main)
