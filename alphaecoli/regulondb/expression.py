@@ -17,7 +17,7 @@ from alphaecoli.errors import DataError
 from alphaecoli.regulondb.bson import Document, Progress, read_collection
 from alphaecoli.regulondb.positions import parse_number, text_of
 from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import Gene, dataset_name, nested_id
+from alphaecoli.regulondb.records import ID_KEYS, Gene, dataset_name, nested_id
 
 UNITS = ("tpm", "fpkm", "count")  # in order of preference
 MILLION = 1e6
@@ -123,6 +123,7 @@ class _Fold:
     self.report = report
     self.by_id = {g.id: i for i, g in enumerate(genes)}
     self.by_tag = {g.locus_tag: i for i, g in enumerate(genes) if g.locus_tag}
+    self.id_key = ID_KEYS[0]  # of nested genes in this release
     self.columns: dict[str, int] = {}  # data set id as written -> column
     self.names: dict[str, int] = {}  # data set name -> column
     self.blocks: list[dict[str, _Unit]] = []
@@ -135,12 +136,12 @@ class _Fold:
 
   def add(self, batch: list[Document]) -> None:
     """Takes a batch; the inner loop is what limits the speed of reading."""
-    by_id, columns = self.by_id, self.columns
+    by_id, columns, key = self.by_id, self.columns, self.id_key
     add_row, add_col = self.rows.append, self.cols.append
     add_tpm, add_fpkm, add_count = (self.values[unit].append for unit in UNITS)
     for document in batch:
       try:
-        row = by_id[document["gene"]["_id"]]
+        row = by_id[document["gene"][key]]
         (identifier,) = document["datasetIds"]
         column = columns[identifier]
       except (KeyError, TypeError, ValueError):
@@ -164,6 +165,9 @@ class _Fold:
       return
     identifier, tag = nested_id(gene), text_of(gene.get("bnumber"))
     row = self.by_id.get(identifier, self.by_tag.get(tag, -1))
+    if row >= 0 and identifier:  # the next document of this gene, or release, takes the quick way
+      self.by_id[identifier] = row
+      self.id_key = next((key for key in ID_KEYS if gene.get(key) == identifier), self.id_key)
     if row < 0:
       skipped = identifier in self.skipped or tag in self.skipped
       self.report.count(

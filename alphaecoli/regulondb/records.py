@@ -15,6 +15,7 @@ from alphaecoli.regulondb.quality import QualityReport
 
 DATASET_PREFIX = "GENE_EXPRESSION_"
 _STRANDS = {"forward": 1, "+": 1, "reverse": -1, "-": -1}
+ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def dataset_name(identifier: Any) -> str:
 def nested_id(value: Any) -> str:
   """The id of a nested object in any release; "" if it has none."""
   if isinstance(value, Mapping):
-    texts = (text_of(value.get(key)) for key in ("_id", "id", "gene_id"))
+    texts = (text_of(value.get(key)) for key in ID_KEYS)
     return next(filter(None, texts), "")
   return text_of(value) if isinstance(value, str) else ""
 
