@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -338,3 +342,25 @@ def test_predictions_are_kept_for_plots(one_track_store):
   assert kept.genes["predicted_z"][across, 0] == pytest.approx(
     noisy.expression[rows].astype(np.float32).mean(), abs=1e-6
   )
+
+
+def test_two_processes_with_global_outputs_find_what_one_finds(store):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  command = [sys.executable, "-m", "tests.evaluation_process"]
+  root = Path(__file__).parents[1]
+  processes = [
+    subprocess.Popen(
+      [*command, str(index), "2", str(port)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    for index in range(2)
+  ]
+  try:
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+      process.wait()
+  expected = run(store, Noisy(store)).to_json()
+  assert [json.loads(text.splitlines()[-1]) for text in outputs] == [expected, expected]
