@@ -33,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
   workdir = flags.workdir or Path("runs") / (f"{name}-test-mode" if flags.test_mode else name)
   if flags.process_data_only:
     from alphaecoli.tracks.process import process_data
+    from alphaecoli.training.progress import reading_bar
 
-    store = process_data(config, workdir)
+    with reading_bar() as show:
+      store = process_data(config, workdir, show)
     cli.LOGGER.info("track store: %s", store.path)
     return 0
   from alphaecoli.training.run import train  # imports jax

@@ -130,7 +130,7 @@ class Loop:
   def _due(self) -> bool:
     """Does what this step calls for: log, evaluate, save; False if asked to stop meanwhile."""
     config, last = self.config, self.step == self.config.train.steps
-    if last or self.step % config.log.every_steps == 0 or self.step == self.first_step + 1:
+    if last or self.step % config.log.every_steps == 0:
       self._log()
     score = None
     if last or self.step % config.evaluation.every_steps == 0:
@@ -150,9 +150,8 @@ class Loop:
     self.watch.check(self._last_good())
     config, (step, seconds) = self.config, self._logged
     now = self.clock.outside(*_NOT_STEPS)
-    rate = (self.step - step) / max(now - seconds, 1e-9)
-    if self.step == self.first_step + 1:
-      rate = 1 / max(self.clock.elapsed(), 1e-9)
+    # The first step of a run is nearly all compilation, and is not counted.
+    rate = max(self.step - max(step, self.first_step + 1), 0) / max(now - seconds, 1e-9)
     done = self.step - self.first_step - 1
     pace = self.clock.outside("compile") / done if done else self.clock.elapsed()
     windows = rate * config.train.batch_windows

@@ -20,6 +20,7 @@ from alphaecoli.training.batches import check_batch_size
 from alphaecoli.training.interrupt import Interruption
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.progress import reading_bar
 from alphaecoli.training.record import MetricsLog, duration, write_json
 from alphaecoli.training.resume import check_resumable, run_metadata
 from alphaecoli.training.state import TrainState, abstract_state, init_state
@@ -44,7 +45,8 @@ def train(config: Config, workdir: Path) -> int:
   make_directory(workdir)
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
-  store = process_data(config, workdir)
+  with reading_bar() as show:
+    store = process_data(config, workdir, show)
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
   return train_on(store, config, workdir, Skeleton.of_model(config.model, store.table))
