@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     use_compilation_cache(workdir / "jax_cache")
   report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows)
   if jax.process_index() == 0:
-    print(f"{loaded.path.name} steps, {report.table()}")
+    print(f"step {loaded.step}, {report.table()}")
     write_files(workdir, report, loaded, store)
   return 0
 

@@ -1,4 +1,4 @@
-"""One of several processes that evaluate together: arguments are its index, their number, a port."""
+"""One of several processes that evaluate together: takes its index, their number, a port."""
 
 import json
 import os

@@ -107,9 +107,9 @@ def _arrays(state: nnx.State) -> Values:
   return {name: variable.get_value() for name, variable in _flat(state).items()}
 
 
-def _state(abstract: Mapping[str, nnx.Variable], values: Mapping[str, Array]) -> nnx.State:
-  """The variables again, with values."""
-  return nnx.State.from_flat_path(
+def _state(abstract: Mapping[str, nnx.Variable], values: Mapping[str, Any]) -> nnx.State:
+  """The variables again, with values (or their shapes)."""
+  return nnx.from_flat_state(
     {
       tuple(int(p) if p.isdigit() else p for p in name.split("/")): variable.replace(values[name])
       for name, variable in abstract.items()
