@@ -12,18 +12,18 @@ from tests import toy
 WINDOW_BP = 2048
 
 
-def toy_config(dump: toy.ToyDump, **data: Any) -> Config:
-  """The values of configs/base.py with a toy dump and windows that fit its arcs."""
-  values = {
-    "dump": str(dump.dump),
-    "genome": str(dump.fasta),
-    "window_bp": WINDOW_BP,
-    "min_genes_per_unit": dump.min_genes_per_unit,
-    **data,
-  }
+def config_of(**data: Any) -> Config:
+  """The values of configs/base.py with another data section."""
   base = config.base_config()
-  config.apply_overrides(base, {f"data.{key}": value for key, value in values.items()})
+  config.apply_overrides(base, {f"data.{key}": value for key, value in data.items()})
   return config.resolve(base)
+
+
+def toy_config(dump: toy.ToyDump, **data: Any) -> Config:
+  """A toy dump and windows that fit its arcs."""
+  paths = {"dump": str(dump.dump), "genome": str(dump.fasta)}
+  sizes = {"window_bp": WINDOW_BP, "min_genes_per_unit": dump.min_genes_per_unit}
+  return config_of(**{**paths, **sizes, **data})
 
 
 def random_store(directory: Path, *, length_bp: int = 120_000, seed: int = 0, **data: Any):

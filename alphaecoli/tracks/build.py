@@ -212,9 +212,9 @@ def expression_groups(
 
 
 def _named_groups(table: ExpressionTable, groups: Mapping[str, Sequence[str]]) -> Groups:
-  """Groups by data set names, given with or without RegulonDB's prefix."""
+  """Groups by data set names, given with or without RegulonDB's prefix; sorted by group name."""
   found: Groups = []
-  for group, given in groups.items():
+  for group, given in sorted(groups.items()):
     names = tuple(dict.fromkeys(dataset_name(name) for name in given))
     for name in names:
       if name not in table.datasets:

@@ -23,12 +23,13 @@ def merge(intervals: Iterable[Interval], gap_bp: int = 0) -> list[Interval]:
 
 
 def lay_out(intervals: Iterable[Interval], length_bp: int) -> list[Interval]:
-  """Cuts intervals that pass the origin in two, so that all lie within 0..length_bp."""
+  """Moves intervals to 0..length_bp, cutting those that pass the origin in two."""
   pieces = []
   for start, end in intervals:
-    pieces.append((start, min(end, length_bp)))
-    if end > length_bp:
-      pieces.append((0, end - length_bp))
+    lap = start // length_bp * length_bp  # a fragment may lie beyond the origin as a whole
+    pieces.append((start - lap, min(end - lap, length_bp)))
+    if end - lap > length_bp:
+      pieces.append((0, end - lap - length_bp))
   return pieces
 
 

@@ -57,10 +57,7 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
     DataError: an input is missing or broken, the store is broken, or can not be written.
   """
   data = config.data
-  folder = Path(data.store_dir).expanduser() if data.store_dir else Path(workdir) / "tracks"
-  files = input_files(data)
-  facts = _identity(data, files)
-  path = folder / facts["fingerprint"][:16]
+  path, facts = _identify(data, Path(workdir))
   if path.exists():
     store = open_store(path)
     if store.fingerprint != facts["fingerprint"]:
@@ -75,6 +72,22 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
   logging.info("%s", report.table())
   logging.info("track store %s is complete", path)
   return store
+
+
+def store_path(data: DataConfig, workdir: Path) -> Path:
+  """Where the store of a configuration lies, or would.
+
+  Raises:
+    DataError: the dump's directory or the genome is missing.
+  """
+  return _identify(data, workdir)[0]
+
+
+def _identify(data: DataConfig, workdir: Path) -> tuple[Path, dict[str, Any]]:
+  """The store's path, and the entries of its manifest that make it this one."""
+  folder = Path(data.store_dir).expanduser() if data.store_dir else workdir / "tracks"
+  facts = _identity(data, input_files(data))
+  return folder / facts["fingerprint"][:16], facts
 
 
 def input_files(data: DataConfig) -> dict[str, Path]:
@@ -95,10 +108,7 @@ def input_files(data: DataConfig) -> dict[str, Path]:
 
 def _identity(data: DataConfig, files: dict[str, Path]) -> dict[str, Any]:
   """What makes a store this one, and a hash of it."""
-  inputs = {
-    name: {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
-    for name, path in files.items()
-  }
+  inputs = {name: _describe(path) for name, path in files.items()}
   source = data.genome if data.genome in (BUILTIN, RANDOM) else "file"
   settings = {k: v for k, v in dataclasses.asdict(data).items() if k not in _NOT_IN_STORE}
   content = {
@@ -115,3 +125,15 @@ def _identity(data: DataConfig, files: dict[str, Path]) -> dict[str, Any]:
     "genome_source": source,
     "config": settings,
   }
+
+
+def _describe(path: Path) -> dict[str, Any]:
+  """What the manifest says about an input file.
+
+  Raises:
+    DataError: it can not be read.
+  """
+  try:
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+  except OSError as error:
+    raise DataError(f"{path}: can not be read ({error.strerror or error})") from error

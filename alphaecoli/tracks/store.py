@@ -32,8 +32,6 @@ FILES = (*(f"{name}.npy" for name in ARRAYS), GENES, QUALITY)
 PARTIAL_SUFFIX = ".partial"  # of a directory that is being written
 _REBUILD = "delete the store and run with --process-data-only to build it again"
 
-_COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
-
 Window = dict[str, np.ndarray]
 
 
@@ -59,6 +57,10 @@ class TrackStore:
     self.length_bp: int = manifest["contig"]["length_bp"]
     self.circular: bool = manifest["contig"]["circular"]
     self.fingerprint: str = manifest["fingerprint"]
+    self._arcs = {
+      name: tuple(Arc(start, end) for start, end in arcs)
+      for name, arcs in manifest["splits"].items()
+    }
     self._reverse_order = list(self.table.reverse_order)
 
   def __reduce__(self) -> tuple[Any, ...]:
@@ -110,10 +112,9 @@ class TrackStore:
     Raises:
       ConfigError: there is no such split.
     """
-    splits = self.manifest["splits"]
-    if split not in splits:
-      raise ConfigError(f"no split {split!r}; expected one of {', '.join(splits)}")
-    return tuple(Arc(start, end) for start, end in splits[split])
+    if split not in self._arcs:
+      raise ConfigError(f"no split {split!r}; expected one of {', '.join(self._arcs)}")
+    return self._arcs[split]
 
   def window(self, start: int, window_bp: int, reverse: bool = False) -> Window:
     """The arrays of one window (SPEC §5, without batch axis).
@@ -184,6 +185,12 @@ class TrackStore:
     self._copy(forward, slice(0, first), start, reverse)
     if first < window_bp:
       self._copy(forward, slice(first, window_bp), 0, reverse)
+    if reverse:
+      codes = out["sequence"]
+      np.minimum(np.subtract(3, codes, out=codes), 4, out=codes)  # 3 - 4 wraps to 255: still 4
+    value, known = out["gene_expression"], out["gene_expression_known"]
+    np.equal(value, value, out=known)  # NaN alone differs from itself
+    np.copyto(value, np.float32(0), where=~known)
     forward["gene_density"][:, 0] = self._density.counts(start, window_bp // BIN_BP)
     out["gene_density_known"][...] = True
     out["operon_membership_known"][...] = self.table.has_operons
@@ -203,18 +210,16 @@ class TrackStore:
     return int(start)
 
   def _copy(self, forward: Window, where: slice, start: int, reverse: bool) -> None:
-    """Copies bases `start` on, which do not pass the origin, to positions `where`."""
+    """Copies what is stored of bases `start` on, short of the origin, to positions `where`."""
     source = slice(start, start + where.stop - where.start)
-    codes = self.sequence[source]
-    np.copyto(forward["sequence"][where], _COMPLEMENT[codes] if reverse else codes)
-    value, known = forward["gene_expression"][where], forward["gene_expression_known"][where]
-    stored = self.gene_expression[source]
-    if reverse and self._swaps:
-      stored = stored[:, self._reverse_order]
-    np.equal(stored, stored, out=known)  # NaN is what differs from itself
-    np.copyto(value, stored)
-    np.copyto(value, np.float32(0), where=~known)
+    np.copyto(forward["sequence"][where], self.sequence[source])
     np.copyto(forward["operon_membership"][where, 0], self.operon_membership[source])
+    value, stored = forward["gene_expression"][where], self.gene_expression[source]
+    if reverse and self._swaps:
+      for i, j in enumerate(self._reverse_order):
+        value[:, i] = stored[:, j]
+    else:
+      np.copyto(value, stored)
 
   @functools.cached_property
   def _swaps(self) -> bool:
@@ -262,7 +267,7 @@ def open_store(path: str | os.PathLike[str]) -> TrackStore:
   try:
     _check_files(path, manifest)
     return TrackStore(path, manifest)
-  except (KeyError, TypeError, AttributeError) as error:
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise DataError(f"{manifest_path}: broken manifest ({error!r}); {_REBUILD}") from error
 
 
