@@ -1,6 +1,7 @@
 """Prediction with a real, untrained model: devices, strands and seams."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import alphaecoli
 from alphaecoli import config as configuration
 from alphaecoli import genome
-from alphaecoli.errors import ConfigError
+from alphaecoli.checkpoint import Checkpoints
+from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.forward import HEADS, make_forward, trained_heads
 from alphaecoli.inference.predictor import Predictor, default_batch, local_devices
 from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.sharding import make_mesh
 from tests.inference.standin import TABLE
 
@@ -116,3 +120,38 @@ def test_devices_by_platform():
   with pytest.raises(ConfigError, match=r"device='tpux' is not available here; JAX has cpu"):
     local_devices("tpux")
   assert default_batch(98_304, jax.local_devices()) == 8
+  assert default_batch(8_192, jax.local_devices()[:2]) == 8
+
+
+@pytest.fixture(scope="module")
+def run(model, tmp_path_factory):
+  """The directory of a run that has saved the model once."""
+  folder = tmp_path_factory.mktemp("run")
+  data = dataclasses.replace(CONFIG.data, window_bp=WINDOW_BP)
+  config = dataclasses.replace(CONFIG, data=data, model=TINY)
+  params, stats = Skeleton.of_model(TINY, TABLE).split(model)
+  items = {"params": params, "stats": stats, "train": {"step": jnp.array(7)}}
+  meta = {"config": config.to_dict(), "table": TABLE.to_json()}
+  with Checkpoints(folder / "checkpoints", keep_last=1, keep_best=0) as checkpoints:
+    checkpoints.save(7, items, meta)
+    checkpoints.wait()
+  return folder
+
+
+def test_checkpoint_and_fasta_are_all_that_prediction_needs(run, forward, tmp_path):
+  loaded = alphaecoli.load_predictor(run, device=jax.local_devices()[:2], batch_windows=1)
+  assert loaded.batch_windows == 2  # one for each device
+  assert loaded.window_bp == WINDOW_BP and loaded.table == TABLE
+  assert loaded.about["step"] == 7 and loaded.about["checkpoint"].endswith("checkpoints/7")
+  json.dumps(loaded.about)
+  result = loaded.predict(CODES, circular=True)
+  expected = predictor(forward).predict(CODES, circular=True)
+  for head in HEADS:
+    np.testing.assert_allclose(getattr(result, head), getattr(expected, head), rtol=1e-4, atol=1e-4)
+
+
+def test_missing_checkpoint_is_one_line(tmp_path):
+  with pytest.raises(DataError, match="no checkpoint"):
+    alphaecoli.load_predictor(tmp_path)
+  with pytest.raises(ConfigError, match="batch_windows=0"):
+    alphaecoli.load_predictor(tmp_path, batch_windows=0)
