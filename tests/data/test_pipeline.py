@@ -173,7 +173,9 @@ def test_arcs_across_the_origin_are_covered(tmp_path):
 
 
 def test_a_window_longer_than_the_arcs_is_refused_with_what_fits(toy_store):
-  with pytest.raises(ConfigError, match=r"data\.window_bp=53248 .*\(48000 bp\); at most 47104 fits"):
+  with pytest.raises(
+    ConfigError, match=r"data\.window_bp=53248 .*\(48000 bp\); at most 47104 fits"
+  ):
     training_batches(toy_store, window_bp=53_248, batch_windows=4, seed=0)
   with pytest.raises(ConfigError, match=r"data\.window_bp=8192 .*\(6000 bp\); at most 4096 fits"):
     evaluation_batches(toy_store, "test", window_bp=8192, batch_windows=4)
