@@ -16,7 +16,8 @@ from alphaecoli import __version__, cli, genome
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.annotation import Annotation, PlacedGene, place_genes, read_gff3
 from alphaecoli.inference.forward import HEADS
-from alphaecoli.inference.predictor import UNITS, Predictor, Request, load_predictor
+from alphaecoli.inference.prediction import UNITS
+from alphaecoli.inference.predictor import Predictor, Request, load_predictor
 from alphaecoli.inference.progress import BaseProgress
 from alphaecoli.inference.writers import (
   GENE_TABLE,

@@ -9,12 +9,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from alphaecoli import genome
 from alphaecoli.config import BIN_BP
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.forward import HEADS, Forward, load_forward
+from alphaecoli.inference.prediction import Prediction, check_units, from_z
 from alphaecoli.inference.tiling import (
   UNKNOWN_BASE,
   Tile,
@@ -26,71 +27,11 @@ from alphaecoli.inference.tiling import (
 )
 from alphaecoli.tracks.table import TrackTable
 
-UNITS = {"log_tpm": "ln(1 + TPM)", "tpm": "TPM", "z": "z-score of ln(1 + TPM)"}
 # Bases in a batch, per device: more gains nothing on two CPU cores.
 CPU_BATCH_BP, ACCELERATOR_BATCH_BP = 1 << 15, 1 << 19
-TRACK_UNITS = {"gene_density": "genes per 128 bp", "operon_membership": "probability"}
 
 # Called with the number of bases finished since the last call.
 Progress = Callable[[int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-  """The tracks of one contig or of a stretch of it.
-
-  Attributes:
-    gene_expression: in `units`, one row a base.
-    gene_density: genes per 128 bp bin. Bins start at the contig's start; the last one may reach
-      past its end.
-    operon_membership: probability that the base lies in an operon of several genes.
-    table: the tracks' names, transform and statistics.
-    units: log_tpm (natural log of 1 + TPM), tpm or z.
-    start: first base, a multiple of 128; 0 for a whole contig.
-    circular: whether the contig was read as a ring.
-
-  The values of a head that was not trained are NaN.
-  """
-
-  gene_expression: Float32[np.ndarray, "S T"]
-  gene_density: Float32[np.ndarray, "N 1"]
-  operon_membership: Float32[np.ndarray, "S 1"]
-  table: TrackTable
-  units: str = "log_tpm"
-  start: int = 0
-  circular: bool = False
-
-  @property
-  def tracks(self) -> tuple[str, ...]:
-    """Names of the expression tracks, in the order of the columns."""
-    return self.table.names
-
-  @property
-  def end(self) -> int:
-    """The base after the last."""
-    return self.start + len(self.operon_membership)
-
-  @property
-  def track_units(self) -> dict[str, str]:
-    """Units of each head's values, in words."""
-    return {"gene_expression": UNITS[self.units], **TRACK_UNITS}
-
-  def in_units(self, units: str) -> "Prediction":
-    """The same prediction with expression in other units.
-
-    From tpm there is no way back to log TPM below 0, which the linear head can give.
-    """
-    check_units(units)
-    values = self.gene_expression
-    if self.units == units:
-      return self
-    mean = np.array([t.mean for t in self.table.expression], np.float32)
-    std = np.array([t.std for t in self.table.expression], np.float32)
-    if self.units != "z":
-      values = ((np.log1p(values) if self.units == "tpm" else values) - mean) / std
-    return dataclasses.replace(
-      self, gene_expression=_from_z(values, units, self.table), units=units
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,15 +168,16 @@ class Predictor:
   ) -> Iterator[Prediction]:
     """Copies a batch's kept parts into the contigs' arrays; yields the contigs that are done."""
     host = {name: np.asarray(outputs[name], np.float32) for name in self.trained_heads}
+    bases = 0
     for row, (work, tile) in enumerate(batch):
-      bases = work.put(tile, {name: values[row] for name, values in host.items()})
-      if progress is not None:
-        progress(bases)
+      bases += work.put(tile, {name: values[row] for name, values in host.items()})
+    if progress is not None:
+      progress(bases)
+    for work in dict.fromkeys(work for work, _ in batch):
       if work.tiles_left == 0:
-        expression = _from_z(work.arrays["gene_expression"], units, self.table)
-        arrays = {**work.arrays, "gene_expression": expression}
+        expression = from_z(work.arrays["gene_expression"], units, self.table)
         yield Prediction(
-          **arrays,
+          **{**work.arrays, "gene_expression": expression},
           table=self.table,
           units=units,
           start=work.start,
@@ -278,25 +220,6 @@ def _whole_bins(interval: tuple[int, int] | None, length_bp: int) -> tuple[int, 
       f"interval {start}-{end} is not within the sequence: 0 <= start < end <= {length_bp}"
     )
   return start // BIN_BP * BIN_BP, min(n_bins(end) * BIN_BP, length_bp)
-
-
-def _from_z(values: np.ndarray, units: str, table: TrackTable) -> Float32[np.ndarray, "S T"]:
-  """Converts z-scores to the units asked for."""
-  if units == "log_tpm":
-    values = table.to_log_tpm(values)
-  elif units == "tpm":
-    values = table.to_tpm(values)
-  return np.asarray(values, np.float32)
-
-
-def check_units(units: str) -> None:
-  """Checks the name of the expression units.
-
-  Raises:
-    ConfigError: not log_tpm, tpm or z.
-  """
-  if units not in UNITS:
-    raise ConfigError(f"units={units!r}; expected one of {', '.join(UNITS)}")
 
 
 def as_codes(sequence: str | bytes | np.ndarray) -> UInt8[np.ndarray, " L"]:

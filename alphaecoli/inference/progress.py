@@ -20,6 +20,7 @@ class BaseProgress:
     """Starts counting; nothing is shown before `__enter__`."""
     self.total_bp, self.done_bp, self.label = total_bp, 0, label
     self._started = self._shown = time.monotonic()
+    self._first: tuple[float, int] | None = None  # when the first bases came, and how many
     self._bar: Progress | None = None
 
   def __enter__(self) -> "BaseProgress":
@@ -39,13 +40,18 @@ class BaseProgress:
 
   @property
   def rate(self) -> str:
-    """Bases per second since the start, in words."""
-    per_second = self.done_bp / max(time.monotonic() - self._started, 1e-9)
-    return f"{per_second:,.0f} bases/s"
+    """Bases per second, in words; without the first batch, which waits for the compiler."""
+    since, before = self._first or (self._started, 0)
+    bases, seconds = self.done_bp - before, time.monotonic() - since
+    if not bases:  # there was only one batch
+      bases, seconds = self.done_bp, time.monotonic() - self._started
+    return f"{bases / max(seconds, 1e-9):,.0f} bases/s"
 
   def __call__(self, bases: int) -> None:
     """Counts bases."""
     self.done_bp += bases
+    if self._first is None:
+      self._first = time.monotonic(), self.done_bp
     if self._bar is not None:
       self._bar.update(self._task, completed=self.done_bp, rate=self.rate)
     elif time.monotonic() - self._shown > LINE_EVERY_S:

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from alphaecoli.config import BIN_BP
 from alphaecoli.errors import DataError
-from alphaecoli.inference.predictor import UNITS, Prediction
+from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.tiling import n_bins
 from alphaecoli.inference.writers import MANIFEST
 from alphaecoli.tracks.table import TrackTable

@@ -15,7 +15,7 @@ from alphaecoli.config import BIN_BP
 from alphaecoli.errors import DataError
 from alphaecoli.inference.annotation import PlacedGene
 from alphaecoli.inference.forward import HEADS
-from alphaecoli.inference.predictor import TRACK_UNITS, UNITS, Prediction
+from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
 
 CHUNK_VALUES = 1 << 20
 MANIFEST = "predictions.json"

@@ -2,14 +2,14 @@
 
 import json
 import logging
-import sys
 
 import numpy as np
 import pyBigWig
 import pytest
 
-from alphaecoli import cli, genome, predict
+from alphaecoli import genome, predict
 from alphaecoli.errors import ConfigError, UserError
+from alphaecoli.inference import progress
 from tests.inference.standin import predictor, random_codes, whole_contig
 
 LENGTHS = {"chr.1": 5000, "p2": 130, "p10": 2500}
@@ -164,8 +164,23 @@ def test_interrupted_rerun_does_not_look_complete(run, tmp_path, monkeypatch):
   assert not list(folder.glob(".*.tmp-*"))
 
 
-def test_bad_flag_ends_with_status_2(monkeypatch, capsys):
-  monkeypatch.setattr(sys, "argv", ["predict", "--fasta", "x"])
+def test_bad_flag_ends_with_status_2():
   with pytest.raises(SystemExit) as caught:
-    cli.run(predict.main)
+    predict.main(["--fasta", "x"])
   assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["log", "bar"])
+def test_progress_counts_bases_per_second_without_the_first_batch(terminal, monkeypatch, caplog):
+  now = [100.0]
+  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+  monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: terminal, raising=False)
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  caplog.set_level(logging.INFO, "alphaecoli")
+  with progress.BaseProgress(3000, "predict") as shown:
+    for seconds in (60, 11, 9):  # the first batch waits for the compiler
+      now[0] += seconds
+      shown(1000)
+  assert caplog.messages[-1] == "predict: 3,000 bp in 80.0 s, 100 bases/s"
+  lines = [message for message in caplog.messages if "%" in message]
+  assert len(lines) == (0 if terminal else 2)

@@ -8,7 +8,7 @@ import pytest
 from alphaecoli.errors import DataError
 from alphaecoli.inference import writers
 from alphaecoli.inference.annotation import AnnotatedGene, PlacedGene
-from alphaecoli.inference.predictor import Prediction
+from alphaecoli.inference.prediction import Prediction
 from tests.inference.standin import TABLE, predictor, random_codes
 
 CONTIGS = [("NC_1.3", 1000), ("NC_1.10", 300), ("plasmid|p1", 128), ("Zz", 1)]
