@@ -182,5 +182,5 @@ def test_progress_counts_bases_per_second_without_the_first_batch(terminal, monk
       now[0] += seconds
       shown(1000)
   assert caplog.messages[-1] == "predict: 3,000 bp in 80.0 s, 100 bases/s"
-  lines = [message for message in caplog.messages if "%" in message]
+  lines = {message for message in caplog.messages if "%" in message}
   assert len(lines) == (0 if terminal else 2)
