@@ -49,10 +49,9 @@ def load_forward(checkpoint: Path, devices: Sequence[jax.Device]) -> LoadedModel
   Raises:
     DataError: there is no checkpoint, or it is broken.
   """
-  mesh = make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
-  loaded = load_inference(checkpoint, mesh=mesh)
+  loaded = load_inference(checkpoint, mesh=_mesh(devices))
   return LoadedModel(
-    forward=make_forward(loaded.model, loaded.table, mesh),
+    forward=make_forward(loaded.model, loaded.table, devices),
     table=loaded.table,
     window_bp=loaded.config.data.window_bp,
     trained_heads=trained_heads(loaded.config, loaded.table),
@@ -67,8 +66,14 @@ def trained_heads(config: Config, table: TrackTable) -> tuple[str, ...]:
   return tuple(head for head in HEADS if weights[head] > 0 and data.get(head, True))
 
 
-def make_forward(model: AlphaEcoli, table: TrackTable, mesh: Mesh) -> Forward:
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+  """All devices in a row."""
+  return make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
+
+
+def make_forward(model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device]) -> Forward:
   """Compiles a model with its parameters on every device and the windows spread over them."""
+  mesh = _mesh(devices)
   everywhere = NamedSharding(mesh, PartitionSpec())
   by_window = NamedSharding(mesh, PartitionSpec("data"))
   graph, state = nnx.split(model)

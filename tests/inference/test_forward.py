@@ -18,7 +18,6 @@ from alphaecoli.inference.forward import HEADS, make_forward, trained_heads
 from alphaecoli.inference.predictor import Predictor, default_batch, local_devices
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.sharding import make_mesh
 from tests.inference.standin import TABLE
 
 WINDOW_BP = 4096
@@ -37,8 +36,7 @@ def model():
 @pytest.fixture(scope="module")
 def forward(model):
   """Compiled once for two devices; all tests use batches of two windows."""
-  mesh = make_mesh(configuration.MeshConfig(2, 1, 1), jax.local_devices()[:2])
-  return make_forward(model, TABLE, mesh)
+  return make_forward(model, TABLE, jax.local_devices()[:2])
 
 
 def predictor(forward, margin_bp=None) -> Predictor:
