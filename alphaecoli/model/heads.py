@@ -22,7 +22,7 @@ def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Flo
 
 
 class LinearHead(nnx.Module):
-  """A linear map of an embedding, Xavier-uniform, to float32."""
+  """A linear map of an embedding, Xavier-uniform; sums and output are float32."""
 
   def __init__(self, features: int, n_out: int, bias: float, *, rngs: nnx.Rngs):
     self.linear = Linear(
@@ -34,7 +34,7 @@ class LinearHead(nnx.Module):
     )
 
   def __call__(self, x: Float[Array, "B S C"]) -> Float32[Array, "B S T"]:
-    return self.linear(x.astype(jnp.float32))
+    return self.linear(x, dtype=jnp.float32)
 
 
 class GeneExpressionHead(LinearHead):

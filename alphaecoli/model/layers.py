@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int
 
 EPSILON = 1e-5  # of every norm
@@ -53,8 +54,11 @@ class Linear(nnx.Module):
     self.kernel = parameter((n_in, n_out), ("in", "out"), init, rngs)
     self.bias = parameter((n_out,), ("out",), bias_init, rngs) if bias else None
 
-  def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-    y = x @ self.kernel[...].astype(x.dtype)
+  def __call__(
+    self, x: Float[Array, "*B I"], *, dtype: DTypeLike | None = None
+  ) -> Float[Array, "*B O"]:
+    """`dtype` is the output's; without it, the input's."""
+    y = jnp.matmul(x, self.kernel[...].astype(x.dtype), preferred_element_type=dtype)
     return y if self.bias is None else add_bias(y, self.bias[...])
 
 

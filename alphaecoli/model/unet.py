@@ -110,8 +110,7 @@ class UpBlock(nnx.Module):
     self, x: Float[Array, "B S I"], skip: Float[Array, "B 2*S O"], *, train: bool = False
   ) -> Float[Array, "B 2*S O"]:
     y = self.conv_in(x, train=train) + x[..., : skip.shape[-1]]
-    y = upsample(y, 2) * self.residual_scale[...].astype(x.dtype)
-    y = y + self.skip(skip, train=train)
+    y = upsample(y * self.residual_scale[...].astype(x.dtype), 2) + self.skip(skip, train=train)
     y = y + self.conv_out(y, train=train)
     return constrain(y, "batch", "position", "feature")
 
