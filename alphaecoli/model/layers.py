@@ -103,9 +103,9 @@ class RMSBatchNorm(nnx.Module):
   Source: AlphaGenome, Supplementary Information, RMSBatchNorm.
   """
 
-  def __init__(self, features: int, *, decay: float, rngs: nnx.Rngs):
+  def __init__(self, features: int, *, decay: float, scale: float = 1.0, rngs: nnx.Rngs):
     self.decay = decay  # running = decay * running + (1 - decay) * batch
-    self.scale = parameter((features,), ("feature",), _ones, rngs)
+    self.scale = parameter((features,), ("feature",), nnx.initializers.constant(scale), rngs)
     self.offset = parameter((features,), ("feature",), _zeros, rngs)
     self.mean_square = RunningStat(jnp.ones((features,), jnp.float32), axes=("feature",))
 

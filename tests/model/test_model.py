@@ -32,6 +32,7 @@ TINY = dataclasses.replace(
 )
 TRACKS = tuple(ExpressionTrack(name, ".", (), 0.0, 1.0) for name in ("heat", "cold", "mean"))
 TABLE = TrackTable(TRACKS, 0.9, 0.58, True, True)
+HEADS = ("gene_expression", "gene_density", "operon_membership")
 WINDOWS, LENGTH_BP = 2, 4096
 ORGANISM = jnp.zeros(WINDOWS, jnp.int32)
 
@@ -158,6 +159,13 @@ def test_heads_start_at_what_training_data_says(model):
   kernel = np.asarray(model.gene_density.linear.kernel)
   limit = np.sqrt(6 / sum(kernel.shape))  # Glorot & Bengio 2010, equation 16
   assert 0.6 * limit < np.abs(kernel).max() <= limit
+
+
+def test_predictions_start_near_what_the_biases_say(trained):
+  expression, density, logit = (np.asarray(trained[0][name]) for name in HEADS)
+  assert np.mean(expression**2) < 0.15  # of targets with variance 1
+  assert abs(density.mean() - 0.9) < 0.3
+  assert abs(logit.mean() - np.log(0.58 / 0.42)) < 0.3
 
 
 def test_operon_head_is_finite_without_operons():
