@@ -5,12 +5,17 @@ statistics), `train` (step and optimiser) and `meta` (JSON: configuration, track
 position, store fingerprint, versions). Layout and promises: docs/training.md.
 """
 
+import contextlib
 import dataclasses
+import gc
 import importlib.metadata
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -180,7 +185,8 @@ class Checkpoints:
         meta = read_meta(self.directory / str(step))
         check(meta)
         arrays = {name: ocp.args.StandardRestore(abstract[name]) for name in _ARRAYS}
-        items = self._manager.restore(step, args=ocp.args.Composite(**arrays))
+        with _one_error_is_enough():
+          items = self._manager.restore(step, args=ocp.args.Composite(**arrays))
       except (DataError, *_BROKEN) as error:
         LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, _one_line(error))
         continue
@@ -299,7 +305,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   values = []
   for name, abstract in (("params", params), ("stats", stats)):
     try:
-      with ocp.StandardCheckpointer() as reader:
+      with _one_error_is_enough(), ocp.StandardCheckpointer() as reader:
         values.append(reader.restore((found / name).absolute(), abstract))
     except _BROKEN as error:
       raise DataError(f"{found}: {name} can not be read: {_one_line(error)}") from error
@@ -311,6 +317,32 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     path=Path(found),
     meta=meta,
   )
+
+
+@contextlib.contextmanager
+def _one_error_is_enough() -> Iterator[None]:
+  """Keeps the arrays of a damaged checkpoint from each printing a traceback.
+
+  They are read at once; the first that fails raises, what the others then meet (a closed event
+  loop, a result that nobody collects) is reported past any handler.
+  """
+  hook, asyncio_log = sys.unraisablehook, logging.getLogger("asyncio")
+  level = asyncio_log.level
+  sys.unraisablehook = lambda unraisable: None
+  asyncio_log.setLevel(logging.CRITICAL)
+  try:
+    yield
+  except _BROKEN as error:
+    time.sleep(0.1)  # for the reads under way
+    chain: BaseException | None = error
+    while chain is not None:  # their frames hold what is left of the reads
+      traceback.clear_frames(chain.__traceback__)
+      chain = chain.__cause__ or chain.__context__
+    gc.collect()
+    raise
+  finally:
+    sys.unraisablehook = hook
+    asyncio_log.setLevel(level)
 
 
 def _one_line(error: BaseException, limit: int = 300) -> str:

@@ -116,7 +116,7 @@ class AlphaEcoli(nnx.Module):
     }
 
 
-def parameter_table(model: AlphaEcoli) -> str:
+def parameter_table(model: nnx.Module) -> str:
   """Parameters by part, as text; the model may be abstract (`nnx.eval_shape`)."""
   counts: dict[str, int] = {}
   for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):

@@ -52,8 +52,8 @@ class Skeleton:
     """The structure of AlphaEcoli."""
     return cls.of(lambda key: AlphaEcoli(config, table, rngs=nnx.Rngs(key)))
 
-  def merge(self, params: Mapping[str, Array], stats: Mapping[str, Array]) -> Any:
-    """The module with these values."""
+  def merge(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
+    """The module with these values, which may be abstract."""
     return nnx.merge(self.graph, _state(self.params, params), _state(self.stats, stats))
 
   def module(self) -> Any:
@@ -109,12 +109,11 @@ def _arrays(state: nnx.State) -> Values:
 
 def _state(abstract: Mapping[str, nnx.Variable], values: Mapping[str, Any]) -> nnx.State:
   """The variables again, with values (or their shapes)."""
-  return nnx.from_flat_state(
-    {
-      tuple(int(p) if p.isdigit() else p for p in name.split("/")): variable.replace(values[name])
-      for name, variable in abstract.items()
-    }
-  )
+  flat: Any = {
+    tuple(int(p) if p.isdigit() else p for p in name.split("/")): variable.replace(values[name])
+    for name, variable in abstract.items()
+  }
+  return nnx.from_flat_state(flat)
 
 
 def _shardings(mesh: Mesh, variables: Mapping[str, nnx.Variable]) -> dict[str, NamedSharding]:

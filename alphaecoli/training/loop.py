@@ -31,6 +31,13 @@ LOGGER = logging.getLogger("alphaecoli")
 VALIDATION_FILE = "validation.json"
 _NOT_STEPS = ("compile", "evaluation", "checkpoint")  # phases left out of windows per second
 
+_SHOWN = (  # of an evaluation, in the log
+  "loss/total",
+  "gene_expression/genes_pearson",
+  "gene_density/r2",
+  "operon_membership/auroc",
+)
+
 
 class _Stopped(Exception):
   """Ends an evaluation that a signal cuts short."""
@@ -176,9 +183,7 @@ class Loop:
     if final:
       LOGGER.info("validation at step %d\n%s", self.step, report.table())
     else:
-      names = ("loss/total", "gene_expression/genes_pearson", "gene_density/r2")
-      names += ("operon_membership/auroc",)
-      shown = "  ".join(f"{name} {scalars[name]:.4f}" for name in names if name in scalars)
+      shown = "  ".join(f"{name} {scalars[name]:.4f}" for name in _SHOWN if name in scalars)
       LOGGER.info("validation at step %d  %s", self.step, shown)
     if jax.process_index() == 0:
       write_json(self.setup.workdir / VALIDATION_FILE, {"step": self.step, **report.to_json()})

@@ -39,10 +39,8 @@ def abstract_state(
     shapes,
     optimizer_shardings(optimizer, params, mesh),
   )
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return TrainState(
-    jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere), params, stats, opt_state
-  )
+  step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
+  return TrainState(step, params, stats, opt_state)
 
 
 def state_shardings(abstract: TrainState) -> TrainState:

@@ -1,0 +1,115 @@
+"""A small store, configuration and stand-in model for the tests of training."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from alphaecoli import config as configuration
+from alphaecoli.config import Config
+from alphaecoli.data.pipeline import training_batches
+from alphaecoli.model.layers import Linear, RMSBatchNorm
+from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.tracks.table import ExpressionTrack, TrackTable
+
+WINDOW_BP = 2048
+TINY = {
+  **configuration.TEST_MODE,
+  "data.window_bp": WINDOW_BP,
+  "data.read_threads": 0,
+  "model.channels": 8,
+  "model.channel_step": 8,
+  "model.n_layers": 1,
+  "train.steps": 8,
+  "train.batch_windows": 8,
+  "checkpoint.every_steps": 4,
+  "evaluation.every_steps": 8,
+  "evaluation.batch_windows": 8,
+  "log.every_steps": 2,
+  "log.tensorboard": False,
+  "log.compilation_cache": False,
+}
+TABLE = TrackTable((ExpressionTrack("mean", ".", ("a",), 2.0, 1.5),), 1.0, 0.5, True, True)
+
+
+def tiny_config(**overrides: Any) -> Config:
+  """TINY with overrides such as train__steps=4."""
+  base = configuration.base_config()
+  changes = {key.replace("__", "."): value for key, value in overrides.items()}
+  configuration.apply_overrides(base, {**TINY, **changes})
+  return configuration.resolve(base)
+
+
+class StandIn(nnx.Module):
+  """Two linear layers with a batch norm between them: the model's interface, quick to compile."""
+
+  def __init__(self, rngs: nnx.Rngs, norm: bool = True, dropout: float = 0.0):
+    self.first = Linear(4, 16, rngs=rngs)
+    self.norm = RMSBatchNorm(16, decay=0.9, rngs=rngs)
+    self.expression = Linear(16, 1, rngs=rngs)
+    self.density = Linear(16, 1, rngs=rngs)
+    self.operon = Linear(16, 1, rngs=rngs)
+    self.uses_norm, self.dropout = norm, dropout
+
+  def __call__(
+    self, sequence: Any, organism: Any, *, train: bool = False, dropout_key: Any = None
+  ) -> dict[str, Any]:
+    x = jax.nn.gelu(self.first(jax.nn.one_hot(sequence, 4)))
+    normed = self.norm(x, train=train)
+    x = normed if self.uses_norm else x
+    if dropout_key is not None:
+      x = jnp.where(jax.random.bernoulli(dropout_key, 1 - self.dropout, x.shape), x, 0)
+    return {
+      "gene_expression": self.expression(x),
+      "gene_density": self.density(x[:, ::128]),
+      "operon_membership": self.operon(x),
+    }
+
+
+def stand_in(**options: Any) -> Skeleton:
+  """The skeleton of StandIn."""
+  return Skeleton.of(lambda key: StandIn(nnx.Rngs(key), **options))
+
+
+def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
+  """A batch of random bases and targets; windows differ in how much of them is known."""
+  rng = np.random.default_rng(seed)
+  rows, length = config.train.batch_windows, config.data.window_bp
+  batch = {
+    "sequence": rng.integers(0, 5, (rows, length)).astype(np.uint8),
+    "organism": np.zeros(rows, np.int32),
+    "start": np.arange(rows, dtype=np.int32) * 1000,
+    "reverse": np.arange(rows) % 2 == 1,
+  }
+  share = np.linspace(0.05, 0.95, rows)[:, None, None]
+  for head, n in (
+    ("gene_expression", length),
+    ("gene_density", length // 128),
+    ("operon_membership", length),
+  ):
+    stretches = rng.integers(0, 2, (rows, 8, 1)).astype(np.float32)  # as long as genes
+    batch[head] = np.repeat(stretches, n // 8, axis=1)
+    batch[f"{head}_known"] = rng.random((rows, n, 1)) < (share if rows > 1 else 0.5)
+  return batch
+
+
+def stream(config: Config, store: Any, first_step: int = 0) -> Any:
+  """The training batches of a configuration."""
+  return training_batches(
+    store,
+    window_bp=config.data.window_bp,
+    batch_windows=config.train.batch_windows,
+    seed=config.train.seed,
+    reverse_complement=config.data.reverse_complement,
+    first_step=first_step,
+    threads=0,
+  )
+
+
+def with_mesh(config: Config, data: int, fsdp: int = 1, sequence: int = 1) -> Config:
+  """The same configuration on another mesh."""
+  mesh = configuration.MeshConfig(data=data, fsdp=fsdp, sequence=sequence)
+  return dataclasses.replace(config, mesh=mesh)

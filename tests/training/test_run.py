@@ -1,0 +1,218 @@
+"""Whole runs of a stand-in model on a small store: resume, stop, failures."""
+
+import json
+import logging
+import re
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from alphaecoli.checkpoint import Checkpoints
+from alphaecoli.errors import ConfigError, DataError, UserError
+from alphaecoli.training import loop as loop_module
+from alphaecoli.training import watch as watch_module
+from alphaecoli.training.interrupt import EXIT_STOPPED
+from alphaecoli.training.run import train_on
+from tests.training.small import stand_in, stream, tiny_config, with_mesh
+
+UNTIMED = re.compile("loss|grad_norm|known|output_std|learning_rate|kind|step")
+
+
+class Killed(BaseException):
+  """Stands for a process that dies: nothing after it may run."""
+
+
+def _config(**overrides):
+  return with_mesh(tiny_config(**overrides), 4, 2)
+
+
+def _records(workdir, kind="train"):
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return [
+    {k: v for k, v in line.items() if UNTIMED.match(k)} for line in lines if line["kind"] == kind
+  ]
+
+
+def _arrays(workdir, step):
+  """Every array of a checkpoint, by name."""
+  found = {}
+  folder = workdir / "checkpoints" / str(step)
+  import orbax.checkpoint as ocp
+
+  for item in ("params", "stats", "train"):
+    with ocp.StandardCheckpointer() as reader:
+      restored = reader.restore(folder / item)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
+      found[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+  return found
+
+
+def _at_step(monkeypatch, number, action):
+  """Calls an action when a run adds the figures of a step."""
+  add = watch_module.Watch.add
+
+  def acting(self, step, metrics):
+    add(self, step, metrics)
+    if step == number:
+      action()
+
+  monkeypatch.setattr(loop_module.Watch, "add", acting)
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+  """The work directory of an undisturbed run of 8 steps; do not change it."""
+  workdir = tmp_path_factory.mktemp("run")
+  assert train_on(store, _config(), workdir, stand_in()) == 0
+  return workdir
+
+
+def test_a_killed_run_continues_bit_for_bit(store, finished, tmp_path, monkeypatch):
+  def die():
+    raise Killed
+
+  with monkeypatch.context() as patch:
+    _at_step(patch, 7, die)
+    with pytest.raises(Killed):
+      train_on(store, _config(), tmp_path, stand_in())
+  assert _records(tmp_path)[-1]["step"] == 6  # logged, but later than the last checkpoint
+  with Checkpoints(tmp_path / "checkpoints", keep_last=3, keep_best=1) as checkpoints:
+    assert checkpoints.steps == [4]
+  assert train_on(store, _config(), tmp_path, stand_in()) == 0
+  expected, found = _arrays(finished, 8), _arrays(tmp_path, 8)
+  assert expected.keys() == found.keys() and len(expected) > 20
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+  assert _records(tmp_path) == _records(finished)
+  assert _records(tmp_path, "validation") == _records(finished, "validation")
+
+
+def test_a_finished_run_is_only_evaluated_again(store, finished, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(finished, workdir)
+  assert train_on(store, _config(), workdir, stand_in()) == 0
+  assert _records(workdir) == _records(finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_a_signal_saves_and_the_same_command_goes_on(
+  store, finished, tmp_path, monkeypatch, caplog, number
+):
+  caplog.set_level(logging.INFO, "alphaecoli")
+  before = signal.getsignal(number)
+  with monkeypatch.context() as patch:
+    _at_step(patch, 3, lambda: signal.raise_signal(number))
+    assert train_on(store, _config(), tmp_path, stand_in()) == EXIT_STOPPED
+  assert f"stopped by {number.name} after step 3 of 8" in caplog.text
+  assert signal.getsignal(number) is before
+  assert (tmp_path / "checkpoints" / "3").is_dir()
+  assert train_on(store, _config(), tmp_path, stand_in()) == 0
+  expected, found = _arrays(finished, 8), _arrays(tmp_path, 8)
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_more_steps_continue_a_finished_run(store, finished, tmp_path, caplog):
+  caplog.set_level(logging.INFO, "alphaecoli")
+  workdir = tmp_path / "copy"
+  shutil.copytree(finished, workdir)
+  assert train_on(store, _config(train__steps=10), workdir, stand_in()) == 0
+  assert "train.steps was 8 and is now 10" in caplog.text
+  assert [r["step"] for r in _records(workdir)] == [2, 4, 6, 8, 10]
+
+
+def test_another_mesh_continues_with_the_same_losses(store, finished, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(finished, workdir)
+  shutil.rmtree(workdir / "checkpoints" / "8")
+  assert train_on(store, with_mesh(_config(), 2, 4), workdir, stand_in()) == 0
+  for a, b in zip(_records(finished), _records(workdir), strict=True):
+    for name, value in a.items():
+      if name != "kind":
+        np.testing.assert_allclose(b[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_another_model_is_refused_by_key(store, finished, tmp_path):
+  config = _config(model__channels=16, train__seed=5)
+  with pytest.raises(ConfigError, match=r"model.channels was 8 and is 16, train.seed was 0 and"):
+    train_on(store, config, finished, stand_in())
+
+
+def test_other_tracks_are_refused(store, finished, monkeypatch):
+  changed = type(store)(store.path, {**store.manifest, "fingerprint": "another"})
+  with pytest.raises(ConfigError, match="other tracks"):
+    train_on(changed, _config(), finished, stand_in())
+
+
+def _damage(step_dir):
+  """Cuts every data file of a checkpoint's parameters in half."""
+  files = [p for p in (step_dir / "params").rglob("*") if p.is_file() and p.parent.name == "d"]
+  assert files
+  for path in files:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_loudly(store, finished, tmp_path, caplog):
+  workdir = tmp_path / "copy"
+  shutil.copytree(finished, workdir)
+  _damage(workdir / "checkpoints" / "8")
+  assert train_on(store, _config(), workdir, stand_in()) == 0
+  assert "CHECKPOINT 8 IS DAMAGED" in caplog.text and "ERROR" in caplog.text
+  expected, found = _arrays(finished, 8), _arrays(workdir, 8)
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_when_every_checkpoint_is_damaged_nothing_starts_afresh(store, finished, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(finished, workdir)
+  for step in (4, 8):
+    _damage(workdir / "checkpoints" / str(step))
+  with pytest.raises(DataError, match=r"none of the checkpoints \[4, 8\] in .* can be read"):
+    train_on(store, _config(), workdir, stand_in())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_head_step_and_windows(
+  store, finished, tmp_path, monkeypatch
+):
+  """From checkpoint 4 on, targets of the windows of step 7 are made infinite."""
+  workdir = tmp_path / "copy"
+  shutil.copytree(finished, workdir)
+  shutil.rmtree(workdir / "checkpoints" / "8")
+  original = loop_module.training_batches
+
+  def poisoned(*args, **kwargs):
+    for i, batch in enumerate(original(*args, **kwargs), start=kwargs["first_step"]):
+      if i == 6:  # the batch of the seventh step
+        batch["gene_density"][:] = np.inf
+      yield batch
+
+  monkeypatch.setattr(loop_module, "training_batches", poisoned)
+  config = _config()
+  batches = stream(config, store, first_step=6)
+  windows = next(batches)
+  batches.close()
+  first = f"{windows['start'][0]}{'-' if windows['reverse'][0] else '+'}"
+  with pytest.raises(UserError) as failure:
+    train_on(store, config, workdir, stand_in())
+  text = str(failure.value)
+  assert "loss of gene_density is inf at step 7" in text and f"strand) {first}, " in text
+  assert "last good checkpoint: step 4" in text and "\n" not in text
+  assert not (workdir / "checkpoints" / "8").exists()
+
+
+def test_the_work_directory_describes_the_run(store, finished):
+  config = json.loads((finished / "config.json").read_text())
+  run = json.loads((finished / "run.json").read_text())
+  assert config["train"]["steps"] == 8 and run["mesh"] == {"data": 4, "fsdp": 2, "sequence": 1}
+  assert run["store_fingerprint"] == store.fingerprint and "jax" in run["versions"]
+  last = [json.loads(x) for x in (finished / "metrics.jsonl").read_text().splitlines()][-2]
+  for name in ("loss/total", "loss/gene_expression", "mean_loss/total", "grad_norm"):
+    assert np.isfinite(last[name])
+  for name in ("learning_rate", "windows_per_s", "bases_per_s", "seconds_left"):
+    assert last[name] >= 0
+  assert json.loads((finished / "validation.json").read_text())["step"] == 8
