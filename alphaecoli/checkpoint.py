@@ -7,15 +7,11 @@ position, store fingerprint, versions). Layout and promises: docs/training.md.
 
 import contextlib
 import dataclasses
-import gc
 import importlib.metadata
 import json
 import logging
 import math
-import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +26,7 @@ from alphaecoli.config import Config, MeshConfig, resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.quiet import BROKEN, UNWRITTEN, one_error_is_enough, one_line, quiet_threads
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.table import TrackTable
 
@@ -39,8 +36,6 @@ FORMAT_VERSION = 1
 SCORE = "loss/total"  # on validation, lower is better; "best" means by this
 CHECKPOINTS_DIR = "checkpoints"  # within a work directory
 _ARRAYS = ("params", "stats", "train")
-# What orbax raises on files that are missing, cut short or altered.
-_BROKEN = (ValueError, KeyError, TypeError, OSError, jax.errors.JaxRuntimeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +96,7 @@ class Checkpoints:
       cleanup_tmp_directories=True,
     )
     handlers = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
+    self._quiet = contextlib.ExitStack()
     try:
       self._manager = ocp.CheckpointManager(
         self.directory,
@@ -112,6 +108,7 @@ class Checkpoints:
       raise DataError(f"cannot write checkpoints to {directory}: {error}") from error
 
   def __enter__(self) -> "Checkpoints":
+    self._quiet.enter_context(quiet_threads())
     return self
 
   def __exit__(
@@ -120,7 +117,15 @@ class Checkpoints:
     error: BaseException | None,
     trace: TracebackType | None,
   ) -> None:
-    self._manager.close()
+    try:
+      self._manager.close()
+    except UNWRITTEN as fault:
+      text = f"a checkpoint in {self.directory} was not saved: {one_line(fault)}"
+      if error is None:
+        raise DataError(text) from fault
+      LOGGER.error(text)  # what ended the run matters more
+    finally:
+      self._quiet.close()
 
   @property
   def steps(self) -> list[int]:
@@ -149,8 +154,9 @@ class Checkpoints:
         metrics={} if score is None else {SCORE: score},
         force=True,
       )
-    except OSError as error:
-      raise DataError(f"checkpoint {step} in {self.directory} was not saved: {error}") from error
+    except UNWRITTEN as error:
+      text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
+      raise DataError(text) from error
 
   def wait(self) -> None:
     """Returns when every save is on disk.
@@ -160,8 +166,9 @@ class Checkpoints:
     """
     try:
       self._manager.wait_until_finished()
-    except (OSError, ValueError) as error:
-      raise DataError(f"a checkpoint in {self.directory} was not saved: {error}") from error
+    except UNWRITTEN as error:
+      text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
+      raise DataError(text) from error
 
   def restore_newest(
     self, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
@@ -185,10 +192,10 @@ class Checkpoints:
         meta = read_meta(self.directory / str(step))
         check(meta)
         arrays = {name: ocp.args.StandardRestore(abstract[name]) for name in _ARRAYS}
-        with _one_error_is_enough():
+        with one_error_is_enough():
           items = self._manager.restore(step, args=ocp.args.Composite(**arrays))
-      except (DataError, *_BROKEN) as error:
-        LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, _one_line(error))
+      except (DataError, *BROKEN) as error:
+        LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, one_line(error))
         continue
       return Restored(step, {name: items[name] for name in _ARRAYS}, meta)
     if steps:
@@ -305,10 +312,10 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   values = []
   for name, abstract in (("params", params), ("stats", stats)):
     try:
-      with _one_error_is_enough(), ocp.StandardCheckpointer() as reader:
+      with one_error_is_enough(), ocp.StandardCheckpointer() as reader:
         values.append(reader.restore((found / name).absolute(), abstract))
-    except _BROKEN as error:
-      raise DataError(f"{found}: {name} can not be read: {_one_line(error)}") from error
+    except BROKEN as error:
+      raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
   return Loaded(
     model=skeleton.merge(*values),
     config=config,
@@ -317,35 +324,3 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     path=Path(found),
     meta=meta,
   )
-
-
-@contextlib.contextmanager
-def _one_error_is_enough() -> Iterator[None]:
-  """Keeps the arrays of a damaged checkpoint from each printing a traceback.
-
-  They are read at once; the first that fails raises, what the others then meet (a closed event
-  loop, a result that nobody collects) is reported past any handler.
-  """
-  hook, asyncio_log = sys.unraisablehook, logging.getLogger("asyncio")
-  level = asyncio_log.level
-  sys.unraisablehook = lambda unraisable: None
-  asyncio_log.setLevel(logging.CRITICAL)
-  try:
-    yield
-  except _BROKEN as error:
-    time.sleep(0.1)  # for the reads under way
-    chain: BaseException | None = error
-    while chain is not None:  # their frames hold what is left of the reads
-      traceback.clear_frames(chain.__traceback__)
-      chain = chain.__cause__ or chain.__context__
-    gc.collect()
-    raise
-  finally:
-    sys.unraisablehook = hook
-    asyncio_log.setLevel(level)
-
-
-def _one_line(error: BaseException, limit: int = 300) -> str:
-  """The start of an error's text, without line breaks."""
-  text = " ".join(str(error).split())
-  return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__

@@ -2,11 +2,10 @@
 
 import dataclasses
 import importlib.resources
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-
-from absl import logging
 
 from alphaecoli import genome
 from alphaecoli.config import DataConfig
@@ -18,6 +17,7 @@ from alphaecoli.regulondb.expression import ExpressionTable
 from alphaecoli.regulondb.quality import QualityReport
 from alphaecoli.regulondb.records import Dataset, Gene, GeneScan, Operon
 
+LOGGER = logging.getLogger("alphaecoli")
 BUILTIN = "builtin"
 RANDOM = "random"
 _BUILTIN_FOLDER = ("datasets", "ecoli_k12_mg1655")
@@ -85,7 +85,7 @@ def read_genome(data: DataConfig, report: QualityReport, *, seed: int = 0) -> Co
     length_bp = records.last_position(path, data.max_docs_per_file)
     if length_bp == 0:
       raise DataError(f"{path}: no gene has a position, so a random genome has no length")
-    logging.warning("data.genome=random: %d bp of made-up sequence, seed %d", length_bp, seed)
+    LOGGER.warning("data.genome=random: %d bp of made-up sequence, seed %d", length_bp, seed)
     report.count("random bases in place of a genome", length_bp)
     return genome.random_genome(length_bp, seed)
   path = builtin_genome() if data.genome == BUILTIN else Path(data.genome).expanduser()
@@ -95,7 +95,7 @@ def read_genome(data: DataConfig, report: QualityReport, *, seed: int = 0) -> Co
     if contig is not longest:
       report.count("contig that is not the longest: left out", 1, contig.name)
   if len(contigs) > 1:
-    logging.warning("%s: %d contigs; using the longest, %s", path, len(contigs), longest.name)
+    LOGGER.warning("%s: %d contigs; using the longest, %s", path, len(contigs), longest.name)
   return longest
 
 
@@ -173,7 +173,7 @@ def _operons(
 ) -> list[Operon] | None:
   path = find_collection(root, "operonDatamart")
   if path is None:
-    logging.warning(
+    LOGGER.warning(
       "NO OPERONS: the operon head will not be trained; looked for %s",
       _looked(root, "operonDatamart"),
     )
@@ -200,7 +200,7 @@ def _expression(
 ) -> ExpressionTable | None:
   path = find_collection(root, "geneExpression")
   if path is None:
-    logging.warning(
+    LOGGER.warning(
       "NO EXPRESSION: the expression head will not be trained; looked for %s",
       _looked(root, "geneExpression"),
     )
@@ -224,7 +224,7 @@ def _expression(
   )
   if table.datasets:
     return table
-  logging.warning(
+  LOGGER.warning(
     "NO EXPRESSION: no data set of %s has %d genes with values; the expression head will not be "
     "trained",
     path,

@@ -3,10 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
-
-from absl import logging
 
 from alphaecoli.config import Config, DataConfig
 from alphaecoli.errors import DataError
@@ -25,6 +24,7 @@ from alphaecoli.tracks.build import build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, hash_file, open_store
 from alphaecoli.tracks.write import write_store
 
+LOGGER = logging.getLogger("alphaecoli")
 COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset")
 GENOME = "genome"
 RANDOM_GENOME_SEED = 0
@@ -62,15 +62,15 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
     store = open_store(path)
     if store.fingerprint != facts["fingerprint"]:
       raise DataError(f"{path}: holds another track store; delete it and run again")
-    logging.info("track store %s: inputs and configuration are the same, used again", path)
+    LOGGER.info("track store %s: inputs and configuration are the same, used again", path)
     return store
-  logging.info("building the track store %s", path)
+  LOGGER.info("building the track store %s", path)
   report = QualityReport()
   contig = read_genome(data, report, seed=RANDOM_GENOME_SEED)
   regulon = read_dump(data.dump, contig, data, report, progress)
   store = write_store(path, build_tracks(regulon, data), facts)
-  logging.info("%s", report.table())
-  logging.info("track store %s is complete", path)
+  LOGGER.info("%s", report.table())
+  LOGGER.info("track store %s is complete", path)
   return store
 
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from absl import logging
 
 from alphaecoli import config, genome
 from alphaecoli.errors import DataError
@@ -62,7 +61,7 @@ def test_random_toy_reads_back(tmp_path):
 @pytest.fixture
 def warnings_of(monkeypatch):
   lines: list[str] = []
-  monkeypatch.setattr(logging, "warning", lambda text, *args: lines.append(text % args))
+  monkeypatch.setattr(dump_lib.LOGGER, "warning", lambda text, *args: lines.append(text % args))
   return lines
 
 

@@ -8,14 +8,17 @@ import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from alphaecoli.checkpoint import Checkpoints
 from alphaecoli.errors import ConfigError, DataError, UserError
+from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
 from alphaecoli.training import watch as watch_module
 from alphaecoli.training.interrupt import EXIT_STOPPED
 from alphaecoli.training.run import train_on
+from tests import stores, toy
 from tests.training.small import stand_in, stream, tiny_config, with_mesh
 
 UNTIMED = re.compile("loss|grad_norm|known|output_std|learning_rate|kind|step")
@@ -40,8 +43,6 @@ def _arrays(workdir, step):
   """Every array of a checkpoint, by name."""
   found = {}
   folder = workdir / "checkpoints" / str(step)
-  import orbax.checkpoint as ocp
-
   for item in ("params", "stats", "train"):
     with ocp.StandardCheckpointer() as reader:
       restored = reader.restore(folder / item)
@@ -216,3 +217,33 @@ def test_the_work_directory_describes_the_run(store, finished):
   for name in ("learning_rate", "windows_per_s", "bases_per_s", "seconds_left"):
     assert last[name] >= 0
   assert json.loads((finished / "validation.json").read_text())["step"] == 8
+
+
+def test_without_expression_data_the_other_heads_are_trained(tmp_path, caplog):
+  dump = toy.write_random(tmp_path / "dump", 120_000)
+  for path in (dump.dump / "regulondbht").glob("geneExpression*"):
+    path.unlink()
+  store = process_data(stores.toy_config(dump), tmp_path)
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+  assert train_on(store, _config(train__steps=2), workdir, stand_in()) == 0
+  assert "THE DATA HAVE NO gene_expression" in caplog.text
+  (record,) = _records(workdir)
+  assert "loss/gene_density" in record and "loss/gene_expression" not in record
+
+
+def test_a_run_in_which_nothing_would_learn_is_refused(tmp_path, store):
+  tracks = {**store.manifest["tracks"], "has_operons": False}
+  changed = type(store)(store.path, {**store.manifest, "tracks": tracks})
+  config = tiny_config(loss__weights__gene_expression=0.0, loss__weights__gene_density=0.0)
+  with pytest.raises(UserError, match="nothing to train"):
+    train_on(changed, with_mesh(config, 8), tmp_path, stand_in())
+
+
+def test_a_disk_that_is_full_ends_the_run_with_one_line(store, tmp_path, monkeypatch):
+  def fail(self):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(ocp.CheckpointManager, "wait_until_finished", fail)
+  with pytest.raises(DataError, match=r"was not saved: OSError: .*No space left on device"):
+    train_on(store, _config(train__steps=2), tmp_path, stand_in())

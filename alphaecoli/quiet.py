@@ -1,0 +1,64 @@
+"""Orbax's failures, as one line: its threads report the same fault many times over."""
+
+import contextlib
+import gc
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+# What orbax raises on files that are missing, cut short or altered.
+BROKEN = (ValueError, KeyError, TypeError, OSError, jax.errors.JaxRuntimeError)
+UNWRITTEN = (ValueError, OSError, jax.errors.JaxRuntimeError)  # and where it can not write
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+  """Keeps the reading and writing threads from printing tracebacks of an error that is raised too.
+
+  Arrays are read and written at once. The first that fails raises; what the others then meet (a
+  closed event loop, a result that nobody collects) is reported past any handler.
+  """
+  hook = sys.unraisablehook
+  loggers = {name: logging.getLogger(name) for name in ("asyncio", "absl")}
+  levels = {name: logger.level for name, logger in loggers.items()}
+
+  def report(unraisable: Any) -> None:
+    if not isinstance(unraisable.exc_value, (RuntimeError, RuntimeWarning, *BROKEN)):
+      hook(unraisable)
+
+  sys.unraisablehook = report
+  for logger in loggers.values():
+    logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    sys.unraisablehook = hook
+    for name, logger in loggers.items():
+      logger.setLevel(levels[name])
+
+
+@contextlib.contextmanager
+def one_error_is_enough() -> Iterator[None]:
+  """The same for one read, whose leftovers are cleared away if it fails."""
+  with quiet_threads():
+    try:
+      yield
+    except BROKEN as error:
+      time.sleep(0.1)  # for the reads under way
+      chain: BaseException | None = error
+      while chain is not None:  # their frames hold what is left of the reads
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
+      gc.collect()
+      raise
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+  """The start of an error's text, without line breaks."""
+  text = " ".join(str(error).split())
+  return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__
