@@ -3,6 +3,11 @@
 # Usage: source launch/environment.sh [extra ...], for example: source launch/environment.sh test
 # PYTHON chooses the interpreter (3.11 or newer); ALPHAECOLI_EXTRA adds extras, such as cuda or tpu.
 
+# glibc gives large blocks back to the system at once, and a training step on a CPU then spends much
+# of its time having them cleared again: keep them, in huge pages where the system allows it.
+export MALLOC_MMAP_MAX_=0 MALLOC_ARENA_MAX=1 MALLOC_TOP_PAD_=268435456
+export MALLOC_TRIM_THRESHOLD_=8589934592 GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do

@@ -107,7 +107,7 @@ def training_batches(
   prefetch: int = 8,
   split: str = TRAIN,
 ) -> Batches:
-  """Endless training batches: this process's rows of each (SPEC §5).
+  """Endless training batches: this process's rows of each (docs/data.md).
 
   Row j of the global batch of step s is window s * batch_windows + j of the seed's stream; process
   p holds rows p * B / P to (p + 1) * B / P. So the global batch is the same for any number of
@@ -156,7 +156,7 @@ def evaluation_batches(
   process_count: int = 1,
   threads: int = 2,
 ) -> Batches:
-  """The windows that tile a split, every base known at most once (SPEC §5).
+  """The windows that tile a split, every base known at most once (docs/data.md).
 
   Rows after the last window repeat it with nothing known, so that every batch has one shape.
 

@@ -1,7 +1,7 @@
 """Which part of the chromosome trains, which validates and which tests.
 
 The chromosome is cut into blocks that are dealt to folds; all bases of a block belong to one split
-(SPEC §4).
+(docs/data.md).
 """
 
 import itertools

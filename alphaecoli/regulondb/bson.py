@@ -50,7 +50,7 @@ _DECODE_ERRORS = (
 
 
 def places(dump: Path, collection: str) -> list[Path]:
-  """Where a collection may lie, in order of preference: SPEC §2's layouts and suffixes."""
+  """Where a collection may lie, in order of preference: every layout and suffix."""
   folders = FOLDERS[::-1] if collection in _HT_COLLECTIONS else FOLDERS[:1]
   return [
     base / folder / (collection + suffix)

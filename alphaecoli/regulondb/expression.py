@@ -52,7 +52,7 @@ def read_expression(
   max_docs: int = 0,
   progress: Progress | None = None,
 ) -> ExpressionTable:
-  """Reads geneExpression into TPM (SPEC §3).
+  """Reads geneExpression into TPM (docs/data.md).
 
   A data set's unit is `tpm` where at least `min_genes_per_unit` genes have one written down, else
   `fpkm` likewise (TPM = 1e6 · FPKM / Σ FPKM), else `count` likewise (over gene length, to a sum of

@@ -1,4 +1,4 @@
-"""Records to tracks: what is known about every base, as arrays (SPEC §3)."""
+"""Records to tracks: what is known about every base, as arrays (docs/data.md)."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""The track store: a directory of plain arrays that describes itself (SPEC §9), and its windows.
+"""The track store: a directory of plain arrays that describes itself, and its windows.
 
 Files: `manifest.json`, `sequence.npy`, `gene_expression.npy`, `operon_membership.npy`, `genes.tsv`
 and `quality.json`. Reading needs numpy alone.
@@ -117,7 +117,7 @@ class TrackStore:
     return self._arcs[split]
 
   def window(self, start: int, window_bp: int, reverse: bool = False) -> Window:
-    """The arrays of one window (SPEC §5, without batch axis).
+    """The arrays of one window (docs/data.md, without batch axis).
 
     Args:
       start: first base on the forward strand; any integer on a circle.
