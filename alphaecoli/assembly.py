@@ -124,11 +124,17 @@ class Assembly:
         self._merge_column(head, track, columns)
     self.heads.update(*(a.heads for a in parts))
 
-  def gather(self) -> None:
-    """Adds what the other processes of this run have seen; every process ends with the whole."""
+  def gather(self, contributes: bool = True) -> None:
+    """Adds what the other processes of this run have seen; every process ends with the whole.
+
+    Args:
+      contributes: False where another process has seen the same.
+    """
     for head in HEADS:
       for track in range(self.targets[head].shape[1]):  # one by one: memory of a column a process
         column = self._column(head, track)
+        if not contributes:
+          column[:] = np.nan
         self.targets[head][:, track] = self.predictions[head][:, track] = np.nan
         self._merge_column(head, track, np.asarray(multihost_utils.process_allgather(column)))
 
@@ -149,13 +155,23 @@ class Assembly:
 
 
 def local_rows(output: Any, process_index: int, rows: int) -> Shaped[np.ndarray, "b ..."]:
-  """Takes the rows of one process from an output, be it global over all processes or local."""
-  if isinstance(output, jax.Array) and not output.is_fully_addressable:
-    if output.is_fully_replicated:
-      output = np.asarray(output)
-    else:
-      output = np.asarray(multihost_utils.process_allgather(output, tiled=True))
-  output = np.asarray(output)
-  if output.shape[0] == rows:
-    return output
-  return output[process_index * rows : (process_index + 1) * rows]
+  """Takes the rows of one process from an output, be it global over all processes or local.
+
+  The rows of a global output are those on this process's devices, in their order in the array:
+  where `put_batch` has put the process's windows.
+
+  Raises:
+    ValueError: the devices of this process hold parts of windows, or other windows.
+  """
+  if not isinstance(output, jax.Array) or output.is_fully_addressable:
+    output = np.asarray(output)
+    if output.shape[0] == rows:
+      return output
+    return output[process_index * rows : (process_index + 1) * rows]
+  pieces = {shard.index[0].start or 0: shard.data for shard in output.addressable_shards}
+  local = np.concatenate([np.asarray(pieces[start]) for start in sorted(pieces)])
+  if local.shape != (rows, *output.shape[1:]):
+    raise ValueError(
+      f"devices of this process hold {local.shape}; expected {rows} of {output.shape}"
+    )
+  return local

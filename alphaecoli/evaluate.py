@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphaecoli import cli
+from alphaecoli import cli, distributed
 from alphaecoli.checkpoint import CHECKPOINTS_DIR, Loaded, load_inference
 from alphaecoli.config import MeshConfig
 from alphaecoli.data.splits import SPLITS, TEST
@@ -20,11 +20,10 @@ from alphaecoli.evaluation import evaluate
 from alphaecoli.losses import active_weights
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.report import Report
-from alphaecoli.sharding import make_mesh
+from alphaecoli.sharding import make_mesh, window_share, window_ways
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store
 from alphaecoli.tracks.table import TrackTable
-from alphaecoli.training.batches import window_ways
 from alphaecoli.training.forward import make_predict
 from alphaecoli.training.record import write_json
 from alphaecoli.training.run import use_compilation_cache
@@ -38,12 +37,18 @@ What the figures mean: docs/evaluation.md."""
 def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   options = _options(arguments)
+  with distributed.session(options):
+    return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+  """Measures and writes; every process of a run calls this."""
   workdir = options.workdir
   path, which = choose_checkpoint(workdir, options.checkpoint)
   mesh = make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1))
   loaded = load_inference(path, which, mesh)
   cli.LOGGER.info("checkpoint %s, %d devices", loaded.path, mesh.size)
-  store = find_store(loaded, workdir)
+  store = distributed.one_first("track store", lambda: find_store(loaded, workdir))
   if loaded.config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
   report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows)
@@ -64,6 +69,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--batch-windows", type=int, help="windows at once; default: evaluation.batch_windows"
   )
+  distributed.add_flags(parser)
   options = parser.parse_args(list(arguments))
   if options.batch_windows is not None and options.batch_windows < 1:
     raise ConfigError(f"--batch-windows={options.batch_windows}; expected at least 1")
@@ -140,7 +146,7 @@ def evaluate_checkpoint(
   config = loaded.config
   skeleton = Skeleton.of_model(config.model, loaded.table)
   params, stats = skeleton.split(loaded.model)
-  ways = window_ways(mesh)
+  ways, share = window_ways(mesh), window_share(mesh)
   windows = batch_windows or config.evaluation.batch_windows
   with jax.set_mesh(mesh):
     predict = make_predict(skeleton, mesh)
@@ -151,6 +157,9 @@ def evaluate_checkpoint(
       window_bp=config.data.window_bp,
       batch_windows=-(-windows // ways) * ways,
       weights=active_weights(config.loss.weights, loaded.table),
+      process_index=share.index,
+      process_count=share.count,
+      contributes=share.first,
     )
 
 

@@ -35,6 +35,7 @@ def evaluate(
   weights: LossWeights | None = None,
   process_index: int | None = None,
   process_count: int | None = None,
+  contributes: bool = True,
   progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> Report:
   """Measures a model on a split, every base once, in one pass.
@@ -43,7 +44,7 @@ def evaluate(
   same report.
 
   Args:
-    predict: maps a batch (SPEC: keys of a window, with a leading axis of this process's windows)
+    predict: maps a batch (keys of a window, see docs/data.md, with a leading axis of this process's windows)
       to raw outputs: z-scores, densities and operon logits. Outputs are numpy or jax arrays, of
       this process's windows or global.
     store: the targets.
@@ -52,8 +53,10 @@ def evaluate(
     batch_windows: windows at once over all processes.
     weights: of the losses in loss/total, 1 by default; a head with weight 0 is switched off and
       has no figures.
-    process_index: of this process; by default jax's.
+    process_index: of this process; by default jax's. Where several processes hold the same windows
+      (`sharding.window_share`), of their part.
     process_count: likewise.
+    contributes: False in all but one of the processes that hold the same windows.
     progress: wraps the batches, for a progress bar.
 
   Raises:
@@ -72,7 +75,7 @@ def evaluate(
     progress=progress,
   )
   if count > 1:
-    assembly.gather()
+    assembly.gather(contributes)
   return summarise(assembly, store, split, weights)
 
 

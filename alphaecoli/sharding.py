@@ -4,12 +4,18 @@ Parameters name their axes in the metadata `axes`, activations through `constrai
 does not divide the array's dimension leaves that dimension whole.
 """
 
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from alphaecoli.config import MeshConfig
 from alphaecoli.errors import ConfigError
@@ -28,24 +34,94 @@ RULES: dict[str, tuple[str, ...]] = {
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
   """Lays the devices out as data x fsdp x sequence.
 
+  Neighbours on the last axes are close: within a slice or node, and on TPU along its links. Slices
+  and nodes, between which the network is slower, split `data` as far as it goes.
+
   Raises:
     ConfigError: the sizes do not multiply to the number of devices.
   """
   devices = list(jax.devices()) if devices is None else devices
   sizes = [config.data, config.fsdp, config.sequence]
-  fixed = int(np.prod([n for n in sizes if n > 0]))
+  fixed = math.prod(n for n in sizes if n > 0)
   if sizes.count(-1) > 1:
     raise ConfigError(f"mesh={sizes}: at most one of data, fsdp and sequence may be -1")
   if -1 in sizes:
     sizes[sizes.index(-1)] = max(len(devices) // fixed, 1)
-  if int(np.prod(sizes)) != len(devices):
+  if math.prod(sizes) != len(devices):
     raise ConfigError(
-      f"mesh data={sizes[0]} x fsdp={sizes[1]} x sequence={sizes[2]} needs {int(np.prod(sizes))} "
+      f"mesh data={sizes[0]} x fsdp={sizes[1]} x sequence={sizes[2]} needs {math.prod(sizes)} "
       f"devices and there are {len(devices)}; set one of them to -1 to take what is left"
     )
-  return jax.make_mesh(
-    tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices
-  )
+  return Mesh(_arrange(sizes, devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def _arrange(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
+  """The devices as an array of data x fsdp x sequence.
+
+  Several TPU slices and several GPU nodes are told apart by `slice_index`; `jax.make_mesh` refuses
+  them (docs.jax.dev, jax.experimental.mesh_utils).
+  """
+  slices = len({getattr(device, "slice_index", 0) for device in devices})
+  if slices == 1:
+    return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+  outer, left = [], slices  # slices along each axis; all are placed, as their number divides
+  for size in sizes:
+    outer.append(math.gcd(left, size))
+    left //= outer[-1]
+  inner = [size // ways for size, ways in zip(sizes, outer, strict=True)]
+  return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
+
+
+def window_ways(mesh: Mesh) -> int:
+  """How many parts the windows of a batch are split into."""
+  return math.prod(mesh.shape[name] for name in RULES["batch"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """Which windows of a batch a process reads.
+
+  Attributes:
+    index: of its part; processes that hold other positions of the same windows have the same.
+    count: parts in all.
+    first: whether it is the first process of its part, the one that reports.
+  """
+
+  index: int
+  count: int
+  first: bool
+
+
+@functools.lru_cache(maxsize=8)
+def window_share(mesh: Mesh) -> Share:
+  """The share of this process: what its devices hold.
+
+  Raises:
+    ConfigError: processes hold partly the same windows.
+  """
+  owners = np.vectorize(lambda device: device.process_index)(mesh.devices)
+  return share_of(owners.reshape(window_ways(mesh), -1), jax.process_index())
+
+
+def share_of(owners: Int[np.ndarray, "ways positions"], process: int) -> Share:
+  """The share of a process.
+
+  Args:
+    owners: process of the device that holds each part of the windows and of their positions.
+    process: which one.
+
+  Raises:
+    ConfigError: processes hold partly the same windows.
+  """
+  held = {int(p): tuple(np.flatnonzero((owners == p).any(1)).tolist()) for p in np.unique(owners)}
+  parts = sorted(set(held.values()))
+  if sum(map(len, parts)) != len(owners) or len(set(map(len, parts))) > 1:
+    raise ConfigError(
+      f"mesh.sequence={owners.shape[1]} cuts across the devices of {len(held)} processes; "
+      "expected a divisor or a multiple of the devices of a process"
+    )
+  first = min(p for p, part in held.items() if part == held[process])
+  return Share(parts.index(held[process]), len(parts), first == process)
 
 
 def _spec(mesh: Any, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
@@ -55,7 +131,7 @@ def _spec(mesh: Any, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> Pa
   parts: list[Any] = []
   for size, axis in zip(shape, axes, strict=True):
     names = tuple(n for n in RULES.get(axis or "", ()) if mesh.shape[n] > 1)
-    ways = int(np.prod([mesh.shape[n] for n in names]))
+    ways = math.prod(mesh.shape[n] for n in names)
     parts.append(names if names and size % ways == 0 else None)
   return PartitionSpec(*parts)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphaecoli import cli
+from alphaecoli import cli, distributed
 from alphaecoli.config import from_arguments
 
 DESCRIPTION = """\
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     "--test-mode", action="store_true", help="a small model and few steps: minutes on two CPU cores"
   )
   parser.add_argument("--process-data-only", action="store_true", help="stop after the track store")
+  distributed.add_flags(parser)
   flags, rest = parser.parse_known_args(arguments)
   config, name = from_arguments(rest, test_mode=flags.test_mode)
   workdir = flags.workdir or Path("runs") / (f"{name}-test-mode" if flags.test_mode else name)
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
   from alphaecoli.training.run import train  # imports jax
 
-  return train(config, workdir)
+  with distributed.session(flags):
+    return train(config, workdir)
 
 
 if __name__ == "__main__":

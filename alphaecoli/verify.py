@@ -17,10 +17,10 @@ from alphaecoli.data.pipeline import evaluation_batches, training_batches
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_weights
 from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.sharding import make_mesh
+from alphaecoli.sharding import make_mesh, window_ways
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.training.batches import check_batch_size, put_batch, window_ways
+from alphaecoli.training.batches import check_batch_size, put_batch
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.progress import reading_bar

@@ -9,12 +9,7 @@ from jax.sharding import Mesh
 
 from alphaecoli.config import Config
 from alphaecoli.errors import ConfigError
-from alphaecoli.sharding import RULES, batch_sharding
-
-
-def window_ways(mesh: Mesh) -> int:
-  """How many parts the windows of a batch are split into."""
-  return int(np.prod([mesh.shape[name] for name in RULES["batch"]]))
+from alphaecoli.sharding import batch_sharding, window_share, window_ways
 
 
 def check_batch_size(config: Config, mesh: Mesh) -> None:
@@ -35,9 +30,15 @@ def check_batch_size(config: Config, mesh: Mesh) -> None:
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-  """Makes global arrays from this process's rows (axis 0); axis 1 counts positions or bins."""
+  """Makes global arrays from this process's rows (axis 0); axis 1 counts positions or bins.
+
+  The rows are those of `window_share`; every position of them is here, needed or not.
+  """
+  parts = window_share(mesh).count
   return {
-    name: jax.make_array_from_process_local_data(batch_sharding(mesh, x.ndim, x.ndim > 1), x)
+    name: jax.make_array_from_process_local_data(
+      batch_sharding(mesh, x.ndim, x.ndim > 1), x, (parts * x.shape[0], *x.shape[1:])
+    )
     for name, x in batch.items()
   }
 

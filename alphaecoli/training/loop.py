@@ -16,8 +16,9 @@ from alphaecoli.config import Config, LossWeights
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.evaluation import Report, evaluate
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.sharding import window_share, window_ways
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.training.batches import device_batches, window_ways
+from alphaecoli.training.batches import device_batches
 from alphaecoli.training.forward import make_predict
 from alphaecoli.training.interrupt import EXIT_STOPPED, Interruption
 from alphaecoli.training.optimizer import learning_rate
@@ -118,7 +119,7 @@ class Loop:
 
   def _batches(self) -> Iterator[Any]:
     """The rows of this process of the batches that are left."""
-    config = self.config
+    config, share = self.config, window_share(self.setup.mesh)
     return iter(
       training_batches(
         self.setup.store,
@@ -127,8 +128,8 @@ class Loop:
         seed=config.train.seed,
         reverse_complement=config.data.reverse_complement,
         first_step=self.first_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=share.index,
+        process_count=share.count,
         threads=config.data.read_threads,
         prefetch=config.data.prefetch,
       )
@@ -190,7 +191,7 @@ class Loop:
     return scalars.get(SCORE)
 
   def _report(self) -> Report:
-    ways = window_ways(self.setup.mesh)
+    ways, share = window_ways(self.setup.mesh), window_share(self.setup.mesh)
     state = self.state
     return evaluate(
       lambda batch: self._predict(state.params, state.stats, batch),
@@ -199,6 +200,9 @@ class Loop:
       window_bp=self.config.data.window_bp,
       batch_windows=-(-self.config.evaluation.batch_windows // ways) * ways,
       weights=self.setup.weights,
+      process_index=share.index,
+      process_count=share.count,
+      contributes=share.first,
       progress=self._until_stopped,
     )
 

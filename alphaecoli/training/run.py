@@ -9,6 +9,7 @@ import numpy as np
 
 from alphaecoli.checkpoint import CHECKPOINTS_DIR, Checkpoints, describe_format
 from alphaecoli.config import Config
+from alphaecoli.distributed import one_first
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_heads, active_weights
 from alphaecoli.model.model import parameter_table
@@ -46,7 +47,7 @@ def train(config: Config, workdir: Path) -> int:
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
   with reading_bar() as show:
-    store = process_data(config, workdir, show)
+    store = one_first("track store", lambda: process_data(config, workdir, show))
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
   return train_on(store, config, workdir, Skeleton.of_model(config.model, store.table))

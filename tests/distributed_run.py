@@ -1,0 +1,50 @@
+"""One process of a training run of a stand-in model: the whole path of the train command but flags.
+
+Arguments: --workdir, --mesh DATA,FSDP,SEQUENCE, --dump (of tests.toy), --genome, --steps, and those
+of `alphaecoli.distributed`. --slow makes every step take that many seconds.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphaecoli import cli, distributed
+
+
+def main(arguments: Sequence[str]) -> int:
+  parser = cli.parser("distributed_run", "")
+  for name in ("--workdir", "--dump", "--genome", "--mesh"):
+    parser.add_argument(name, required=True)
+  parser.add_argument("--steps", type=int, default=4)
+  parser.add_argument("--slow", type=float, default=0.0)
+  distributed.add_flags(parser)
+  flags = parser.parse_args(arguments)
+  with distributed.session(flags):
+    from alphaecoli.tracks.process import process_data
+    from alphaecoli.training import loop
+    from alphaecoli.training.run import train_on
+    from tests.training.small import stand_in, tiny_config, with_mesh
+
+    add = loop.Watch.add
+
+    def slow_add(self, step, metrics):
+      time.sleep(flags.slow)
+      add(self, step, metrics)
+
+    loop.Watch.add = slow_add
+    config = tiny_config(
+      data__dump=flags.dump,
+      data__genome=flags.genome,
+      data__min_genes_per_unit=1,
+      train__steps=flags.steps,
+      checkpoint__every_steps=2,
+      log__every_steps=1,
+    )
+    workdir = Path(flags.workdir)
+    config = with_mesh(config, *map(int, flags.mesh.split(",")))
+    store = distributed.one_first("track store", lambda: process_data(config, workdir))
+    return train_on(store, config, workdir, stand_in())
+
+
+if __name__ == "__main__":
+  cli.run(main)
