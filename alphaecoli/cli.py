@@ -10,6 +10,11 @@ from collections.abc import Callable, Sequence
 from alphaecoli.errors import UserError
 
 LOGGER = logging.getLogger("alphaecoli")
+_OUT_OF_MEMORY = (
+  "out of device memory; for training raise train.accumulate_steps, set model.remat=true, lower "
+  "train.batch_windows or data.window_bp, or use mesh.fsdp and mesh.sequence; for prediction "
+  "lower --batch-windows"
+)
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -27,8 +32,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     code = 130
-  except Exception:  # any fault must end the process, or its peers wait for it without end
-    traceback.print_exc()
+  except Exception as error:  # any fault must end the process, or its peers wait without end
+    if "RESOURCE_EXHAUSTED" in str(error):
+      print(f"error: {_OUT_OF_MEMORY} ({str(error).splitlines()[0]})", file=sys.stderr)
+    else:
+      traceback.print_exc()
     code = 1
   sys.stdout.flush()
   sys.stderr.flush()
