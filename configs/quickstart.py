@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
   config.optimizer.warmup_steps = 50
   config.optimizer.weight_decay = 0.3
   config.loss.weights.gene_expression = 0.5  # learns soonest and overfits first
-  config.loss.weights.gene_density = 10.0  # its error is small (variance 0.14) and it learns slowest
+  config.loss.weights.gene_density = 10.0  # a small error that learns slowest
   config.checkpoint.every_steps = 300
   config.evaluation.every_steps = 300
   config.evaluation.batch_windows = 4
