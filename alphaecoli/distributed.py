@@ -78,11 +78,11 @@ def initialize(flags: argparse.Namespace) -> None:
     ConfigError: see `settings`.
     UserError: not all processes came.
   """
+  import jax  # which notes in the environment that a machine has no TPU chips
+
   found = settings(flags, os.environ)
   if found is None:
     return
-  import jax
-
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # of environments that are looked for and not there
@@ -174,6 +174,8 @@ def _detect(environment: Mapping[str, str]) -> dict[str, Any] | None:
     return {"cluster_detection_method": "slurm"} if _several(environment["SLURM_NTASKS"]) else None
   if _has_tpu(environment):
     hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES")
+    if hosts is None and "TPU_SKIP_MDS_QUERY" in environment:
+      return None
     alone = hosts is not None and "," not in hosts
     return None if alone and not _several(environment.get("MEGASCALE_NUM_SLICES")) else {}
   if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:

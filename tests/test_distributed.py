@@ -91,6 +91,8 @@ def test_a_scheduler_that_does_not_say_enough_is_an_error_rather_than_copies_of_
     ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
     ({"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, {}),
     ({"JAX_PLATFORMS": "cpu"}, None),
+    ({"TPU_SKIP_MDS_QUERY": "1"}, None),  # set by jax where there are no chips, and by GKE
+    ({"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "a,b"}, {}),
   ],
 )
 def test_tpu_hosts_find_each_other(environment, expected, monkeypatch):
@@ -246,14 +248,45 @@ def test_when_a_process_dies_the_others_end_and_the_run_goes_on(data, alone, tmp
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_process_saves_in_all_and_the_run_goes_on(data, alone, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_a_signal_to_one_process_saves_in_all_and_the_run_goes_on(data, alone, tmp_path, number):
   logs = tmp_path / "logs"
   arguments = [*data, *options(tmp_path, "4,1,1")]
   running = processes.start(RUN, [*arguments, "--slow", "2"], 2, 2, logs)
   _wait_for(running[0], lambda: "step 1/4" in (logs / "0.txt").read_text())
-  running[1].send_signal(signal.SIGTERM)
+  running[1].send_signal(number)
   assert processes.finish(running, logs) == [75, 75], (logs / "0.txt").read_text()
   stopped = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
   assert stopped < 4
   processes.run(RUN, arguments, 2, 2, tmp_path / "again")
   same_run(tmp_path, alone, [step for step in (1, 2, 3, 4) if step != stopped])
+
+
+SMALLEST = {"channels": 4, "channel_step": 2, "n_layers": 1, "n_heads": 1, "key_dim": 4}
+
+
+@pytest.mark.slow
+def test_the_commands_themselves_train_and_evaluate_in_two_processes(data, tmp_path):
+  values = {f"model.{key}": value for key, value in SMALLEST.items()}
+  values |= {
+    "data.dump": data[1],
+    "data.genome": data[3],
+    "data.min_genes_per_unit": 1,
+    "data.window_bp": 2048,
+    "train.steps": 2,
+    "log.tensorboard": False,
+  }
+  arguments = ["--test-mode", *(f"--config.{key}={value}" for key, value in values.items())]
+  reports = []
+  for count in (2, 1):
+    workdir = tmp_path / str(count)
+    place = ["--workdir", str(workdir)]
+    processes.run("alphaecoli.train", [*arguments, *place], count, 2 // count, workdir / "train")
+    texts = processes.run("alphaecoli.evaluate", place, count, 2 // count, workdir / "evaluate")
+    assert "test split" in texts[0] and not any("test split" in text for text in texts[1:])
+    reports.append(json.loads((workdir / "evaluation_test.json").read_text()))
+  two, one = reports
+  assert two["n_bases"] == one["n_bases"] > 0
+  for name, figure in one["metrics"].items():
+    assert two["metrics"][name]["n"] == figure["n"], name
+    assert two["metrics"][name]["model"] == pytest.approx(figure["model"], rel=1e-3), name

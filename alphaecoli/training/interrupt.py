@@ -42,6 +42,8 @@ class Interruption:
   def _remember(self, number: int, frame: FrameType | None) -> None:
     self.signal_name = signal.Signals(number).name
     self._restore()
+    if jax.process_count() > 1:
+      signal.raise_signal(signal.SIGTERM)  # to jax's handler, which tells the other processes
 
   def requested(self, step: int) -> bool:
     """Whether to stop after this step; every process gets the same answer."""
