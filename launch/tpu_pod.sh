@@ -27,7 +27,7 @@ environment:
   POLL_SECONDS        default: 60
 TEXT
 }
-# Checked against docs.cloud.google.com: "Manage queued resources" (tpu/docs/queued-resources), "Manage TPU
+# See docs.cloud.google.com: "Manage queued resources" (tpu/docs/queued-resources), "Manage TPU
 # Spot VMs" (tpu/docs/spot), "Run JAX code on TPU slices" (tpu/docs/jax-pods), "TPU software versions"
 # (tpu/docs/runtimes), "Using an NFS for data storage" (tpu/docs/storage-options), the references of gcloud compute tpus
 # queued-resources and tpu-vm; docs.astral.sh/uv, "Installation". TPU7x has no queued resources: launch/gke.yaml.
