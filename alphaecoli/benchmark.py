@@ -101,7 +101,7 @@ def benchmark_bson(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_documents(path: Path, count: int, genes: Sequence["Gene"]) -> Path:
-  """Writes a geneExpression file of RegulonDB's shape: every gene in as many data sets as needed."""
+  """Writes a geneExpression file of RegulonDB's shape, data set after data set."""
   import bson
 
   with open(path, "wb") as file:

@@ -44,8 +44,8 @@ def evaluate(
   same report.
 
   Args:
-    predict: maps a batch (keys of a window, see docs/data.md, with a leading axis of this process's windows)
-      to raw outputs: z-scores, densities and operon logits. Outputs are numpy or jax arrays, of
+    predict: maps a batch (docs/data.md, a leading axis of this process's windows) to raw outputs:
+      z-scores, densities and operon logits. Outputs are numpy or jax arrays, of
       this process's windows or global.
     store: the targets.
     split: train, validation or test.
