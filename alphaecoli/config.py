@@ -8,7 +8,6 @@ import dataclasses
 import difflib
 import importlib.machinery
 import importlib.util
-import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -437,41 +436,3 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   if test_mode:
     apply_overrides(config, {**TEST_MODE, **overrides})
   return resolve(config), name
-
-
-def reference() -> str:
-  """docs/configuration.md: every key of configs/base.py with its type, value and meaning."""
-  hints = {}
-  for name in key_names():
-    kind: Any = Config
-    for part in name.split("."):
-      kind = typing.get_type_hints(kind)[part]
-    hints[name] = kind.__name__ if typing.get_origin(kind) is None else str(kind)
-  comments = dict(re.findall(r"^  (\w+\.\w+) = .*?  # (.*)$", _base_text(), re.MULTILINE))
-  values = base_config()
-  lines = [
-    "# Configuration",
-    "",
-    "Generated from `configs/base.py` by `python -m alphaecoli.config`; a test keeps it so.",
-    "Override any key on the command line: `--config.train.steps=2000`.",
-    "",
-    "| key | type | value | meaning |",
-    "| --- | --- | --- | --- |",
-  ]
-  for name in key_names():
-    value: Any = values
-    for part in name.split("."):
-      value = value[part]
-    value = value.to_dict() if isinstance(value, ConfigDict) else value
-    meaning = comments.get(".".join(name.split(".")[-2:]), "")
-    lines.append(f"| `{name}` | {hints[name]} | `{value!r}` | {meaning} |")
-  return "\n".join(lines) + "\n"
-
-
-def _base_text() -> str:
-  """The source of configs/base.py."""
-  return (configs_dir() / "base.py").read_text()
-
-
-if __name__ == "__main__":
-  print(reference(), end="")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from alphaecoli import config as config_lib
+from alphaecoli import config_page
 from alphaecoli.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -114,8 +115,8 @@ def test_every_key_is_read_by_the_package():
 
 
 def test_the_reference_page_is_current():
-  assert (ROOT / "docs" / "configuration.md").read_text() == config_lib.reference(), (
-    "run: python -m alphaecoli.config > docs/configuration.md"
+  assert (ROOT / "docs" / "configuration.md").read_text() == config_page.reference(), (
+    "run: python -m alphaecoli.config_page > docs/configuration.md"
   )
-  rows = [line for line in config_lib.reference().splitlines() if line.startswith("| `")]
+  rows = [line for line in config_page.reference().splitlines() if line.startswith("| `")]
   assert rows and all(row.rsplit("|", 2)[1].strip() for row in rows), "a key has no meaning"
