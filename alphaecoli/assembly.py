@@ -13,8 +13,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, Float32, Shaped
 
-from alphaecoli.config import BIN_BP
 from alphaecoli.errors import UserError
+from alphaecoli.schema import BIN_BP
 
 Arrays = dict[str, Float32[np.ndarray, "n T"]]
 HEADS = ("gene_expression", "gene_density", "operon_membership")

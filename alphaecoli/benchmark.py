@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alphaecoli import cli
-from alphaecoli.config import BIN_BP, Config, from_arguments
+from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import BIN_BP, Config
 
 if TYPE_CHECKING:
   from alphaecoli.regulondb.records import Gene

@@ -22,11 +22,12 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alphaecoli import __version__
-from alphaecoli.config import Config, MeshConfig, resolve
+from alphaecoli.config import resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.quiet import BROKEN, UNWRITTEN, one_error_is_enough, one_line, quiet_threads
+from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.table import TrackTable
 

@@ -7,13 +7,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alphaecoli import config
+from alphaecoli.schema import Config
 
 
 def reference() -> str:
   """docs/configuration.md: every key of configs/base.py with its type, value and meaning."""
   hints = {}
   for name in config.key_names():
-    kind: Any = config.Config
+    kind: Any = Config
     for part in name.split("."):
       kind = typing.get_type_hints(kind)[part]
     hints[name] = kind.__name__ if typing.get_origin(kind) is None else str(kind)

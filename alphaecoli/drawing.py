@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrow, Patch
 
-from alphaecoli.config import BIN_BP
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.prediction import Prediction
+from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.store import TrackStore
 
 # Okabe and Ito, Color Universal Design (2008): distinct for all kinds of colour vision.

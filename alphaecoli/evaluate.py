@@ -13,13 +13,13 @@ import numpy as np
 
 from alphaecoli import cli, distributed
 from alphaecoli.checkpoint import CHECKPOINTS_DIR, Loaded, load_inference
-from alphaecoli.config import MeshConfig
 from alphaecoli.data.splits import SPLITS, TEST
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import evaluate
 from alphaecoli.losses import active_weights
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.report import Report
+from alphaecoli.schema import MeshConfig
 from alphaecoli.sharding import make_mesh, window_share, window_ways
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store

@@ -12,10 +12,10 @@ from scipy import special
 
 from alphaecoli import metrics
 from alphaecoli.assembly import HEADS, Assembly, Layout, local_rows
-from alphaecoli.config import LossWeights
 from alphaecoli.data.pipeline import evaluation_batches
 from alphaecoli.genewise import gene_columns, pair_columns
 from alphaecoli.report import Figure, Predictions, Report
+from alphaecoli.schema import LossWeights
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.table import TrackTable
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Float32
 
-from alphaecoli.config import LossWeights
+from alphaecoli.schema import LossWeights
 from alphaecoli.tracks.table import TrackTable
 
 HEADS = ("gene_expression", "gene_density", "operon_membership")

@@ -17,8 +17,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
-from alphaecoli.config import MeshConfig
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import MeshConfig
 
 MESH_AXES = ("data", "fsdp", "sequence")
 

@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 
 from alphaecoli import cli
 from alphaecoli.checkpoint import Checkpoints, load_inference
-from alphaecoli.config import BIN_BP, Config, from_arguments
+from alphaecoli.config import from_arguments
 from alphaecoli.data.pipeline import evaluation_batches, training_batches
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_weights
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import BIN_BP, Config
 from alphaecoli.sharding import make_mesh, window_ways
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli import config
-from alphaecoli.config import Config
+from alphaecoli.schema import Config
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore
 from tests import toy

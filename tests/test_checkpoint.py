@@ -7,9 +7,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from alphaecoli.checkpoint import Checkpoints, find_checkpoint, load_inference, read_meta
-from alphaecoli.config import MeshConfig
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer

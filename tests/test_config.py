@@ -7,7 +7,8 @@ import pytest
 
 from alphaecoli import config as config_lib
 from alphaecoli import config_page
-from alphaecoli.config import ConfigError
+from alphaecoli.errors import ConfigError
+from alphaecoli.schema import TEST_MODE
 
 ROOT = Path(__file__).parents[1]
 BASE = str(ROOT / "configs" / "base.py")
@@ -23,7 +24,7 @@ def test_every_shipped_configuration_resolves_in_full_and_in_test_mode(path):
   config_lib.load(path)
   config, name = config_lib.from_arguments(["--config", str(path)], test_mode=True)
   assert name == path.stem
-  assert config.train.steps == config_lib.TEST_MODE["train.steps"]
+  assert config.train.steps == TEST_MODE["train.steps"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_overrides_of_every_type():
 def test_the_command_line_wins_over_test_mode():
   config, _ = config_lib.from_arguments(["--config.train.steps=3"], test_mode=True)
   assert config.train.steps == 3
-  assert config.model.channels == config_lib.TEST_MODE["model.channels"]
+  assert config.model.channels == TEST_MODE["model.channels"]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import pytest
 
 from alphaecoli import evaluate
 from alphaecoli.checkpoint import CHECKPOINTS_DIR, SCORE, Checkpoints
-from alphaecoli.config import TEST_MODE, MeshConfig, resolve
+from alphaecoli.config import resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import TEST_MODE, MeshConfig
 from alphaecoli.sharding import make_mesh
 from tests import stores
 

@@ -16,9 +16,9 @@ from sklearn import metrics as sk
 
 from alphaecoli import evaluation
 from alphaecoli.assembly import Assembly
-from alphaecoli.config import LossWeights
 from alphaecoli.evaluation import assemble, evaluate, summarise
 from alphaecoli.report import Report
+from alphaecoli.schema import LossWeights
 from alphaecoli.tracks.store import GeneTable, TrackStore
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
 

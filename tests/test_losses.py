@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_squared_error
 
-from alphaecoli.config import LossWeights
 from alphaecoli.losses import HEADS, active_heads, active_weights
 from alphaecoli.losses import known_counts as device_counts
 from alphaecoli.losses import losses as device_losses
+from alphaecoli.schema import LossWeights
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
 
 ONES = LossWeights(1.0, 1.0, 1.0)

@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from alphaecoli.checkpoint import load_inference
-from alphaecoli.config import Config, MeshConfig
 from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.table import TrackTable
 

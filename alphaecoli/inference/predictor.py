@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli import genome
-from alphaecoli.config import BIN_BP
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.forward import HEADS, Forward, load_forward
 from alphaecoli.inference.prediction import Prediction, check_units, from_z
@@ -25,6 +24,7 @@ from alphaecoli.inference.tiling import (
   plan_tiles,
   tile_codes,
 )
+from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.table import TrackTable
 
 # Bases in a batch, per device: more gains nothing on two CPU cores.

@@ -8,11 +8,11 @@ import numpy as np
 import pyBigWig
 from jaxtyping import Float32
 
-from alphaecoli.config import BIN_BP
 from alphaecoli.errors import DataError
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.tiling import n_bins
 from alphaecoli.inference.writers import MANIFEST
+from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.table import TrackTable
 
 

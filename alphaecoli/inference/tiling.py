@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from alphaecoli.config import BIN_BP
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import BIN_BP
 
 UNKNOWN_BASE = 4
 

@@ -11,11 +11,11 @@ import numpy as np
 import pyBigWig
 from jaxtyping import Float32
 
-from alphaecoli.config import BIN_BP
 from alphaecoli.errors import DataError
 from alphaecoli.inference.annotation import PlacedGene
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
+from alphaecoli.schema import BIN_BP
 
 CHUNK_VALUES = 1 << 20
 MANIFEST = "predictions.json"

@@ -11,8 +11,8 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32
 
-from alphaecoli.config import BIN_BP, PAIR_BP, ModelConfig
 from alphaecoli.model.layers import LayerNorm, Linear, RMSBatchNorm
+from alphaecoli.schema import BIN_BP, PAIR_BP, ModelConfig
 
 MAX_POSITION = 8192  # bins in 2 ** 20 bp, the longest published window
 LOGIT_CAP = 5.0  # soft cap of attention logits

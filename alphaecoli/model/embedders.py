@@ -10,7 +10,6 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
-from alphaecoli.config import BIN_BP, ModelConfig
 from alphaecoli.model.layers import (
   LayerNorm,
   Linear,
@@ -19,6 +18,7 @@ from alphaecoli.model.layers import (
   gelu,
   upsample,
 )
+from alphaecoli.schema import BIN_BP, ModelConfig
 
 # Xavier-uniform heads give predictions of variance 2 mean(embedding^2): with this, about 0.05
 # before training, so that the heads' biases alone decide where training starts.

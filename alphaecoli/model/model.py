@@ -9,7 +9,6 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32, Int, PRNGKeyArray, UInt8
 
-from alphaecoli.config import PAIR_BP, ModelConfig
 from alphaecoli.model.embedders import OutputEmbedder, OutputPair
 from alphaecoli.model.heads import (
   GeneDensityHead,
@@ -20,6 +19,7 @@ from alphaecoli.model.heads import (
 from alphaecoli.model.layers import OrganismEmbedding, run_block
 from alphaecoli.model.tower import Tower
 from alphaecoli.model.unet import Decoder, Encoder, level_channels
+from alphaecoli.schema import PAIR_BP, ModelConfig
 from alphaecoli.sharding import constrain
 from alphaecoli.tracks.table import TrackTable
 

@@ -16,11 +16,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
-from alphaecoli.config import ModelConfig
 from alphaecoli.errors import DataError
 from alphaecoli.model.layers import RunningStat
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.unet import N_DOWN_BLOCKS
+from alphaecoli.schema import ModelConfig
 
 PUBLISHED = ModelConfig(
   channels=768,

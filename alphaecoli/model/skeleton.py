@@ -14,8 +14,8 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
-from alphaecoli.config import ModelConfig
 from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.schema import ModelConfig
 from alphaecoli.sharding import variable_shardings
 from alphaecoli.tracks.table import TrackTable
 

@@ -8,10 +8,10 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from alphaecoli.config import ModelConfig
 from alphaecoli.model.attention import BINS_PER_PAIR, MLP, AttentionBias, MultiQueryAttention
 from alphaecoli.model.layers import run_block
 from alphaecoli.model.pair import PairUpdate
+from alphaecoli.schema import ModelConfig
 from alphaecoli.sharding import constrain
 
 

@@ -11,7 +11,6 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from alphaecoli.config import ModelConfig
 from alphaecoli.model.layers import (
   Conv,
   Linear,
@@ -23,6 +22,7 @@ from alphaecoli.model.layers import (
   run_block,
   upsample,
 )
+from alphaecoli.schema import ModelConfig
 from alphaecoli.sharding import constrain
 
 N_DOWN_BLOCKS = 6  # and one more pooling: 2 ** 7 = 128 bp

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alphaecoli import genome
-from alphaecoli.config import DataConfig
 from alphaecoli.errors import DataError
 from alphaecoli.genome import Contig
 from alphaecoli.regulondb import bson, expression, records
@@ -16,6 +15,7 @@ from alphaecoli.regulondb.bson import find_collection
 from alphaecoli.regulondb.expression import ExpressionTable
 from alphaecoli.regulondb.quality import QualityReport
 from alphaecoli.regulondb.records import Dataset, Gene, GeneScan, Operon
+from alphaecoli.schema import DataConfig
 
 LOGGER = logging.getLogger("alphaecoli")
 BUILTIN = "builtin"

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
-from alphaecoli.config import BIN_BP, DataConfig
 from alphaecoli.data.splits import TRAIN, Arcs, split_arcs, split_of, total_bp
 from alphaecoli.errors import ConfigError
 from alphaecoli.genome import Contig
@@ -15,6 +14,7 @@ from alphaecoli.regulondb.dump import Regulon
 from alphaecoli.regulondb.expression import ExpressionTable
 from alphaecoli.regulondb.quality import QualityReport
 from alphaecoli.regulondb.records import Dataset, Gene, Operon, dataset_name
+from alphaecoli.schema import BIN_BP, DataConfig
 from alphaecoli.tracks.genes import GeneTable
 from alphaecoli.tracks.intervals import DensityIndex, Interval, Pieces, lay_out, mean_of_genes
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
-from alphaecoli.config import BIN_BP
+from alphaecoli.schema import BIN_BP
 
 Interval = tuple[int, int]
 

@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from alphaecoli.config import Config, DataConfig
 from alphaecoli.errors import DataError
 from alphaecoli.regulondb.bson import find_collection
 from alphaecoli.regulondb.dump import (
@@ -20,6 +19,7 @@ from alphaecoli.regulondb.dump import (
   resolve_dump,
 )
 from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.schema import Config, DataConfig
 from alphaecoli.tracks.build import build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, hash_file, open_store
 from alphaecoli.tracks.write import write_store

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from alphaecoli.config import BIN_BP
 from alphaecoli.data.splits import Arc
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.genes import GeneTable, read_genes
 from alphaecoli.tracks.intervals import DensityIndex
 from alphaecoli.tracks.table import TrackTable

@@ -7,8 +7,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from alphaecoli.config import Config
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import Config
 from alphaecoli.sharding import batch_sharding, window_share, window_ways
 
 

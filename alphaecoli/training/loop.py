@@ -12,10 +12,10 @@ import optax
 from jax.sharding import Mesh
 
 from alphaecoli.checkpoint import SCORE, Checkpoints
-from alphaecoli.config import Config, LossWeights
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.evaluation import Report, evaluate
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import Config, LossWeights
 from alphaecoli.sharding import window_share, window_ways
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import device_batches

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
-from alphaecoli.config import OptimizerConfig
+from alphaecoli.schema import OptimizerConfig
 
 _NOT_DECAYED = ("bias", "scale", "offset")
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from alphaecoli.config import Config
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import Config
 
 LOGGER = logging.getLogger("alphaecoli")
 # Sections and keys that may differ from the checkpoint's, because they change neither the arrays

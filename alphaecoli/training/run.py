@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from alphaecoli.checkpoint import CHECKPOINTS_DIR, Checkpoints, describe_format
-from alphaecoli.config import Config
 from alphaecoli.distributed import one_first
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_heads, active_weights
 from alphaecoli.model.model import parameter_table
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import Config
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore

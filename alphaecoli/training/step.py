@@ -10,9 +10,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray
 
-from alphaecoli.config import LossWeights
 from alphaecoli.losses import active_heads, known_counts, losses
 from alphaecoli.model.skeleton import Skeleton, Values
+from alphaecoli.schema import LossWeights
 from alphaecoli.sharding import constrain
 from alphaecoli.training.state import TrainState, abstract_state, state_shardings
 

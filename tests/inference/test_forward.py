@@ -18,12 +18,13 @@ from alphaecoli.inference.forward import HEADS, make_forward, trained_heads
 from alphaecoli.inference.predictor import Predictor, default_batch, local_devices
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import TEST_MODE
 from tests.inference.standin import TABLE
 
 WINDOW_BP = 4096
 CODES = np.random.default_rng(0).integers(0, 4, 4 * WINDOW_BP).astype(np.uint8)
 RUN = configuration.base_config()
-configuration.apply_overrides(RUN, configuration.TEST_MODE)
+configuration.apply_overrides(RUN, TEST_MODE)
 CONFIG = configuration.resolve(RUN)
 TINY = dataclasses.replace(CONFIG.model, channels=8, channel_step=4, n_layers=1)
 

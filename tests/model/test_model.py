@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from alphaecoli.config import MeshConfig
 from alphaecoli.model.heads import OperonMembershipHead, dropout
 from alphaecoli.model.layers import RMSBatchNorm, RunningStat
 from alphaecoli.model.model import AlphaEcoli, parameter_table
 from alphaecoli.model.published import PUBLISHED
+from alphaecoli.schema import MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
 

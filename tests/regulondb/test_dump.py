@@ -9,10 +9,11 @@ from alphaecoli import config, genome
 from alphaecoli.errors import DataError
 from alphaecoli.regulondb import dump as dump_lib
 from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.schema import DataConfig
 from tests import toy
 
 
-def data_config(**changes) -> config.DataConfig:
+def data_config(**changes) -> DataConfig:
   data = config.resolve(config.base_config()).data
   return dataclasses.replace(data, **changes)
 

@@ -9,15 +9,15 @@ import numpy as np
 from flax import nnx
 
 from alphaecoli import config as configuration
-from alphaecoli.config import Config
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.model.layers import Linear, RMSBatchNorm
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import TEST_MODE, Config, MeshConfig
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
 
 WINDOW_BP = 2048
 TINY = {
-  **configuration.TEST_MODE,
+  **TEST_MODE,
   "data.window_bp": WINDOW_BP,
   "data.read_threads": 0,
   "model.channels": 8,
@@ -111,5 +111,5 @@ def stream(config: Config, store: Any, first_step: int = 0) -> Any:
 
 def with_mesh(config: Config, data: int, fsdp: int = 1, sequence: int = 1) -> Config:
   """The same configuration on another mesh."""
-  mesh = configuration.MeshConfig(data=data, fsdp=fsdp, sequence=sequence)
+  mesh = MeshConfig(data=data, fsdp=fsdp, sequence=sequence)
   return dataclasses.replace(config, mesh=mesh)

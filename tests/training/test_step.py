@@ -3,10 +3,10 @@ import numpy as np
 import optax
 import pytest
 
-from alphaecoli.config import LossWeights, MeshConfig
 from alphaecoli.errors import ConfigError
 from alphaecoli.losses import HEADS
 from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import LossWeights, MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.training.batches import check_batch_size, device_batches, put_batch
 from alphaecoli.training.optimizer import make_optimizer

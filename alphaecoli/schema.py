@@ -1,0 +1,258 @@
+"""The configuration's names, types and ranges. Values live in `configs/base.py`."""
+
+import dataclasses
+from typing import Any
+
+from alphaecoli.errors import ConfigError
+
+BIN_BP = 128
+PAIR_BP = 2048
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataConfig:
+  """What is read and how it becomes tracks and windows. Units and meaning: configs/base.py."""
+
+  dump: str
+  genome: str
+  circular: bool
+  window_bp: int
+  max_docs_per_file: int
+  n_blocks: int
+  n_folds: int
+  fold: int
+  exclude_gene_types: tuple[str, ...]
+  min_operon_genes: int
+  min_genes_per_unit: int
+  max_tpm_sum: float
+  expression_tracks: str
+  expression_groups: dict[str, tuple[str, ...]]
+  stranded: bool
+  store_dir: str
+  reverse_complement: float
+  read_threads: int
+  prefetch: int
+
+  def __post_init__(self):
+    if self.window_bp < PAIR_BP or self.window_bp % PAIR_BP:
+      lower = max(self.window_bp // PAIR_BP, 1) * PAIR_BP
+      raise ConfigError(
+        f"data.window_bp={self.window_bp} is not a multiple of {PAIR_BP}; "
+        f"nearest: {lower} or {lower + PAIR_BP}"
+      )
+    _at_least("data", self, max_docs_per_file=0, n_folds=3, n_blocks=3, min_operon_genes=1)
+    _at_least("data", self, min_genes_per_unit=1, read_threads=0, prefetch=1)
+    if self.n_blocks < self.n_folds:
+      raise ConfigError(f"data.n_blocks={self.n_blocks} is less than data.n_folds={self.n_folds}")
+    if not 0 <= self.fold < self.n_folds:
+      raise ConfigError(f"data.fold={self.fold} is not between 0 and {self.n_folds - 1}")
+    if not 0 <= self.reverse_complement <= 1:
+      raise ConfigError(
+        f"data.reverse_complement={self.reverse_complement} is not a probability (0 to 1)"
+      )
+    if self.max_tpm_sum < 1e6:
+      raise ConfigError(f"data.max_tpm_sum={self.max_tpm_sum} is less than 1e6, which TPM sum to")
+    kind = self.expression_tracks.split(":")[0]
+    if kind not in ("mean", "dataset", "group"):
+      raise ConfigError(
+        f"data.expression_tracks={self.expression_tracks!r}; expected mean, dataset or "
+        "group:<condition field>"
+      )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelConfig:
+  """Sizes of the model. Meaning: configs/base.py."""
+
+  channels: int
+  channel_step: int
+  first_conv_width: int
+  conv_width: int
+  n_layers: int
+  n_heads: int
+  key_dim: int
+  value_dim: int
+  mlp_ratio: int
+  pair_channels: int
+  pair_heads: int
+  pair_head_dim: int
+  pair_features: int
+  pair_every: int
+  n_organisms: int
+  batch_norm_decay: float
+  head_dropout: float
+  compute_dtype: str
+  remat: bool
+
+  def __post_init__(self):
+    _at_least("model", self, channels=1, channel_step=0, first_conv_width=1, conv_width=1)
+    _at_least("model", self, n_layers=0, n_heads=1, key_dim=2, value_dim=1, mlp_ratio=1)
+    _at_least("model", self, pair_channels=1, pair_heads=1, pair_head_dim=1, pair_every=1)
+    _at_least("model", self, n_organisms=1, pair_features=1)
+    if self.key_dim % 2:
+      raise ConfigError(f"model.key_dim={self.key_dim} is odd; rotary positions need pairs")
+    if self.compute_dtype not in ("float32", "bfloat16"):
+      raise ConfigError(f"model.compute_dtype={self.compute_dtype!r}; expected float32 or bfloat16")
+    if not 0 <= self.head_dropout < 1:
+      raise ConfigError(f"model.head_dropout={self.head_dropout} is not in [0, 1)")
+    if not 0 <= self.batch_norm_decay < 1:
+      raise ConfigError(f"model.batch_norm_decay={self.batch_norm_decay} is not in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainConfig:
+  """Length and size of a run."""
+
+  steps: int
+  batch_windows: int
+  accumulate_steps: int
+  seed: int
+
+  def __post_init__(self):
+    _at_least("train", self, steps=1, batch_windows=1, accumulate_steps=1, seed=0)
+    if self.batch_windows % self.accumulate_steps:
+      raise ConfigError(
+        f"train.batch_windows={self.batch_windows} is not a multiple of "
+        f"train.accumulate_steps={self.accumulate_steps}"
+      )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+  """AdamW with linear warm-up and cosine decay."""
+
+  learning_rate: float
+  warmup_steps: int
+  final_fraction: float
+  weight_decay: float
+  beta1: float
+  beta2: float
+  clip_norm: float
+
+  def __post_init__(self):
+    _at_least("optimizer", self, warmup_steps=0, weight_decay=0)
+    if self.learning_rate <= 0 or self.clip_norm <= 0:
+      raise ConfigError("optimizer.learning_rate and optimizer.clip_norm must be above 0")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LossWeights:
+  """Weight of each head's loss in the total; 0 switches a head off."""
+
+  gene_expression: float
+  gene_density: float
+  operon_membership: float
+
+  def __post_init__(self):
+    _at_least("loss.weights", self, gene_expression=0, gene_density=0, operon_membership=0)
+    if not any(dataclasses.astuple(self)):
+      raise ConfigError("loss.weights are all 0: there is nothing to train")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LossConfig:
+  """The losses."""
+
+  weights: LossWeights
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeshConfig:
+  """Devices = data x fsdp x sequence; -1 takes what is left."""
+
+  data: int
+  fsdp: int
+  sequence: int
+
+  def __post_init__(self):
+    for name, size in dataclasses.asdict(self).items():
+      if size < 1 and size != -1:
+        raise ConfigError(f"mesh.{name}={size}; expected a number of devices, or -1 for the rest")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+  """When checkpoints are written and which stay."""
+
+  every_steps: int
+  keep_last: int
+  keep_best: int
+
+  def __post_init__(self):
+    _at_least("checkpoint", self, every_steps=1, keep_last=1, keep_best=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+  """When and how the validation split is measured."""
+
+  every_steps: int
+  batch_windows: int
+
+  def __post_init__(self):
+    _at_least("evaluation", self, every_steps=1, batch_windows=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogConfig:
+  """What a run writes about itself."""
+
+  every_steps: int
+  tensorboard: bool
+  compilation_cache: bool
+
+  def __post_init__(self):
+    _at_least("log", self, every_steps=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+  """A whole run. Built by `resolve`; `to_dict` and `resolve` are inverses."""
+
+  data: DataConfig
+  model: ModelConfig
+  train: TrainConfig
+  optimizer: OptimizerConfig
+  loss: LossConfig
+  mesh: MeshConfig
+  checkpoint: CheckpointConfig
+  evaluation: EvaluationConfig
+  log: LogConfig
+
+  def to_dict(self) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    return dataclasses.asdict(self)
+
+
+# A small model and a short run: every part of the path in minutes on two CPU cores.
+TEST_MODE: dict[str, Any] = {
+  "data.window_bp": 8_192,
+  "model.channels": 16,
+  "model.channel_step": 8,
+  "model.n_layers": 2,
+  "model.n_heads": 2,
+  "model.key_dim": 16,
+  "model.value_dim": 16,
+  "model.pair_channels": 8,
+  "model.pair_heads": 2,
+  "model.pair_head_dim": 8,
+  "model.compute_dtype": "float32",
+  "model.remat": False,
+  "train.steps": 20,
+  "train.batch_windows": 4,
+  "train.accumulate_steps": 1,
+  "optimizer.warmup_steps": 5,
+  "optimizer.learning_rate": 2e-3,
+  "checkpoint.every_steps": 10,
+  "evaluation.every_steps": 20,
+  "evaluation.batch_windows": 4,
+  "log.every_steps": 5,
+}
+
+
+def _at_least(section: str, config: Any, **minimum: float) -> None:
+  """Raises ConfigError where a value is below its minimum."""
+  for name, low in minimum.items():
+    value = getattr(config, name)
+    if not value >= low:
+      raise ConfigError(f"{section}.{name}={value}; expected at least {low}")
