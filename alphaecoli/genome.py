@@ -40,17 +40,19 @@ _COMPLEMENT = np.array([3, 2, 1, 0, UNKNOWN], np.uint8)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contig:
-  """One sequence of a FASTA file.
+  """One sequence of a FASTA or GenBank file.
 
   Attributes:
     name: first word of the header line.
     codes: bases as 0 to 4.
     description: the rest of the header line.
+    circular: whether its end joins its start; None where the file does not say (FASTA).
   """
 
   name: str
   codes: UInt8[np.ndarray, "L"]
   description: str = ""
+  circular: bool | None = None
 
   @property
   def length_bp(self) -> int:

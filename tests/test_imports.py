@@ -82,6 +82,7 @@ RULES = {
       "alphaecoli.regulondb",
       "alphaecoli.tracks",
       "alphaecoli.genome",
+      "alphaecoli.annotation",
       "alphaecoli.data.splits",
       "alphaecoli.data.windows",
     ),

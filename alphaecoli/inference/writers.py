@@ -11,8 +11,8 @@ import numpy as np
 import pyBigWig
 from jaxtyping import Float32
 
+from alphaecoli.annotation.gff3 import PlacedGene
 from alphaecoli.errors import DataError
-from alphaecoli.inference.annotation import PlacedGene
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
 from alphaecoli.schema import BIN_BP

@@ -5,9 +5,9 @@ import numpy as np
 import pyBigWig
 import pytest
 
+from alphaecoli.annotation.gff3 import AnnotatedGene, PlacedGene
 from alphaecoli.errors import DataError
 from alphaecoli.inference import writers
-from alphaecoli.inference.annotation import AnnotatedGene, PlacedGene
 from alphaecoli.inference.prediction import Prediction
 from tests.inference.standin import TABLE, predictor, random_codes
 

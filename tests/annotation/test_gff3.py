@@ -4,8 +4,8 @@ import logging
 import numpy as np
 import pytest
 
+from alphaecoli.annotation.gff3 import place_genes, read_gff3
 from alphaecoli.errors import DataError
-from alphaecoli.inference.annotation import place_genes, read_gff3
 
 NCBI = """##gff-version 3
 ##sequence-region NC_1.1 1 1000

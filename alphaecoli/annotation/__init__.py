@@ -1,0 +1,1 @@
+"""Genes and operons from annotation files: GFF3, GenBank."""
