@@ -1,7 +1,5 @@
 """A stretch of the chromosome as a picture: genes, operons, observed and predicted tracks."""
 
-import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,14 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrow, Patch
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.prediction import Prediction
+from alphaecoli.observed import Observed, marked_operons, operon_label, read_observed, split_words
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.store import TrackStore
 
@@ -27,93 +26,6 @@ OBSERVED = "#7F7F7F"
 PREDICTED = "#0072B2"
 FORWARD, REVERSE = "#E69F00", "#56B4E9"
 OPERON = "#000000"
-
-MIN_GENES = 2  # of an operon that is marked
-SPLIT_WORDS = {
-  "train": "training data",
-  "validation": "held-out validation",
-  "test": "held-out test",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Observed:
-  """What was measured in a stretch; arrays are NaN where unknown.
-
-  Attributes:
-    start: first base, a multiple of 128.
-    log_tpm: ln(1 + TPM) of each base.
-    density: genes per bin of 128 bp.
-    operon: 1 within an operon.
-  """
-
-  start: int
-  log_tpm: Float32[np.ndarray, "S T"]
-  density: Float32[np.ndarray, "N"]
-  operon: Float32[np.ndarray, "S"]
-
-
-@dataclasses.dataclass(frozen=True)
-class MarkedOperon:
-  """An operon of several genes: its span and the rows of its genes, left to right."""
-
-  start: int
-  end: int
-  rows: tuple[int, ...]
-
-
-def read_observed(store: TrackStore, start: int, end: int) -> Observed:
-  """Reads a stretch of the store, widened to whole bins (a linear contig's last one left out)."""
-  first = start // BIN_BP * BIN_BP
-  bins = -(-(end - first) // BIN_BP)
-  if not store.circular:
-    bins = min(bins, (store.length_bp - first) // BIN_BP)
-  window = store.window(first, bins * BIN_BP)
-
-  def known(head: str) -> Float32[np.ndarray, "n T"]:
-    return np.where(window[f"{head}_known"], window[head], np.nan).astype(np.float32)
-
-  return Observed(
-    first,
-    store.table.to_log_tpm(known("gene_expression")).astype(np.float32),
-    known("gene_density")[:, 0],
-    known("operon_membership")[:, 0],
-  )
-
-
-def marked_operons(store: TrackStore) -> list[MarkedOperon]:
-  """Operons of several genes, by their first gene."""
-  genes = store.genes
-  members: dict[str, list[int]] = {}
-  for row in np.argsort(genes.start, kind="stable"):
-    if genes.operon_id[row]:
-      members.setdefault(str(genes.operon_id[row]), []).append(int(row))
-  return [
-    MarkedOperon(int(genes.start[rows[0]]), int(genes.end[rows].max()), tuple(rows))
-    for rows in members.values()
-    if len(rows) >= MIN_GENES
-  ]
-
-
-def operon_label(names: Sequence[str]) -> str:
-  """Names of an operon's genes in short: thrL thrA thrB is thrLAB, mixed ones keep a dash."""
-  parts: list[tuple[str, str]] = []
-  for name in names:
-    match = re.fullmatch(r"([a-z]{3})([A-Z]\w*)", name)
-    stem, letter = match.groups() if match else (name, "")
-    if parts and letter and parts[-1][0] == stem:
-      parts[-1] = stem, parts[-1][1] + letter
-    else:
-      parts.append((stem, letter))
-  return "-".join(stem + letters for stem, letters in parts)
-
-
-def split_words(store: TrackStore, start: int, end: int) -> str:
-  """Which split a stretch belongs to, in words."""
-  for split, words in SPLIT_WORDS.items():
-    if any(a <= start and end <= b for a, b in store.arcs(split)):
-      return words
-  return "partly training data"
 
 
 def plot_region(

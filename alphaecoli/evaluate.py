@@ -18,7 +18,7 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import evaluate
 from alphaecoli.losses import active_weights
 from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.report import Report
+from alphaecoli.figures import Report
 from alphaecoli.schema import MeshConfig
 from alphaecoli.sharding import make_mesh, window_share, window_ways
 from alphaecoli.tracks.process import process_data

@@ -14,7 +14,7 @@ from alphaecoli import metrics
 from alphaecoli.assembly import HEADS, Assembly, Layout, local_rows
 from alphaecoli.data.pipeline import evaluation_batches
 from alphaecoli.genewise import gene_columns, pair_columns
-from alphaecoli.report import Figure, Predictions, Report
+from alphaecoli.figures import Figure, Predictions, Report
 from alphaecoli.schema import LossWeights
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.table import TrackTable

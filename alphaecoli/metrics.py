@@ -5,8 +5,10 @@ figure has no meaning (a correlation with a constant, an AUROC of one class, no 
 result is NaN, which reports show as a dash and JSON as null; no warning is raised.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float, Float64, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 from scipy import stats
 
 NAN = float("nan")
@@ -111,24 +113,52 @@ def brier(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -
   return mse(label, probability)
 
 
+class Reliability(NamedTuple):
+  """A calibration curve: one row a bin of predicted probability; means of empty bins are NaN.
+
+  Attributes:
+    n: values in the bin.
+    probability: their mean predicted probability.
+    label: the share of them that is positive.
+  """
+
+  n: Int64[np.ndarray, "k"]
+  probability: Float64[np.ndarray, "k"]
+  label: Float64[np.ndarray, "k"]
+
+
+def reliability(
+  label: Shaped[np.ndarray, "n"],
+  probability: Float[np.ndarray, "n"],
+  n_bins: int = CALIBRATION_BINS,
+) -> Reliability:
+  """What a predicted probability turns out to be, by bins of it.
+
+  Bins are of equal width and closed on the right: bin k holds (k/K, (k+1)/K], and 0 belongs to the
+  first, as `sklearn.calibration.calibration_curve(strategy="uniform")`.
+  """
+  label, probability = _pair(label, probability)
+  bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], probability)
+  n = np.bincount(bins, minlength=n_bins)
+  filled = np.where(n, n, 1)
+  sums = (np.bincount(bins, values, n_bins) / filled for values in (probability, label))
+  means = [np.where(n, mean, NAN) for mean in sums]
+  return Reliability(n.astype(np.int64), *means)
+
+
 def calibration_error(
   label: Shaped[np.ndarray, "n"],
   probability: Float[np.ndarray, "n"],
   n_bins: int = CALIBRATION_BINS,
 ) -> float:
-  """Expected calibration error: Σ_k n_k/n · |mean label - mean probability| in bin k.
-
-  Bins are of equal width and closed on the right: bin k holds (k/K, (k+1)/K], and 0 belongs to the
-  first, as `sklearn.calibration.calibration_curve(strategy="uniform")`.
+  """Expected calibration error: Σ_k n_k/n · |mean label - mean probability| over `reliability`.
 
   Source: Guo et al. 2017, arXiv:1706.04599, equation 3, with their K = 15.
   """
-  label, probability = _pair(label, probability)
   if not len(label):
     return NAN
-  bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], probability)
-  gap = np.bincount(bins, label, n_bins) - np.bincount(bins, probability, n_bins)
-  return float(np.sum(np.abs(gap)) / len(label))
+  curve = reliability(label, probability, n_bins)
+  return float(np.nansum(curve.n * np.abs(curve.label - curve.probability)) / len(label))
 
 
 def cross_entropy(label: Shaped[np.ndarray, "n"], logit: Float[np.ndarray, "n"]) -> float:

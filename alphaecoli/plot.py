@@ -3,68 +3,18 @@
 import argparse
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from alphaecoli import cli
 from alphaecoli.checkpoint import find_checkpoint, read_meta
-from alphaecoli.drawing import SPLIT_WORDS, MarkedOperon, marked_operons, plot_region
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.drawing import plot_region
+from alphaecoli.errors import ConfigError
 from alphaecoli.inference.predictor import load_predictor
 from alphaecoli.inference.reading import read_prediction
-from alphaecoli.tracks.store import TrackStore, open_store
+from alphaecoli.observed import SPLIT_WORDS, choose_region, find_store, organism
 
 LOGGER = logging.getLogger("alphaecoli.plot")
-
-WIDTH_BP = 30_000
-STEP_BP = 1_000
-
-
-def choose_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tuple[int, int]:
-  """A stretch that shows something, chosen from observed data alone.
-
-  Of all stretches of the split at steps of 1 kb that hold a whole operon of several genes, all with
-  expression data where there are some: the one where genes differ most in expression and about half
-  of the bases lie in operons. The first of equals.
-
-  Raises:
-    DataError: the split holds no operon with data.
-  """
-  operons = marked_operons(store)
-  best: tuple[float, int, int] | None = None
-  for arc_start, arc_end in store.arcs(split):
-    last = min(arc_end, store.length_bp)  # a picture does not pass the origin
-    width = min(width_bp, last - arc_start)
-    for start in range(arc_start, last - width + 1, STEP_BP):
-      score = _interest(store, operons, start, start + width)
-      if score is not None and (best is None or score > best[0]):
-        best = score, start, start + width
-  if best is None:
-    raise DataError(f"the {split} split holds no operon with data; pass --region start-end")
-  return best[1:]
-
-
-def _interest(
-  store: TrackStore, operons: Sequence[MarkedOperon], start: int, end: int
-) -> float | None:
-  """How much a stretch shows; None without a whole operon with data."""
-  genes = store.genes
-  values = genes.log_tpm[:, 0]
-  known = ~np.isnan(values) | (not store.table.has_expression)
-  touching = [o for o in operons if o.start < end and o.end > start]
-  if not any(o.start >= start and o.end <= end and known[list(o.rows)].all() for o in touching):
-    return None
-  inside = (genes.start >= start) & (genes.end <= end) & ~np.isnan(values)
-  # Quartiles: ribosomal RNA is removed before sequencing, and its zeros say nothing.
-  low, high = np.quantile(values[inside], (0.25, 0.75)) if inside.any() else (0.0, 1.0)
-  covered = np.zeros(end - start, bool)
-  for operon in touching:
-    covered[max(operon.start - start, 0) : operon.end - start] = True
-  share = float(covered.mean())
-  return float(high - low) * 4 * share * (1 - share)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     prediction = load_predictor(checkpoint).predict(
       store.sequence, circular=store.circular, interval=(start, end)
     )
-  title = _organism(store.manifest["contig"])
+  title = organism(store.manifest["contig"])
   plot_region(store, prediction, start, end, options.out, track=options.track, title=title)
   LOGGER.info("drew %s %d-%d to %s", store.contig, start, end, options.out)
   return 0
@@ -109,30 +59,6 @@ def _region(text: str) -> tuple[int, int]:
   if start >= end:
     raise argparse.ArgumentTypeError(f"{text!r}; expected start-end with start below end")
   return start, end
-
-
-def find_store(workdir: Path, meta: Mapping[str, Any]) -> TrackStore:
-  """The track store that a checkpoint was trained on.
-
-  Raises:
-    DataError: it is not where the run put it.
-  """
-  configured = meta["config"]["data"]["store_dir"]
-  folder = Path(configured).expanduser() if configured else workdir / "tracks"
-  for path in sorted(folder.glob("[!.]*/manifest.json")):
-    store = open_store(path.parent)
-    if store.fingerprint == meta["store_fingerprint"]:
-      return store
-  raise DataError(
-    f"{folder}: the track store of this run is not there; make it again with "
-    "python -m alphaecoli.train --process-data-only and the run's configuration"
-  )
-
-
-def _organism(contig: Mapping[str, Any]) -> str:
-  """What to call the chromosome: its FASTA description up to the first comma, and its name."""
-  description = str(contig.get("description", "")).split(",")[0]
-  return f"{description} ({contig['name']})" if description else str(contig["name"])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from sklearn import metrics as sk
 from alphaecoli import evaluation
 from alphaecoli.assembly import Assembly
 from alphaecoli.evaluation import assemble, evaluate, summarise
-from alphaecoli.report import Report
+from alphaecoli.figures import Report
 from alphaecoli.schema import LossWeights
 from alphaecoli.tracks.store import GeneTable, TrackStore
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
@@ -301,6 +301,16 @@ def test_the_json_has_null_where_a_figure_is_undefined_and_no_arrays(store):
   assert "gene_expression/genes_pearson" not in report.scalars()
   assert value["metrics"]["operon_membership/auroc"]["model"] == 0.5
   assert value["n_bases"] == len(TEST_ROWS)
+
+
+def test_the_json_holds_the_calibration_curve_behind_its_figure(store):
+  value = json.loads(json.dumps(run(store, Noisy(store)).to_json(), allow_nan=False))
+  curve, figure = value["calibration"], value["metrics"]["operon_membership/calibration_error"]
+  assert sum(curve["n"]) == figure["n"]
+  rows = [row for row in zip(*curve.values(), strict=True) if row[0]]
+  error = sum(n * abs(p - label) for n, p, label in rows) / figure["n"]
+  assert error == pytest.approx(figure["model"])
+  assert all((n == 0) == (p is None) for n, p in zip(curve["n"], curve["label"], strict=True))
 
 
 def test_the_table_is_aligned_and_shows_model_baseline_and_n(store):

@@ -106,6 +106,11 @@ def test_calibration_error_equals_the_curve_of_scikit_learn(kind, n_bins):
   counts = np.bincount(np.searchsorted(edges[1:-1], score), minlength=n_bins)
   expected = np.sum(counts[counts > 0] / len(score) * np.abs(true - predicted))
   assert metrics.calibration_error(label, score, n_bins) == pytest.approx(expected, **CLOSE)
+  curve = metrics.reliability(label, score, n_bins)
+  np.testing.assert_array_equal(curve.n, counts)
+  np.testing.assert_allclose(curve.label[counts > 0], true)
+  np.testing.assert_allclose(curve.probability[counts > 0], predicted)
+  assert np.isnan(curve.label[counts == 0]).all() and np.isnan(curve.probability[counts == 0]).all()
 
 
 def test_cross_entropy_equals_log_loss_and_stays_finite():

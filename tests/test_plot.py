@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from alphaecoli import drawing, plot, predict
+from alphaecoli import drawing, observed, plot, predict
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.inference.predictor import Predictor
@@ -28,7 +28,7 @@ def predictor(toy_store) -> Predictor:
 
 @pytest.fixture(scope="module")
 def region(toy_store):
-  return plot.choose_region(toy_store, "test")
+  return observed.choose_region(toy_store, "test")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def folder(predictor, toy_store, tmp_path_factory):
 
 @pytest.mark.parametrize("split", ["test", "validation", "train"])
 def test_chosen_stretch_lies_in_the_split_and_holds_an_operon_with_data(toy_store, split):
-  start, end = plot.choose_region(toy_store, split, width_bp=5000)
+  start, end = observed.choose_region(toy_store, split, width_bp=5000)
   assert end - start == 5000
   assert any(a <= start and end <= b for a, b in toy_store.arcs(split))
   genes, whole = toy_store.genes, []
@@ -64,17 +64,17 @@ def test_chosen_stretch_lies_in_the_split_and_holds_an_operon_with_data(toy_stor
     if len(rows) > 1 and inside and not np.isnan(genes.log_tpm[rows]).any():
       whole.append(operon)
   assert whole
-  assert plot.choose_region(toy_store, split, width_bp=5000) == (start, end)
+  assert observed.choose_region(toy_store, split, width_bp=5000) == (start, end)
 
 
 def test_observed_tracks_are_the_stores(toy_store):
   start, end = 1000, 3000
-  observed = drawing.read_observed(toy_store, start, end)
-  assert observed.start == 896 and len(observed.operon) % 128 == 0
+  found = observed.read_observed(toy_store, start, end)
+  assert found.start == 896 and len(found.operon) % 128 == 0
   genes = toy_store.genes
-  for position in range(observed.start, end, 97):
+  for position in range(found.start, end, 97):
     over = (genes.start <= position) & (genes.end > position) & ~np.isnan(genes.log_tpm[:, 0])
-    value = observed.log_tpm[position - observed.start, 0]
+    value = found.log_tpm[position - found.start, 0]
     if over.any():
       assert value == pytest.approx(genes.log_tpm[over, 0].mean(), rel=1e-4)
     else:
@@ -90,7 +90,7 @@ def test_observed_tracks_are_the_stores(toy_store):
   ],
 )
 def test_operon_names_are_short(names, label):
-  assert drawing.operon_label(names) == label
+  assert observed.operon_label(names) == label
 
 
 def test_picture_shows_both_and_says_that_it_is_held_out(

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy import special
 
+from alphaecoli import metrics
 from alphaecoli.assembly import Layout
 
 FORMAT_VERSION = 1
@@ -79,7 +81,7 @@ class Report:
     return {f.name: f.model for f in self.figures if np.isfinite(f.model)}
 
   def to_json(self) -> dict[str, Any]:
-    """Figures, baselines and counts; undefined values are None."""
+    """Figures, baselines, counts and the calibration curve; undefined values are None."""
     return {
       "format": "alphaecoli-evaluation",
       "format_version": FORMAT_VERSION,
@@ -91,6 +93,21 @@ class Report:
         f.name: {"model": _none(f.model), "baseline": _none(f.baseline), "n": f.n, "over": f.over}
         for f in self.figures
       },
+      "calibration": self._calibration(),
+    }
+
+  def _calibration(self) -> dict[str, list[Any]] | None:
+    """The reliability of the operon head over the split's bases; None without figures of it."""
+    head = "operon_membership"
+    if head in self.skipped:
+      return None
+    target, logit = (a[head][:, 0] for a in (self.predictions.targets, self.predictions.bases))
+    known = ~np.isnan(target)
+    curve = metrics.reliability(target[known], special.expit(logit[known].astype(np.float64)))
+    return {
+      "n": curve.n.tolist(),
+      "probability": [_none(v) for v in curve.probability],
+      "label": [_none(v) for v in curve.label],
     }
 
   def table(self) -> str:
