@@ -16,9 +16,9 @@ from alphaecoli.checkpoint import CHECKPOINTS_DIR, Loaded, load_inference
 from alphaecoli.data.splits import SPLITS, TEST
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import evaluate
+from alphaecoli.figures import Report
 from alphaecoli.losses import active_weights
 from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.figures import Report
 from alphaecoli.schema import MeshConfig
 from alphaecoli.sharding import make_mesh, window_share, window_ways
 from alphaecoli.tracks.process import process_data

@@ -13,8 +13,8 @@ from scipy import special
 from alphaecoli import metrics
 from alphaecoli.assembly import HEADS, Assembly, Layout, local_rows
 from alphaecoli.data.pipeline import evaluation_batches
-from alphaecoli.genewise import gene_columns, pair_columns
 from alphaecoli.figures import Figure, Predictions, Report
+from alphaecoli.genewise import gene_columns, pair_columns
 from alphaecoli.schema import LossWeights
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.table import TrackTable
