@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from alphaecoli import __version__, cli, genome
-from alphaecoli.annotation.gff3 import Annotation, PlacedGene, place_genes, read_gff3
+from alphaecoli.annotation.gff3 import read_gff3
+from alphaecoli.annotation.records import Annotation, PlacedGene, place_genes
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.prediction import UNITS

@@ -1,75 +1,16 @@
 """Genes from a GFF3 annotation, as NCBI, Ensembl, Prokka and Bakta write it."""
 
 import dataclasses
-import gzip
-import itertools
-import logging
-import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
-from jaxtyping import Int
-
+from alphaecoli.annotation.files import open_text
+from alphaecoli.annotation.records import PRODUCT_TYPES, AnnotatedGene, Annotation, one_line
 from alphaecoli.errors import DataError
-
-LOGGER = logging.getLogger(__name__)
 
 COLUMNS = 9
 STRANDS = {"+": 1, "-": -1, ".": 0, "?": 0}
-# Used only in files without gene features.
-PRODUCT_TYPES = ("CDS", "tRNA", "rRNA", "tmRNA", "ncRNA", "misc_RNA")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AnnotatedGene:
-  """A gene of the annotation, 0-based and half-open on its contig; end > length wraps the origin.
-
-  Attributes:
-    id: the ID attribute, else the locus tag, else the name.
-    segments: its stretches, in the order of the file; more than one for interrupted genes.
-    line: where it was read, from 1.
-  """
-
-  id: str
-  locus_tag: str
-  name: str
-  type: str
-  contig: str
-  start: int
-  end: int
-  strand: int
-  segments: tuple[tuple[int, int], ...]
-  line: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Annotation:
-  """What a GFF3 file says.
-
-  Attributes:
-    genes: in the order of the file.
-    circular: contigs declared as rings (Is_circular=true).
-    path: the file.
-  """
-
-  genes: tuple[AnnotatedGene, ...]
-  circular: frozenset[str]
-  path: Path
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PlacedGene:
-  """A gene that fits its contig."""
-
-  gene: AnnotatedGene
-
-  def bases(self, length_bp: int) -> Int[np.ndarray, " n"]:
-    """Positions of its bases on a contig of this length, wrapped, each once."""
-    spans = [np.arange(start, end) for start, end in self.gene.segments]
-    return np.unique(np.concatenate(spans) % length_bp)
 
 
 def read_gff3(path: Path) -> Annotation:
@@ -97,75 +38,14 @@ def read_gff3(path: Path) -> Annotation:
   return Annotation(tuple(genes), frozenset(circular), path)
 
 
-def place_genes(
-  annotation: Annotation, lengths: Mapping[str, int], circular: Mapping[str, bool]
-) -> dict[str, list[PlacedGene]]:
-  """Sorts genes to the contigs of the FASTA; those that do not fit are counted and skipped.
-
-  Args:
-    annotation: the genes.
-    lengths: length of each contig, in bp.
-    circular: which contigs are rings; on the others a gene may not pass the end.
-
-  Raises:
-    DataError: no gene lies on any contig.
-  """
-  placed: dict[str, list[PlacedGene]] = {name: [] for name in lengths}
-  skipped: Counter[str] = Counter()
-  for gene in annotation.genes:
-    if gene.contig not in lengths:
-      skipped[f"on {gene.contig}, which is not in the FASTA"] += 1
-    elif gene.start >= lengths[gene.contig] or gene.end - gene.start > lengths[gene.contig]:
-      skipped[f"outside {gene.contig}"] += 1
-    elif gene.end > lengths[gene.contig] and not circular[gene.contig]:
-      skipped[f"past the end of {gene.contig}, which is linear"] += 1
-    else:
-      length = lengths[gene.contig]
-      whole = _across_origin(gene, length) if circular[gene.contig] else gene
-      placed[gene.contig].append(PlacedGene(whole))
-  for reason, count in skipped.items():
-    LOGGER.warning("%s: %d genes skipped: %s", annotation.path, count, reason)
-  if not any(placed.values()):
-    theirs = ", ".join(list(dict.fromkeys(g.contig for g in annotation.genes))[:3])
-    ours = ", ".join(list(lengths)[:3])
-    raise DataError(
-      f"{annotation.path}: no gene lies on a contig of the FASTA; the annotation names {theirs}, "
-      f"the FASTA {ours}"
-    )
-  return placed
-
-
-def _across_origin(gene: AnnotatedGene, length_bp: int) -> AnnotatedGene:
-  """A gene written in two parts, one at each end of a ring, as one that passes the origin."""
-  if gene.start != 0 or gene.end != length_bp or len(gene.segments) == 1:
-    return gene
-  segments = sorted(gene.segments)
-  gaps = [b[0] - a[1] for a, b in itertools.pairwise(segments)]
-  cut = gaps.index(max(gaps)) + 1
-  after = tuple((start + length_bp, end + length_bp) for start, end in segments[:cut])
-  parts = (*segments[cut:], *after)
-  return dataclasses.replace(gene, start=parts[0][0], end=parts[-1][1], segments=parts)
-
-
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
   """Feature lines with their numbers; a FASTA section ends the file."""
-  try:
-    with open(path, "rb") as raw:
-      packed = raw.read(2) == b"\x1f\x8b"
-    with (
-      gzip.open(path, "rt", encoding="utf-8") if packed else open(path, encoding="utf-8") as file
-    ):
-      for number, line in enumerate(file, start=1):
-        if line.startswith(("##FASTA", ">")):
-          return
-        if line.strip() and not line.startswith("#"):
-          yield number, line.rstrip("\r\n")
-  except UnicodeDecodeError as error:
-    raise DataError(f"{path}: not a text file ({error.reason}); expected GFF3") from error
-  except (EOFError, zlib.error) as error:
-    raise DataError(f"{path}: the gzip file is truncated or corrupt: {error}") from error
-  except OSError as error:
-    raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
+  with open_text(path, "GFF3") as file:
+    for number, line in enumerate(file, start=1):
+      if line.startswith(("##FASTA", ">")):
+        return
+      if line.strip() and not line.startswith("#"):
+        yield number, line.rstrip("\r\n")
 
 
 def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str, str]]:
@@ -188,9 +68,9 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
   name = attributes.get("Name") or attributes.get("gene", "")
   start, end = int(first) - 1, int(last)
   gene = AnnotatedGene(
-    id=_one_line(attributes.get("ID") or locus_tag or name),
-    locus_tag=_one_line(locus_tag),
-    name=_one_line(name),
+    id=one_line(attributes.get("ID") or locus_tag or name),
+    locus_tag=one_line(locus_tag),
+    name=one_line(name),
     type=kind,
     contig=unquote(contig),
     start=start,
@@ -200,11 +80,6 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
     line=number,
   )
   return gene, attributes
-
-
-def _one_line(text: str) -> str:
-  """Text without the tabs and line ends that escapes may hide."""
-  return " ".join(text.split())
 
 
 def _join(features: list[AnnotatedGene]) -> list[AnnotatedGene]:

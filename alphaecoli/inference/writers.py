@@ -11,7 +11,7 @@ import numpy as np
 import pyBigWig
 from jaxtyping import Float32
 
-from alphaecoli.annotation.gff3 import PlacedGene
+from alphaecoli.annotation.records import PlacedGene
 from alphaecoli.errors import DataError
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction

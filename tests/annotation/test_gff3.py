@@ -4,7 +4,8 @@ import logging
 import numpy as np
 import pytest
 
-from alphaecoli.annotation.gff3 import place_genes, read_gff3
+from alphaecoli.annotation.gff3 import read_gff3
+from alphaecoli.annotation.records import place_genes
 from alphaecoli.errors import DataError
 
 NCBI = """##gff-version 3

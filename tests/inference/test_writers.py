@@ -5,7 +5,7 @@ import numpy as np
 import pyBigWig
 import pytest
 
-from alphaecoli.annotation.gff3 import AnnotatedGene, PlacedGene
+from alphaecoli.annotation.records import AnnotatedGene, PlacedGene
 from alphaecoli.errors import DataError
 from alphaecoli.inference import writers
 from alphaecoli.inference.prediction import Prediction

@@ -1,0 +1,130 @@
+"""Genes of an annotation, whichever format they were read from, and where they lie on contigs."""
+
+import dataclasses
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from alphaecoli.errors import DataError
+
+LOGGER = logging.getLogger(__name__)
+
+# Features that stand in for genes in files without gene features.
+PRODUCT_TYPES = ("CDS", "tRNA", "rRNA", "tmRNA", "ncRNA", "misc_RNA")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnnotatedGene:
+  """A gene of the annotation, 0-based and half-open on its contig; end > length wraps the origin.
+
+  Attributes:
+    id: the ID attribute, else the locus tag, else the name.
+    segments: its stretches, in the order of the file; more than one for interrupted genes.
+    line: where it was read, from 1; in GenBank files the number of the feature in its record.
+  """
+
+  id: str
+  locus_tag: str
+  name: str
+  type: str
+  contig: str
+  start: int
+  end: int
+  strand: int
+  segments: tuple[tuple[int, int], ...]
+  line: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Annotation:
+  """What an annotation file says.
+
+  Attributes:
+    genes: in the order of the file.
+    circular: contigs declared as rings.
+    path: the file.
+  """
+
+  genes: tuple[AnnotatedGene, ...]
+  circular: frozenset[str]
+  path: Path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlacedGene:
+  """A gene that fits its contig."""
+
+  gene: AnnotatedGene
+
+  def bases(self, length_bp: int) -> Int[np.ndarray, " n"]:
+    """Positions of its bases on a contig of this length, wrapped, each once."""
+    spans = [np.arange(start, end) for start, end in self.gene.segments]
+    return np.unique(np.concatenate(spans) % length_bp)
+
+
+def one_line(text: str) -> str:
+  """Text without the tabs and line ends that escapes and quotes may hide."""
+  return " ".join(text.split())
+
+
+def place_genes(
+  annotation: Annotation, lengths: Mapping[str, int], circular: Mapping[str, bool]
+) -> dict[str, list[PlacedGene]]:
+  """Sorts genes to the contigs of the FASTA; those that do not fit are counted and skipped.
+
+  Args:
+    annotation: the genes.
+    lengths: length of each contig, in bp.
+    circular: which contigs are rings; on the others a gene may not pass the end.
+
+  Raises:
+    DataError: no gene lies on any contig.
+  """
+  placed: dict[str, list[PlacedGene]] = {name: [] for name in lengths}
+  skipped: Counter[str] = Counter()
+  for gene in annotation.genes:
+    if gene.contig not in lengths:
+      skipped[f"on {gene.contig}, which is not in the FASTA"] += 1
+    elif gene.start >= lengths[gene.contig] or gene.end - gene.start > lengths[gene.contig]:
+      skipped[f"outside {gene.contig}"] += 1
+    elif gene.end > lengths[gene.contig] and not circular[gene.contig]:
+      skipped[f"past the end of {gene.contig}, which is linear"] += 1
+    else:
+      length = lengths[gene.contig]
+      whole = across_origin(gene, length) if circular[gene.contig] else gene
+      placed[gene.contig].append(PlacedGene(whole))
+  for reason, count in skipped.items():
+    LOGGER.warning("%s: %d genes skipped: %s", annotation.path, count, reason)
+  if not any(placed.values()):
+    theirs = ", ".join(list(dict.fromkeys(g.contig for g in annotation.genes))[:3])
+    ours = ", ".join(list(lengths)[:3])
+    raise DataError(
+      f"{annotation.path}: no gene lies on a contig of the FASTA; the annotation names {theirs}, "
+      f"the FASTA {ours}"
+    )
+  return placed
+
+
+def across_origin(gene: AnnotatedGene, length_bp: int) -> AnnotatedGene:
+  """A gene of a ring in several parts, as the shortest stretch of the ring that holds them all.
+
+  That stretch passes the origin where a gap between two parts is wider than the way from the last
+  part over the origin to the first.
+  """
+  if gene.end > length_bp or len(gene.segments) == 1:
+    return gene
+  segments = sorted(gene.segments)
+  ends = list(itertools.accumulate((end for _, end in segments), max))
+  gaps = [b[0] - a for a, b in zip(ends[:-1], segments[1:], strict=True)]
+  if max(gaps) <= segments[0][0] + length_bp - ends[-1]:
+    return gene
+  cut = gaps.index(max(gaps)) + 1
+  after = tuple((start + length_bp, end + length_bp) for start, end in segments[:cut])
+  parts = (*segments[cut:], *after)
+  last = max(end for _, end in parts)
+  return dataclasses.replace(gene, start=parts[0][0], end=last, segments=parts)
