@@ -22,7 +22,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alphaecoli import __version__
-from alphaecoli.config import resolve
+from alphaecoli.config import resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.skeleton import Skeleton
@@ -300,7 +300,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   found = find_checkpoint(path, which)
   meta = read_meta(found)
   try:
-    config, table = resolve(meta["config"]), TrackTable.from_json(meta["table"])
+    config, table = resolve(with_new_keys(meta["config"])), TrackTable.from_json(meta["table"])
   except (ConfigError, KeyError, TypeError) as error:
     raise DataError(
       f"{found} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib.machinery
 import importlib.util
+import keyword
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.schema import TEST_MODE, Config
+from alphaecoli.schema import TEST_MODE, Config, key_of
 
 
 def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
@@ -34,14 +35,40 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
 
 def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
   """Builds one dataclass of the configuration from plain values."""
-  hints = typing.get_type_hints(kind)
+  hints = {key_of(name): hint for name, hint in typing.get_type_hints(kind).items()}
+  values = {key_of(key): value for key, value in values.items()}
   for key in values:
     if key not in hints:
       raise ConfigError(unknown_key(path + key))
   missing = [path + name for name in hints if name not in values]
   if missing:
     raise ConfigError(f"configuration lacks {', '.join(missing)}; start from configs/base.py")
-  return kind(**{n: _value(hint, values[n], path + n) for n, hint in hints.items()})
+  return kind(**{attribute(n): _value(hint, values[n], path + n) for n, hint in hints.items()})
+
+
+def attribute(key: str) -> str:
+  """What a key is called in Python, where its name is taken: from -> from_."""
+  return f"{key}_" if keyword.iskeyword(key) else key
+
+
+def with_new_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+  """A configuration of an earlier version, with the keys that have come since.
+
+  They have the values of configs/base.py, where a new key stands for what was done before it.
+
+  Args:
+    values: nested plain values, as `Config.to_dict` gives them.
+  """
+  base = resolve(base_config()).to_dict()
+
+  def fill(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    filled = {**base, **values}
+    for name, value in base.items():
+      if isinstance(value, dict) and value and isinstance(values.get(name), Mapping):
+        filled[name] = fill(value, values[name])
+    return filled
+
+  return fill(base, values)
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
@@ -72,7 +99,7 @@ def key_names(kind: type = Config, path: str = "") -> list[str]:
     if dataclasses.is_dataclass(hint):
       names += key_names(typing.cast(type, hint), f"{path}{name}.")
     else:
-      names.append(path + name)
+      names.append(path + key_of(name))
   return names
 
 
@@ -136,7 +163,7 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     ConfigError: an unknown key or a value of another type.
   """
   for key, value in overrides.items():
-    *sections, leaf = key.split(".")
+    *sections, leaf = map(attribute, key.split("."))
     node = config
     for section in sections:
       node = node.get(section) if isinstance(node, ConfigDict) else None
@@ -164,14 +191,14 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   arguments = list(arguments)
   if not any(a == "--config" or a.startswith("--config=") for a in arguments):
     arguments.insert(0, f"--config={configs_dir() / 'base.py'}")
-  argv = ["alphaecoli", *arguments]
-  for before, argument in zip(argv, arguments, strict=False):
+  for before, argument in zip(["", *arguments], arguments, strict=False):
     if argument.startswith("--config."):
       key = argument.removeprefix("--config.").split("=", 1)[0]
       if key not in key_names() and not key.startswith("data.expression_groups."):
         raise ConfigError(unknown_key(key))
     elif argument.startswith("--config=") or before == "--config":
       _require_file(Path(argument.removeprefix("--config=").split(":")[0]))
+  argv = ["alphaecoli", *map(_flag, arguments)]
   config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=argv)
   try:
     rest = flag_values(argv)[1:]
@@ -185,3 +212,11 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   if test_mode:
     apply_overrides(config, {**TEST_MODE, **overrides})
   return resolve(config), name
+
+
+def _flag(argument: str) -> str:
+  """An override as Python names its key: --config.init.from=X -> --config.init.from_=X."""
+  if not argument.startswith("--config."):
+    return argument
+  name, equals, value = argument.partition("=")
+  return ".".join(map(attribute, name.split("."))) + equals + value

@@ -15,7 +15,7 @@ def reference() -> str:
   hints = {}
   for name in config.key_names():
     kind: Any = Config
-    for part in name.split("."):
+    for part in map(config.attribute, name.split(".")):
       kind = typing.get_type_hints(kind)[part]
     hints[name] = kind.__name__ if typing.get_origin(kind) is None else str(kind)
   comments = dict(re.findall(r"^  (\w+\.\w+) = .*?  # (.*)$", _base_text(), re.MULTILINE))
@@ -31,10 +31,10 @@ def reference() -> str:
   ]
   for name in config.key_names():
     value: Any = values
-    for part in name.split("."):
+    for part in map(config.attribute, name.split(".")):
       value = value[part]
     value = value.to_dict() if isinstance(value, ConfigDict) else value
-    meaning = comments.get(".".join(name.split(".")[-2:]), "")
+    meaning = comments.get(".".join(map(config.attribute, name.split(".")[-2:])), "")
     lines.append(f"| `{name}` | {hints[name]} | `{value!r}` | {meaning} |")
   return "\n".join(lines) + "\n"
 

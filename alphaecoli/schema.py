@@ -221,7 +221,9 @@ class Config:
 
   def to_dict(self) -> dict[str, Any]:
     """Plain values, for JSON."""
-    return dataclasses.asdict(self)
+    return dataclasses.asdict(
+      self, dict_factory=lambda pairs: {key_of(name): value for name, value in pairs}
+    )
 
 
 # A small model and a short run: every part of the path in minutes on two CPU cores.
@@ -248,6 +250,11 @@ TEST_MODE: dict[str, Any] = {
   "evaluation.batch_windows": 4,
   "log.every_steps": 5,
 }
+
+
+def key_of(name: str) -> str:
+  """The key of an attribute, which has an underscore where Python takes the name: from_ -> from."""
+  return name.removesuffix("_")
 
 
 def _at_least(section: str, config: Any, **minimum: float) -> None:

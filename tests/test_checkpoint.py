@@ -104,6 +104,19 @@ def test_inference_restores_parameters_alone(real, tmp_path):
   assert loaded.config == CONFIG and loaded.table == TABLE and loaded.path == alone
 
 
+def test_a_checkpoint_of_an_earlier_version_takes_keys_that_came_later_from_the_base(
+  real, tmp_path
+):
+  path = tmp_path / "20"
+  shutil.copytree(real[0] / "checkpoints" / "20", path)
+  older = {**CONFIG.to_dict(), "train": {"steps": 3, "batch_windows": 2, "seed": 1}}
+  del older["log"]
+  file = path / "meta" / "metadata"
+  file.write_text(json.dumps({**json.loads(file.read_text()), "config": older}))
+  config = load_inference(path).config
+  assert (config.train.steps, config.train.accumulate_steps, config.log.every_steps) == (3, 1, 20)
+
+
 def test_inference_can_spread_parameters_over_devices(real):
   workdir, skeleton, state = real
   params, _ = skeleton.split(load_inference(workdir, mesh=_mesh(1, 4)).model)

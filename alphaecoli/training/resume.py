@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from alphaecoli.config import with_new_keys
 from alphaecoli.errors import ConfigError
 from alphaecoli.schema import Config
 
@@ -52,7 +53,8 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
   Raises:
     ConfigError: the model, the tracks or the splits differ.
   """
-  before, now = flat_config(meta["config"]), flat_config(config.to_dict())
+  before = flat_config(with_new_keys(meta["config"]))
+  now = flat_config(config.to_dict())
   changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
   fixed = [k for k in changed if k.split(".")[0] not in _FREE_SECTIONS and k not in _FREE_KEYS]
   advice = "; restore the old values, or choose another --workdir to start a new run"
