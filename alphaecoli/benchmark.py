@@ -272,7 +272,7 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   import numpy as np
   from flax import nnx
 
-  from alphaecoli.inference.forward import make_forward
+  from alphaecoli.inference.forward import CompiledModel
   from alphaecoli.inference.predictor import Predictor, default_batch
   from alphaecoli.model.model import AlphaEcoli
   from alphaecoli.tracks.process import process_data
@@ -281,7 +281,7 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   devices = jax.local_devices()
   model = AlphaEcoli(config.model, table, rngs=nnx.Rngs(config.train.seed))
   predictor = Predictor(
-    make_forward(model, table, devices),
+    CompiledModel(model, table, devices),
     table,
     window_bp=config.data.window_bp,
     batch_windows=default_batch(config.data.window_bp, devices),

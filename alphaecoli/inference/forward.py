@@ -1,9 +1,9 @@
 """The model as a function of windows, compiled once and spread over the devices."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,17 @@ from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.table import TrackTable
 
 HEADS = ("gene_expression", "gene_density", "operon_membership")
-# Windows (B, W) and "average both strands" -> each head: z-scores, genes per bin, probabilities.
-Forward = Callable[[UInt8[np.ndarray, "B W"], bool], dict[str, Any]]
+
+
+@runtime_checkable
+class Forward(Protocol):
+  """The model as a function of windows."""
+
+  def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool, /) -> dict[str, Any]:
+    """Each head: z-scores, genes per bin, probabilities; `both` averages the strands."""
+
+  def embed(self, windows: UInt8[np.ndarray, "B W"], /) -> dict[str, Any]:
+    """The trunk's embeddings: one_bp (B, W, C), bins (B, N, D), pair (B, P, P, F)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +60,7 @@ def load_forward(checkpoint: Path, devices: Sequence[jax.Device]) -> LoadedModel
   """
   loaded = load_inference(checkpoint, mesh=_mesh(devices))
   return LoadedModel(
-    forward=make_forward(loaded.model, loaded.table, devices),
+    forward=CompiledModel(loaded.model, loaded.table, devices),
     table=loaded.table,
     window_bp=loaded.config.data.window_bp,
     trained_heads=trained_heads(loaded.config, loaded.table),
@@ -71,38 +80,58 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
   return make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
 
 
-def make_forward(model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device]) -> Forward:
-  """Compiles a model with its parameters on every device and the windows spread over them."""
-  mesh = _mesh(devices)
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  by_window = NamedSharding(mesh, PartitionSpec("data"))
-  graph, state = nnx.split(model)
-  state = jax.device_put(state, everywhere)
-  order = table.reverse_order
+class CompiledModel:
+  """A `Forward` with its parameters on every device and the windows spread over them.
 
-  def outputs(state: nnx.State, codes: Array) -> dict[str, Array]:
+  A program is compiled at its first call, for one shape of windows.
+  """
+
+  def __init__(self, model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device]):
+    self._mesh = _mesh(devices)
+    everywhere = NamedSharding(self._mesh, PartitionSpec())
+    self._by_window = NamedSharding(self._mesh, PartitionSpec("data"))
+    self._graph, state = nnx.split(model)
+    self._state = jax.device_put(state, everywhere)
+    self._order = table.reverse_order
+    self._heads, self._both_strands, self._trunk = (
+      jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
+      for run in (self._outputs, self._strand_mean, self._embeddings)
+    )
+
+  def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
+    """See `Forward`."""
+    return self._run(self._both_strands if both else self._heads, windows)
+
+  def embed(self, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+    """See `Forward`."""
+    return self._run(self._trunk, windows)
+
+  def _run(self, compiled: Any, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+    with jax.set_mesh(self._mesh):
+      return compiled(self._state, jax.device_put(windows, self._by_window))
+
+  def _outputs(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """Window -> z-scores, genes per bin and probabilities."""
-    organism = jnp.zeros(len(codes), jnp.int32)
-    values = nnx.merge(graph, state)(codes, organism)
+    values = nnx.merge(self._graph, state)(codes, _organism(codes))
     return {**values, "operon_membership": jax.nn.sigmoid(values["operon_membership"])}
 
-  def both_strands(state: nnx.State, codes: Array) -> dict[str, Array]:
+  def _strand_mean(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """The mean over the window and its reverse complement, turned back."""
-    forward, reverse = outputs(state, codes), outputs(state, reverse_complement(codes))
+    forward = self._outputs(state, codes)
+    reverse = self._outputs(state, reverse_complement(codes))
     turned = {name: values[:, ::-1] for name, values in reverse.items()}
-    turned["gene_expression"] = turned["gene_expression"][..., jnp.array(order)]
+    turned["gene_expression"] = turned["gene_expression"][..., jnp.array(self._order)]
     return jax.tree.map(lambda a, b: (a + b) / 2, forward, turned)
 
-  compiled = {
-    both: jax.jit(run, in_shardings=(everywhere, by_window), out_shardings=by_window)
-    for both, run in ((False, outputs), (True, both_strands))
-  }
+  def _embeddings(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+    """Window -> the trunk's embeddings."""
+    values = nnx.merge(self._graph, state).embed(codes, _organism(codes))
+    return {name: x.astype(jnp.float32) for name, x in values._asdict().items()}
 
-  def forward(windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
-    with jax.set_mesh(mesh):
-      return compiled[both](state, jax.device_put(windows, by_window))
 
-  return forward
+def _organism(codes: Array) -> Array:
+  """Row of the organism embedding, for each window."""
+  return jnp.zeros(len(codes), jnp.int32)
 
 
 def reverse_complement(codes: UInt8[Array, "B S"]) -> UInt8[Array, "B S"]:

@@ -1,12 +1,19 @@
 """The tracks of a sequence, and the units of their values."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from alphaecoli.errors import ConfigError
+from alphaecoli.inference.extras import analysis
+from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.table import TrackTable
+
+if TYPE_CHECKING:
+  import pandas
+  import xarray
 
 UNITS = {"log_tpm": "ln(1 + TPM)", "tpm": "TPM", "z": "z-score of ln(1 + TPM)"}
 TRACK_UNITS = {"gene_density": "genes per 128 bp", "operon_membership": "probability"}
@@ -18,13 +25,14 @@ class Prediction:
 
   Attributes:
     gene_expression: in `units`, one row a base.
-    gene_density: genes per 128 bp bin. Bins start at the contig's start; the last one may reach
-      past its end.
+    gene_density: genes per 128 bp bin, from `start` on; the last one may reach past the end.
     operon_membership: probability that the base lies in an operon of several genes.
     table: the tracks' names, transform and statistics.
     units: log_tpm (natural log of 1 + TPM), tpm or z.
-    start: first base, a multiple of 128; 0 for a whole contig.
+    start: first base, a multiple of 128; 0 for a whole contig. Only a single window
+      (`one_window`) may start anywhere: below 0, say, on a ring.
     circular: whether the contig was read as a ring.
+    contig: its name; empty where there is none.
 
   The values of a head that was not trained are NaN.
   """
@@ -36,6 +44,7 @@ class Prediction:
   units: str = "log_tpm"
   start: int = 0
   circular: bool = False
+  contig: str = ""
 
   @property
   def tracks(self) -> tuple[str, ...]:
@@ -66,6 +75,55 @@ class Prediction:
     if self.units != "z":
       values = ((np.log1p(values) if self.units == "tpm" else values) - mean) / std
     return dataclasses.replace(self, gene_expression=from_z(values, units, self.table), units=units)
+
+  def to_numpy(self) -> dict[str, np.ndarray]:
+    """The arrays by head."""
+    return {name: getattr(self, name) for name in ("gene_expression", *TRACK_UNITS)}
+
+  def to_pandas(self) -> "pandas.DataFrame":
+    """One row a base, indexed by its 0-based position; density is that of the base's bin.
+
+    Columns are `gene_expression:<track>`, `gene_density` and `operon_membership`.
+
+    Raises:
+      ConfigError: pandas is not installed.
+    """
+    pandas = analysis("pandas")
+    expression = zip(self.tracks, self.gene_expression.T, strict=True)
+    columns = {f"gene_expression:{track}": values for track, values in expression}
+    density = np.repeat(self.gene_density[:, 0], BIN_BP)[: self.end - self.start]
+    columns |= {"gene_density": density, "operon_membership": self.operon_membership[:, 0]}
+    index = pandas.RangeIndex(self.start, self.end, name="position")
+    frame = pandas.DataFrame(columns, index=index)
+    frame.attrs = {"contig": self.contig, "units": self.track_units}
+    return frame
+
+  def to_xarray(self) -> "xarray.Dataset":
+    """The heads with coordinates position, bin (first base, 0-based), track and strand.
+
+    Raises:
+      ConfigError: xarray is not installed.
+    """
+    units = self.track_units
+    bins = self.start + BIN_BP * np.arange(len(self.gene_density))
+    coords: dict[str, Any] = {
+      "position": ("position", np.arange(self.start, self.end), {"units": "bp, 0-based"}),
+      "bin": ("bin", bins, {"units": "bp, 0-based"}),
+      "track": list(self.tracks),
+      "strand": ("track", [track.strand for track in self.table.expression]),
+    }
+    return analysis("xarray").Dataset(
+      {
+        name: (dims, values, {"units": units[name]})
+        for name, dims, values in (
+          ("gene_expression", ("position", "track"), self.gene_expression),
+          ("gene_density", ("bin",), self.gene_density[:, 0]),
+          ("operon_membership", ("position",), self.operon_membership[:, 0]),
+        )
+      },
+      coords=coords,
+      attrs={"contig": self.contig, "circular": int(self.circular)},
+    )
 
 
 def from_z(values: np.ndarray, units: str, table: TrackTable) -> Float32[np.ndarray, "S T"]:

@@ -1,20 +1,21 @@
 """From a checkpoint and a sequence to tracks, for any length, on any number of devices."""
 
-import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from alphaecoli import genome
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError
+from alphaecoli.inference.embedding import Embeddings
 from alphaecoli.inference.forward import HEADS, Forward, load_forward
-from alphaecoli.inference.prediction import Prediction, check_units, from_z
+from alphaecoli.inference.prediction import Prediction, check_units
+from alphaecoli.inference.reference import locate
+from alphaecoli.inference.requests import Request, Work, whole_bins
 from alphaecoli.inference.tiling import (
   UNKNOWN_BASE,
   Tile,
@@ -23,8 +24,9 @@ from alphaecoli.inference.tiling import (
   n_bins,
   plan_tiles,
   tile_codes,
+  window_start,
 )
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import BIN_BP, PAIR_BP
 from alphaecoli.tracks.table import TrackTable
 
 # Bases in a batch, per device: more gains nothing on two CPU cores.
@@ -32,21 +34,7 @@ CPU_BATCH_BP, ACCELERATOR_BATCH_BP = 1 << 15, 1 << 19
 
 # Called with the number of bases finished since the last call.
 Progress = Callable[[int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-  """What to predict: a contig and how to read it.
-
-  Attributes:
-    codes: its bases, 0 to 4.
-    circular: whether its end joins its start.
-    interval: (start, end) within 0 to L to predict instead of all of it; widened to whole bins.
-  """
-
-  codes: UInt8[np.ndarray, " L"]
-  circular: bool = False
-  interval: tuple[int, int] | None = None
+Key = TypeVar("Key")
 
 
 class Predictor:
@@ -90,22 +78,27 @@ class Predictor:
 
   def predict(
     self,
-    sequence: str | bytes | np.ndarray,
+    sequence: Any,
+    interval: Any = None,
     *,
-    circular: bool = False,
-    interval: tuple[int, int] | None = None,
+    circular: bool | None = None,
+    one_window: bool = False,
     reverse_complement: bool = False,
     units: str = "log_tpm",
     progress: Progress | None = None,
   ) -> Prediction:
-    """Predicts the tracks of one sequence.
+    """Predicts the tracks of one sequence, or of a stretch of a genome.
 
     Args:
-      sequence: letters in either case, IUPAC codes count as unknown; or an array of codes
-        A C G T = 0 1 2 3, unknown 4. At least one base.
-      circular: whether its end joins its start.
-      interval: predict only (start, end), with all of the sequence as context; the values are
+      sequence: letters in either case, IUPAC codes count as unknown; an array of codes
+        A C G T = 0 1 2 3, unknown 4; a `Contig`; contigs by name or in a list; or the `Path` of a
+        FASTA file. At least one base.
+      interval: predict only (start, end) or (contig, start, end), 0-based and half-open, or
+        "contig:first-last", 1-based and inclusive. All of the contig is context; the values are
         those of the whole prediction. Widened to whole bins of 128 bp.
+      circular: whether the contig's end joins its start; None: as a `Contig` says, else no.
+      one_window: take the interval itself, `window_bp` long, as the model's only window. It may
+        pass the origin of a ring.
       reverse_complement: average the predictions of both strands: twice the work.
       units: of expression: log_tpm, tpm or z.
       progress: called with the number of bases finished since its last call.
@@ -114,9 +107,12 @@ class Predictor:
       DataError: the sequence is empty or has letters that stand for no nucleotide.
       ConfigError: unknown units, or an interval outside the sequence.
     """
-    request = Request(as_codes(sequence), circular, interval)
+    codes, contig, ring, span = locate(sequence, interval, circular)
     results = self.predict_many(
-      [request], reverse_complement=reverse_complement, units=units, progress=progress
+      [Request(codes, ring, span, contig, one_window)],
+      reverse_complement=reverse_complement,
+      units=units,
+      progress=progress,
     )
     return next(results)
 
@@ -133,116 +129,132 @@ class Predictor:
     Memory holds the contigs whose windows are in flight: two batches' worth.
     """
     check_units(units)
-    in_flight: deque[tuple[dict[str, Any], list[tuple[_Work, Tile]]]] = deque()
-    jobs = self._jobs(requests)
-    while batch := list(itertools.islice(jobs, self.batch_windows)):
-      windows = np.full((self.batch_windows, self.window_bp), UNKNOWN_BASE, np.uint8)
-      for row, (work, tile) in enumerate(batch):
-        windows[row] = tile_codes(work.request.codes, tile, self.window_bp, work.request.circular)
-      # The device computes this batch while the one before is copied out below.
-      in_flight.append((self._forward(windows, reverse_complement), batch))
-      if len(in_flight) > 1:
-        yield from self._collect(*in_flight.popleft(), units, progress)
-    while in_flight:
-      yield from self._collect(*in_flight.popleft(), units, progress)
-
-  def _jobs(self, requests: Iterable[Request]) -> "Iterator[tuple[_Work, Tile]]":
-    """The tiles of all contigs, one after the other."""
-    for request in requests:
-      length = len(request.codes)
-      start, end = _whole_bins(request.interval, length)
-      tiles = plan_tiles(
-        length, window_bp=self.window_bp, margin_bp=self.margin_bp, circular=request.circular
-      )
-      tiles = [t for t in tiles if t.start < end and t.end > start]
-      work = _Work(request, start, end, len(tiles), len(self.table.expression))
-      for tile in tiles:
-        yield work, tile
-
-  def _collect(
-    self,
-    outputs: dict[str, Any],
-    batch: "list[tuple[_Work, Tile]]",
-    units: str,
-    progress: Progress | None,
-  ) -> Iterator[Prediction]:
-    """Copies a batch's kept parts into the contigs' arrays; yields the contigs that are done."""
-    host = {name: np.asarray(outputs[name], np.float32) for name in self.trained_heads}
-    bases = 0
-    for row, (work, tile) in enumerate(batch):
-      bases += work.put(tile, {name: values[row] for name, values in host.items()})
-    if progress is not None:
-      progress(bases)
-    for work in dict.fromkeys(work for work, _ in batch):
+    for (work, tile), outputs in self.run_windows(self._jobs(requests), reverse_complement):
+      bases = work.put(tile, outputs)
+      if progress is not None:
+        progress(bases)
       if work.tiles_left == 0:
-        expression = from_z(work.arrays["gene_expression"], units, self.table)
-        yield Prediction(
-          **{**work.arrays, "gene_expression": expression},
-          table=self.table,
-          units=units,
-          start=work.start,
-          circular=work.request.circular,
-        )
+        yield work.finish(self.table, units)
 
+  def run_windows(
+    self, windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]], reverse_complement: bool = False
+  ) -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
+    """Runs the model on windows of its length, in batches that fill the devices.
 
-class _Work:
-  """The arrays of one contig, filled tile by tile."""
+    Args:
+      windows: anything that names a window, and its bases.
+      reverse_complement: average both strands.
 
-  def __init__(self, request: Request, start: int, end: int, n_tiles: int, n_tracks: int):
-    self.request, self.start, self.end, self.tiles_left = request, start, end, n_tiles
-    bins = n_bins(end) - start // BIN_BP
-    shapes = {
-      "gene_expression": (end - start, n_tracks),
-      "gene_density": (bins, 1),
-      "operon_membership": (end - start, 1),
-    }
-    self.arrays = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+    Yields:
+      Each name with the outputs of its trained heads: z-scores, genes per bin, probabilities.
+    """
 
-  def put(self, tile: Tile, outputs: dict[str, np.ndarray]) -> int:
-    """Stores the kept part of a tile; returns its number of bases."""
-    first, last = max(tile.start, self.start), min(tile.end, self.end)
-    for name, values in outputs.items():
-      bp = BIN_BP if name == "gene_density" else 1
-      source = slice((first - tile.window_start) // bp, -(-(last - tile.window_start) // bp))
-      target = slice((first - self.start) // bp, -(-(last - self.start) // bp))
-      self.arrays[name][target] = values[source]
-    self.tiles_left -= 1
-    return last - first
+    def run(batch: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+      outputs = self._forward(batch, reverse_complement)
+      return {name: outputs[name] for name in self.trained_heads}
 
+    return self._batched(windows, run)
 
-def _whole_bins(interval: tuple[int, int] | None, length_bp: int) -> tuple[int, int]:
-  """An interval widened to whole bins, within the contig."""
-  if interval is None:
-    return 0, length_bp
-  start, end = interval
-  if not 0 <= start < end <= length_bp:
-    raise ConfigError(
-      f"interval {start}-{end} is not within the sequence: 0 <= start < end <= {length_bp}"
-    )
-  return start // BIN_BP * BIN_BP, min(n_bins(end) * BIN_BP, length_bp)
+  def embed(
+    self, sequence: Any, interval: Any = None, *, circular: bool | None = None
+  ) -> Embeddings:
+    """The trunk's embeddings of a stretch that fits in one window, which lies centred on it.
 
+    Args:
+      sequence: as for `predict`.
+      interval: as for `predict`, at most `window_bp` long; by default the whole sequence. Widened
+        to whole bins of 128 bp, and to whole pairs of 2,048 bp of the window.
+      circular: as for `predict`.
 
-def as_codes(sequence: str | bytes | np.ndarray) -> UInt8[np.ndarray, " L"]:
-  """Letters or codes as codes.
+    Raises:
+      DataError: not a sequence.
+      ConfigError: the interval is outside the sequence or longer than a window.
+    """
+    codes, contig, ring, span = locate(sequence, interval, circular)
+    return next(self.embed_many([Request(codes, ring, span, contig)]))
 
-  Raises:
-    DataError: empty, letters that stand for no nucleotide, or codes outside 0 to 4.
-  """
-  if isinstance(sequence, str | bytes):
-    codes = genome.encode(sequence)
-  else:
-    codes = np.asarray(sequence)
-    if codes.ndim != 1 or not np.issubdtype(codes.dtype, np.integer):
-      raise DataError(
-        f"sequence is an array of {codes.dtype} and shape {codes.shape}; expected one row of codes "
-        "0 to 4 (A C G T = 0 1 2 3, unknown 4), or a string"
+  def embed_many(self, requests: Iterable[Request]) -> Iterator[Embeddings]:
+    """Embeds stretches in order, in batches that fill the devices."""
+
+    def windows() -> Iterator[tuple[tuple[Request, int, int, int], UInt8[np.ndarray, " W"]]]:
+      for request in requests:
+        start, end = whole_bins(request.interval, len(request.codes))
+        first = window_start(len(request.codes), start, end, self.window_bp, request.circular)
+        yield (request, start, end, first), self.cut(request.codes, first, request.circular)
+
+    for (request, start, end, first), values in self._batched(windows(), self._forward.embed):
+      low, high = start - first, end - first
+      bins = slice(low // BIN_BP, n_bins(high))
+      pairs = slice(low // PAIR_BP, -(-high // PAIR_BP))
+      yield Embeddings(
+        one_bp=values["one_bp"][low:high],
+        bins=values["bins"][bins],
+        pair=values["pair"][pairs, pairs],
+        start=start,
+        pair_start=first + pairs.start * PAIR_BP,
+        contig=request.contig,
+        window=(first, first + self.window_bp),
       )
-    if codes.size and not 0 <= codes.min() <= codes.max() <= UNKNOWN_BASE:
-      raise DataError(f"sequence has codes from {codes.min()} to {codes.max()}; expected 0 to 4")
-    codes = codes.astype(np.uint8)
-  if not codes.size:
-    raise DataError("the sequence is empty; expected at least one base")
-  return codes
+
+  def cut(
+    self, codes: UInt8[np.ndarray, " L"], start: int, circular: bool
+  ) -> UInt8[np.ndarray, " W"]:
+    """The bases of a window that starts anywhere: round a ring, or N past linear ends."""
+    return tile_codes(codes, Tile(start, start, start + self.window_bp), self.window_bp, circular)
+
+  def _batched(
+    self,
+    windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]],
+    run: Callable[[UInt8[np.ndarray, "B W"]], dict[str, Any]],
+  ) -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
+    """Runs windows in batches of one size; each yields its rows as float32."""
+    in_flight: deque[tuple[list[Key], dict[str, Any]]] = deque()
+
+    def rows() -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
+      keys, outputs = in_flight.popleft()
+      host = {name: np.asarray(values, np.float32) for name, values in outputs.items()}
+      for row, key in enumerate(keys):
+        yield key, {name: values[row] for name, values in host.items()}
+
+    jobs = iter(windows)
+    while batch := list(itertools.islice(jobs, self.batch_windows)):
+      filled = np.full((self.batch_windows, self.window_bp), UNKNOWN_BASE, np.uint8)
+      for row, (_, window) in enumerate(batch):
+        filled[row] = window
+      # The device computes this batch while the one before is copied out.
+      in_flight.append(([key for key, _ in batch], run(filled)))
+      if len(in_flight) > 1:
+        yield from rows()
+    while in_flight:
+      yield from rows()
+
+  def _jobs(
+    self, requests: Iterable[Request]
+  ) -> Iterator[tuple[tuple[Work, Tile], UInt8[np.ndarray, " W"]]]:
+    """The tiles of all contigs, one after the other, and their bases."""
+    for request in requests:
+      start, end, tiles = self._tiles(request)
+      work = Work(request, start, end, len(tiles), len(self.table.expression))
+      for tile in tiles:
+        window = tile_codes(request.codes, tile, self.window_bp, request.circular)
+        yield (work, tile), window
+
+  def _tiles(self, request: Request) -> tuple[int, int, list[Tile]]:
+    """What a request comes to: first base, base after the last, and windows."""
+    length = len(request.codes)
+    if request.one_window:
+      start, end = request.interval or (0, length)
+      if end - start != self.window_bp:
+        raise ConfigError(
+          f"interval {start}-{end} has {end - start} bp; as one window it must have the model's "
+          f"{self.window_bp}"
+        )
+      return start, end, [Tile(start, start, end)]
+    start, end = whole_bins(request.interval, length)
+    tiles = plan_tiles(
+      length, window_bp=self.window_bp, margin_bp=self.margin_bp, circular=request.circular
+    )
+    return start, end, [t for t in tiles if t.start < end and t.end > start]
 
 
 def local_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> list[jax.Device]:

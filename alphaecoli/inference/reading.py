@@ -56,7 +56,7 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
   start, end = start // BIN_BP * BIN_BP, min(n_bins(end) * BIN_BP, length)
   table = TrackTable.from_json(manifest["track_table"])
   bins = n_bins(end) - start // BIN_BP
-  arrays = {
+  arrays: dict[str, Any] = {
     "gene_expression": np.full((end - start, len(table.names)), np.nan, np.float32),
     "gene_density": np.full((bins, 1), np.nan, np.float32),
     "operon_membership": np.full((end - start, 1), np.nan, np.float32),
@@ -73,6 +73,7 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
     units=words[manifest["units"]["gene_expression"]],
     start=start,
     circular=contigs[contig]["circular"],
+    contig=contig,
   )
 
 

@@ -90,6 +90,29 @@ def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool
   return tiles
 
 
+def window_start(length_bp: int, start: int, end: int, window_bp: int, circular: bool) -> int:
+  """Where a window centred on a stretch begins: a multiple of 128 bp from the contig's start.
+
+  On a linear contig the window lies against an end rather than hang over it, as in training; a
+  contig shorter than the window lies in its middle.
+
+  Raises:
+    ConfigError: the stretch is longer than a window.
+  """
+  if end - start > window_bp:
+    raise ConfigError(
+      f"interval {start}-{end} has {end - start} bp, more than the model's window of {window_bp}; "
+      "take shorter ones"
+    )
+  centred = ((start + end - window_bp) // 2 + BIN_BP // 2) // BIN_BP * BIN_BP
+  padded_bp = n_bins(length_bp) * BIN_BP
+  if not circular and padded_bp <= window_bp:
+    return -((window_bp - padded_bp) // 2 // BIN_BP * BIN_BP)
+  # A window must hold all of the stretch, which may be as long as the window.
+  centred = min(max(centred, -(-(end - window_bp) // BIN_BP) * BIN_BP), start // BIN_BP * BIN_BP)
+  return centred if circular else min(max(centred, 0), padded_bp - window_bp)
+
+
 def tile_codes(
   codes: UInt8[np.ndarray, " L"], tile: Tile, window_bp: int, circular: bool
 ) -> UInt8[np.ndarray, " S"]:

@@ -57,6 +57,15 @@ class StandIn:
     rows = [raw_tracks(row) for row in windows]
     return {name: np.stack([row[name] for row in rows]).astype(np.float32) for name in rows[0]}
 
+  def embed(self, windows: np.ndarray) -> dict[str, Any]:
+    """Each base's code and place in the window, and their sums over bins and pairs."""
+    assert windows.shape == self.shape
+    one_bp = np.stack([windows, np.indices(windows.shape)[1]], axis=-1).astype(np.float32)
+    rows, length = windows.shape
+    bins = one_bp.reshape(rows, length // 128, 128, 2).sum(axis=2)
+    pairs = one_bp.reshape(rows, length // 2048, 2048, 2).sum(axis=2)
+    return {"one_bp": one_bp, "bins": bins, "pair": pairs[:, :, None] - pairs[:, None] / 2}
+
 
 def predictor(batch_windows: int = 3, margin_bp: int | None = 512, **options: Any) -> Predictor:
   return Predictor(

@@ -14,7 +14,7 @@ from alphaecoli import config as configuration
 from alphaecoli import genome
 from alphaecoli.checkpoint import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.forward import HEADS, make_forward, trained_heads
+from alphaecoli.inference.forward import HEADS, CompiledModel, trained_heads
 from alphaecoli.inference.predictor import Predictor, default_batch, local_devices
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.skeleton import Skeleton
@@ -37,7 +37,7 @@ def model():
 @pytest.fixture(scope="module")
 def forward(model):
   """Compiled once for two devices; all tests use batches of two windows."""
-  return make_forward(model, TABLE, jax.local_devices()[:2])
+  return CompiledModel(model, TABLE, jax.local_devices()[:2])
 
 
 def predictor(forward, margin_bp=None) -> Predictor:
@@ -103,6 +103,17 @@ def test_average_of_both_strands_does_not_depend_on_the_strand(forward):
     ahead.operon_membership, back.operon_membership[::-1], rtol=1e-4, atol=1e-4
   )
   assert np.abs(ahead.gene_expression - single.gene_expression).max() > 1e-2
+
+
+def test_embeddings_are_the_trunks(model, forward):
+  codes = CODES[: 2 * WINDOW_BP]
+  found = predictor(forward).embed(codes, (WINDOW_BP, 2 * WINDOW_BP))
+  expected = jax.jit(lambda model, codes: model.embed(codes, jnp.zeros(1, jnp.int32)))(
+    model, codes[None, WINDOW_BP:]
+  )
+  for name, values in found.to_numpy().items():
+    np.testing.assert_allclose(values, getattr(expected, name)[0], rtol=1e-4, atol=1e-4)
+  assert found.pair.shape[:2] == (2, 2)
 
 
 def test_head_without_weight_or_data_counts_as_untrained():
