@@ -306,7 +306,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
       f"{found} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "
       f"{__version__}: {error}"
     ) from error
-  skeleton = Skeleton.of_model(config.model, table)
+  skeleton = Skeleton.of_model(config.model, table).tuned(config.init)
   devices = jax.local_devices()[:1]
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
   params, stats = skeleton.abstract(mesh)

@@ -136,6 +136,30 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class InitConfig:
+  """Which parts of the model learn."""
+
+  freeze: str
+  lora_rank: int
+  lora_alpha: float
+
+  def __post_init__(self):
+    _at_least("init", self, lora_rank=0)
+    if self.lora_alpha <= 0:
+      raise ConfigError(f"init.lora_alpha={self.lora_alpha}; expected more than 0")
+    if self.lora_rank and not self.frozen_parts:
+      raise ConfigError(
+        f"init.lora_rank={self.lora_rank} and init.freeze is empty: low-rank factors stand beside "
+        "frozen kernels; add --config.init.freeze=trunk"
+      )
+
+  @property
+  def frozen_parts(self) -> tuple[str, ...]:
+    """The parts of `freeze`."""
+    return tuple(part.strip() for part in self.freeze.split(",") if part.strip())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LossWeights:
   """Weight of each head's loss in the total; 0 switches a head off."""
 
@@ -212,6 +236,7 @@ class Config:
   data: DataConfig
   model: ModelConfig
   train: TrainConfig
+  init: InitConfig
   optimizer: OptimizerConfig
   loss: LossConfig
   mesh: MeshConfig

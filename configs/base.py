@@ -58,6 +58,11 @@ def get_config() -> ConfigDict:
   train.accumulate_steps = 1  # micro-batches a batch is cut into, one after the other
   train.seed = 0  # of parameters, windows and dropout
 
+  config.init = init = ConfigDict()
+  init.freeze = ""  # parts that do not learn, such as trunk or encoder,tower/layers/0
+  init.lora_rank = 0  # of the factors beside the frozen linear maps of the trunk; 0: none
+  init.lora_alpha = 16.0  # the factors' product counts lora_alpha / lora_rank times
+
   config.optimizer = optimizer = ConfigDict()
   optimizer.learning_rate = 4e-4  # peak of AdamW's learning rate
   optimizer.warmup_steps = 1_000  # linear, from 0

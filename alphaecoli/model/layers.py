@@ -98,20 +98,22 @@ class RMSBatchNorm(nnx.Module):
   """Divides each feature by its root mean square; the mean is not subtracted.
 
   In training the mean square is that of the global batch (all windows and positions, over all
-  devices) and the running value moves towards it; otherwise the running value is used.
+  devices) and the running value moves towards it; otherwise, and in training where the norm is
+  frozen, the running value is used.
 
   Source: AlphaGenome, Supplementary Information, RMSBatchNorm.
   """
 
   def __init__(self, features: int, *, decay: float, scale: float = 1.0, rngs: nnx.Rngs):
     self.decay = decay  # running = decay * running + (1 - decay) * batch
+    self.frozen = False
     self.scale = parameter((features,), ("feature",), nnx.initializers.constant(scale), rngs)
     self.offset = parameter((features,), ("feature",), _zeros, rngs)
     self.mean_square = RunningStat(jnp.ones((features,), jnp.float32), axes=("feature",))
 
   def __call__(self, x: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *S C"]:
     wide = x.astype(jnp.float32)
-    if train:
+    if train and not self.frozen:
       mean_square = jnp.square(wide).mean(tuple(range(x.ndim - 1)))
       kept = self.decay * self.mean_square[...]
       self.mean_square[...] = kept + (1 - self.decay) * jax.lax.stop_gradient(mean_square)

@@ -1,6 +1,5 @@
 """AlphaEcoli: AlphaGenome's trunk with three heads for a bacterial genome."""
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -114,14 +113,3 @@ class AlphaEcoli(nnx.Module):
       "gene_density": self.gene_density(inputs[1]),
       "operon_membership": self.operon_membership(inputs[2]),
     }
-
-
-def parameter_table(model: nnx.Module) -> str:
-  """Parameters by part, as text; the model may be abstract (`nnx.eval_shape`)."""
-  counts: dict[str, int] = {}
-  for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-    part = str(path[0])
-    counts[part] = counts.get(part, 0) + math.prod(variable.shape)
-  rows = [*counts.items(), ("total", sum(counts.values()))]
-  width = max(len(name) for name, _ in rows)
-  return "\n".join(f"{name:<{width}}  {count:>13,}" for name, count in rows)

@@ -19,6 +19,7 @@ from jaxtyping import Float32
 from alphaecoli.errors import DataError
 from alphaecoli.model.layers import RunningStat
 from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.model.parts import HEADS as OWN_HEADS
 from alphaecoli.model.unet import N_DOWN_BLOCKS
 from alphaecoli.schema import ModelConfig
 
@@ -46,7 +47,6 @@ PUBLISHED = ModelConfig(
 
 ROOT = "alphagenome"
 HEADS = f"{ROOT}/head/"  # the published model's own heads, which have no place here
-OWN_HEADS = ("gene_expression", "gene_density", "operon_membership")
 
 Path = tuple[str | int, ...]
 Tree = Mapping[str, Mapping[str, Any]]

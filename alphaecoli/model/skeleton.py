@@ -3,19 +3,30 @@
 Parameters and running statistics travel through jit, the optimiser and checkpoints as flat
 dictionaries, "decoder/up_blocks/0/conv_in/conv/kernel" -> array: quick to pass to a compiled
 function, sharded by name, and readable without this package.
+
+Parts may be frozen, and frozen linear maps may have low-rank factors beside their kernels:
+W + (alpha / rank) A B takes the place of W when the module is put together.
+
+Source of the factors: LoRA, Hu et al. 2021, arXiv:2106.09685, equation 3.
 """
 
 import dataclasses
+import math
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
+from alphaecoli.errors import ConfigError
+from alphaecoli.model.layers import RMSBatchNorm
 from alphaecoli.model.model import AlphaEcoli
-from alphaecoli.schema import ModelConfig
+from alphaecoli.model.parts import is_head, names_under
+from alphaecoli.schema import InitConfig, ModelConfig
 from alphaecoli.sharding import variable_shardings
 from alphaecoli.tracks.table import TrackTable
 
@@ -31,14 +42,20 @@ class Skeleton:
   Attributes:
     create: makes the module from a key.
     graph: its structure.
-    params: trainable variables by name, abstract.
+    params: parameters by name, abstract.
     stats: every other variable by name, abstract.
+    frozen: names of the parameters and statistics that training leaves as they are.
+    adapted: kernels with low-rank factors, which are among `params`.
+    scale: of the factors' product.
   """
 
   create: Callable[[Array], nnx.Module]
   graph: Any
   params: Mapping[str, nnx.Variable]
   stats: Mapping[str, nnx.Variable]
+  frozen: frozenset[str] = frozenset()
+  adapted: tuple[str, ...] = ()
+  scale: float = 0.0
 
   @classmethod
   def of(cls, create: Callable[[Array], nnx.Module]) -> "Skeleton":
@@ -52,17 +69,84 @@ class Skeleton:
     """The structure of AlphaEcoli."""
     return cls.of(lambda key: AlphaEcoli(config, table, rngs=nnx.Rngs(key)))
 
+  def tuned(self, init: InitConfig) -> "Skeleton":
+    """The same model with parts frozen, and factors beside the frozen linear maps of its trunk.
+
+    Frozen norms use their running statistics in training too. A kernel has factors where both of
+    its sides are longer than their rank.
+
+    Raises:
+      ConfigError: there is no such part, nothing would learn, or no kernel takes factors.
+    """
+    frozen = names_under([*self.params, *self.stats], init.frozen_parts)
+    if frozen >= self.params.keys():
+      raise ConfigError(f"init.freeze={init.freeze} freezes every parameter: nothing would learn")
+    adapted: list[str] = []
+    factors: dict[str, nnx.Variable] = {}
+    for name in sorted(frozen & self.params.keys()) if init.lora_rank else []:
+      shape = self.params[name].get_value().shape
+      linear = name.endswith("/kernel") and len(shape) == 2 and not is_head(name)
+      if linear and min(shape) > init.lora_rank:
+        adapted.append(name)
+        factors |= _abstract_factors(name, shape, init.lora_rank)
+    if init.lora_rank and not adapted:
+      raise ConfigError(
+        f"init.lora_rank={init.lora_rank}: no linear map of init.freeze={init.freeze} has sides "
+        "longer than that; choose a lower rank or other parts"
+      )
+    module = self.module()
+    for path, node in nnx.iter_graph(module):
+      if isinstance(node, RMSBatchNorm):
+        node.frozen = _name((*path, "mean_square")) in frozen
+    return dataclasses.replace(
+      self,
+      graph=nnx.split(module, nnx.Param, ...)[0],
+      params={**self.params, **factors},
+      frozen=frozen,
+      adapted=tuple(adapted),
+      scale=init.lora_alpha / max(init.lora_rank, 1),
+    )
+
+  def learning(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some parameters or statistics that are not frozen."""
+    return {name: value for name, value in values.items() if name not in self.frozen}
+
   def merge(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
-    """The module with these values, which may be abstract."""
-    return nnx.merge(self.graph, _state(self.params, params), _state(self.stats, stats))
+    """The module with these values; factors are added to their kernels."""
+    kernels = {}
+    for name in self.adapted:
+      down, up = (params[factor] for factor in factor_names(name))
+      product = jnp.matmul(down, up, precision="highest")
+      kernels[name] = params[name] + self.scale * product
+    return self._put_together({**params, **kernels}, stats)
+
+  def _put_together(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
+    """The module with these values, which may be abstract; factors are left out."""
+    own = {name: v for name, v in self.params.items() if not name.endswith(_FACTORS)}
+    return nnx.merge(self.graph, _state(own, params), _state(self.stats, stats))
 
   def module(self) -> Any:
     """The abstract module, for what needs only shapes."""
     values = [{n: v.get_value() for n, v in part.items()} for part in (self.params, self.stats)]
-    return self.merge(*values)
+    return self._put_together(*values)
+
+  def parameter_table(self) -> str:
+    """Parameters by part, and how many of them learn where not all do, as text."""
+    counts: dict[str, list[int]] = {}
+    for name, variable in self.params.items():
+      size, learns = math.prod(variable.get_value().shape), name not in self.frozen
+      count = counts.setdefault(name.split("/")[0], [0, 0, 0])
+      count[0] += size
+      count[1 if learns else 2] += size
+    counts["total"] = [sum(column) for column in zip(*counts.values(), strict=True)]
+    columns = ("", "parameters", "learn", "frozen") if self.frozen else ("",)
+    width = max(map(len, counts))
+    rows = [(part, *(f"{n:,}" for n in count)) for part, count in counts.items()]
+    table = [row[: max(len(columns), 2)] for row in ([columns, *rows] if self.frozen else rows)]
+    return "\n".join(f"{r[0]:<{width}}  " + "  ".join(f"{c:>13}" for c in r[1:]) for r in table)
 
   def split(self, module: nnx.Module) -> tuple[Values, Values]:
-    """The values of a module: parameters and statistics."""
+    """The values of a module: parameters, factors being part of their kernels, and statistics."""
     _, params, stats = nnx.split(module, nnx.Param, ...)
     return _arrays(params), _arrays(stats)
 
@@ -83,13 +167,48 @@ class Skeleton:
   def init(self, seed: int, mesh: Mesh) -> tuple[Values, Values]:
     """Fresh values, each born where it belongs; the same for any number of devices."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
+
+    def make(key: Array) -> tuple[Values, Values]:
+      params, stats = self.split(self.create(key))
+      return params | self._fresh_factors(key), stats
+
     made = jax.jit(
-      lambda key: self.split(self.create(key)),
+      make,
       out_shardings=self.shardings(mesh),
       compiler_options=_CPU_INIT_OPTIONS if on_cpu else None,
     )
     with jax.set_mesh(mesh):
       return made(jax.random.key(seed))
+
+  def _fresh_factors(self, key: Array) -> Values:
+    """Factors whose product is zero: A is random, B is 0."""
+    factors = {}
+    for name in self.adapted:
+      down, up = factor_names(name)
+      n_in, rank = self.params[down].get_value().shape
+      noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(down.encode())), (n_in, rank))
+      factors[down] = noise / math.sqrt(n_in)
+      factors[up] = jnp.zeros(self.params[up].get_value().shape)
+    return factors
+
+
+_FACTORS = ("/lora_a", "/lora_b")
+
+
+def factor_names(kernel: str) -> tuple[str, str]:
+  """The names of a kernel's factors A (in, rank) and B (rank, out)."""
+  a, b = (kernel.removesuffix("/kernel") + end for end in _FACTORS)
+  return a, b
+
+
+def _abstract_factors(kernel: str, shape: tuple[int, ...], rank: int) -> dict[str, nnx.Variable]:
+  """The factors of a kernel, abstract."""
+  a, b = factor_names(kernel)
+  n_in, n_out = shape
+  return {
+    a: nnx.Param(jax.ShapeDtypeStruct((n_in, rank), jnp.float32), axes=("in", "rank")),
+    b: nnx.Param(jax.ShapeDtypeStruct((rank, n_out), jnp.float32), axes=("rank", "out")),
+  }
 
 
 def _name(path: tuple[Any, ...]) -> str:

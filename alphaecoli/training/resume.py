@@ -32,7 +32,13 @@ _FREE_KEYS = (
   "train.batch_windows",
   "train.accumulate_steps",
 )
-_SILENT_KEYS = ("data.dump", "data.genome", "data.store_dir", "data.read_threads", "data.prefetch")
+_SILENT_KEYS = (
+  "data.dump",
+  "data.genome",
+  "data.store_dir",
+  "data.read_threads",
+  "data.prefetch",
+)
 _SILENT_SECTIONS = ("mesh", "checkpoint", "evaluation", "log")
 
 

@@ -11,7 +11,6 @@ from alphaecoli.checkpoint import CHECKPOINTS_DIR, Checkpoints, describe_format
 from alphaecoli.distributed import one_first
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_heads, active_weights
-from alphaecoli.model.model import parameter_table
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import Config
 from alphaecoli.sharding import make_mesh
@@ -50,7 +49,8 @@ def train(config: Config, workdir: Path) -> int:
     store = one_first("track store", lambda: process_data(config, workdir, show))
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
-  return train_on(store, config, workdir, Skeleton.of_model(config.model, store.table))
+  skeleton = Skeleton.of_model(config.model, store.table)
+  return train_on(store, config, workdir, skeleton.tuned(config.init))
 
 
 def train_on(store: TrackStore, config: Config, workdir: Path, skeleton: Skeleton) -> int:
@@ -119,7 +119,7 @@ def start(setup: Setup, checkpoints: Checkpoints) -> TrainState:
     DataError: there are checkpoints and none can be read.
   """
   config, store = setup.config, setup.store
-  LOGGER.info("parameters\n%s", parameter_table(setup.skeleton.module()))
+  LOGGER.info("parameters\n%s", setup.skeleton.parameter_table())
   abstract = abstract_state(setup.skeleton, setup.optimizer, setup.mesh)
   restored = checkpoints.restore_newest(
     state_items(abstract), lambda meta: check_resumable(meta, config, store.fingerprint)

@@ -17,9 +17,9 @@ class TrainState(NamedTuple):
 
   Attributes:
     step: steps done so far, int32.
-    params: parameters by name.
-    stats: running statistics by name.
-    opt_state: the optimiser's.
+    params: parameters by name, frozen ones too.
+    stats: running statistics by name, frozen ones too.
+    opt_state: the optimiser's, of the parameters that learn.
   """
 
   step: Array
@@ -33,11 +33,12 @@ def abstract_state(
 ) -> TrainState:
   """Shapes, types and shardings of the state: the target of a restore."""
   params, stats = skeleton.abstract(mesh)
-  shapes = jax.eval_shape(optimizer.init, params)
+  learning = skeleton.learning(params)
+  shapes = jax.eval_shape(optimizer.init, learning)
   opt_state = jax.tree.map(
     lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
     shapes,
-    optimizer_shardings(optimizer, params, mesh),
+    optimizer_shardings(optimizer, learning, mesh),
   )
   step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
   return TrainState(step, params, stats, opt_state)
@@ -52,8 +53,18 @@ def init_state(
   skeleton: Skeleton, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
 ) -> TrainState:
   """A fresh state, each array born where it belongs; the same for any number of devices."""
+  return first_state(skeleton, optimizer, *skeleton.init(seed, mesh), mesh)
+
+
+def first_state(
+  skeleton: Skeleton,
+  optimizer: optax.GradientTransformation,
+  params: Values,
+  stats: Values,
+  mesh: Mesh,
+) -> TrainState:
+  """The state before the first step; the optimiser keeps nothing of frozen parameters."""
   where = state_shardings(abstract_state(skeleton, optimizer, mesh))
-  params, stats = skeleton.init(seed, mesh)
-  opt_state = jax.jit(optimizer.init, out_shardings=where.opt_state)(params)
+  init = jax.jit(optimizer.init, out_shardings=where.opt_state)
   step = jax.device_put(jnp.zeros((), jnp.int32), where.step)
-  return TrainState(step, params, stats, opt_state)
+  return TrainState(step, params, stats, init(skeleton.learning(params)))

@@ -1,5 +1,6 @@
 """One training step: pure, compiled once, unchanged on any mesh."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,7 +34,8 @@ def make_train_step(
 
   With `accumulate_steps` above 1 the batch is cut into so many micro-batches, one after the
   other; losses are still means over the known values of the whole batch. Batch statistics are
-  those of a micro-batch, and the running ones move by the mean over micro-batches.
+  those of a micro-batch, and the running ones move by the mean over micro-batches. What is frozen
+  passes through untouched, and no gradient of it is computed.
 
   Returns:
     A function of state, batch and key. Its metrics are float32 scalars: loss/total, loss/<head>,
@@ -43,9 +45,9 @@ def make_train_step(
   heads = active_heads(weights)
 
   def loss(
-    params: Values, stats: Values, batch: Batch, counts: Batch, key: PRNGKeyArray
+    learning: Values, state: TrainState, batch: Batch, counts: Batch, key: PRNGKeyArray
   ) -> tuple[Array, tuple[Values, Metrics]]:
-    model = skeleton.merge(params, stats)
+    model = skeleton.merge({**state.params, **learning}, state.stats)
     outputs = model(
       batch["sequence"], batch["organism"], train=True, dropout_key=key if dropout else None
     )
@@ -54,19 +56,20 @@ def make_train_step(
     for head in heads:
       metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / accumulate_steps
       metrics[f"moment2/{head}"] = jnp.square(outputs[head]).mean((1, 2)).mean() / accumulate_steps
-    return total, (skeleton.split(model)[1], metrics)
+    return total, (skeleton.learning(skeleton.split(model)[1]), metrics)
 
   gradient = jax.grad(loss, has_aux=True)
 
   def step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(key, state.step)
-    counts = known_counts(batch)
+    counts, learning = known_counts(batch), skeleton.learning(state.params)
+    one = functools.partial(gradient, learning, state)
     if accumulate_steps == 1:
-      grads, (stats, metrics) = gradient(state.params, state.stats, batch, counts, key)
+      grads, (stats, metrics) = one(batch, counts, key)
     else:
-      grads, stats, metrics = _accumulate(gradient, accumulate_steps, state, batch, counts, key)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+      grads, stats, metrics = _accumulate(one, accumulate_steps, batch, counts, key)
+    updates, opt_state = optimizer.update(grads, state.opt_state, learning)
+    params = {**state.params, **optax.apply_updates(learning, updates)}
     for head in heads:
       mean, square = metrics.pop(f"moment1/{head}"), metrics.pop(f"moment2/{head}")
       metrics[f"output_std/{head}"] = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
@@ -75,6 +78,7 @@ def make_train_step(
     finite = [jnp.isfinite(value).all() for value in stats.values()]
     metrics["stats_finite"] = jnp.stack([*finite, jnp.array(True)]).all().astype(jnp.float32)
     metrics |= {"start": batch["start"], "reverse": batch["reverse"]}
+    stats = {**state.stats, **stats}
     return TrainState(state.step + 1, params, stats, opt_state), metrics
 
   return step
@@ -83,7 +87,6 @@ def make_train_step(
 def _accumulate(
   gradient: Callable[..., Any],
   parts: int,
-  state: TrainState,
   batch: Batch,
   counts: Batch,
   key: PRNGKeyArray,
@@ -97,15 +100,13 @@ def _accumulate(
 
   def one(total: Any, part: tuple[Array, Batch]) -> tuple[Any, None]:
     index, micro = part
-    grads, (stats, metrics) = gradient(
-      state.params, state.stats, micro, counts, jax.random.fold_in(key, index)
-    )
+    grads, (stats, metrics) = gradient(micro, counts, jax.random.fold_in(key, index))
     stats = {name: value / parts for name, value in stats.items()}
     return jax.tree.map(jnp.add, total, (grads, stats, metrics)), None
 
   micros = {name: cut(x) for name, x in batch.items()}
   first = {name: x[0] for name, x in micros.items()}
-  shapes = jax.eval_shape(gradient, state.params, state.stats, first, counts, key)
+  shapes = jax.eval_shape(gradient, first, counts, key)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], *shapes[1]))
   total, _ = jax.lax.scan(one, zeros, (jnp.arange(parts), micros))
   return total

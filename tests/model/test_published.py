@@ -12,8 +12,9 @@ from flax import nnx
 from alphaecoli.errors import DataError
 from alphaecoli.model import published
 from alphaecoli.model.layers import RunningStat
-from alphaecoli.model.model import AlphaEcoli, parameter_table
+from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.published import PUBLISHED
+from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
 from tests.model import oracle_fill
 from tests.model.test_parity import relative_error
@@ -50,7 +51,7 @@ def test_trunk_has_as_many_parameters_as_published(abstract):
   variables = published.trunk_variables(abstract).values()
   count = sum(int(np.prod(v.shape)) for v in variables if not isinstance(v, RunningStat))
   assert count == 403_918_983
-  lines = parameter_table(abstract).splitlines()
+  lines = Skeleton.of(lambda key: abstract).parameter_table().splitlines()
   assert [line.split()[0] for line in lines[:1] + lines[-1:]] == ["decoder", "total"]
   total = sum(int(line.split()[1].replace(",", "")) for line in lines[:-1])
   assert int(lines[-1].split()[1].replace(",", "")) == total

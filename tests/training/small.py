@@ -12,7 +12,7 @@ from alphaecoli import config as configuration
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.model.layers import Linear, RMSBatchNorm
 from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.schema import TEST_MODE, Config, MeshConfig
+from alphaecoli.schema import TEST_MODE, Config, InitConfig, MeshConfig
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
 
 WINDOW_BP = 2048
@@ -67,6 +67,11 @@ class StandIn(nnx.Module):
       "gene_density": self.density(x[:, ::128]),
       "operon_membership": self.operon(x),
     }
+
+
+def init_config(**values: Any) -> InitConfig:
+  """The init section of configs/base.py with other values."""
+  return dataclasses.replace(tiny_config().init, **values)
 
 
 def stand_in(**options: Any) -> Skeleton:

@@ -1,0 +1,49 @@
+"""The parts of the model by the names of their variables, such as tower or tower/layers/0."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from alphaecoli.errors import ConfigError
+
+HEADS = ("gene_expression", "gene_density", "operon_membership")
+TRUNK = "trunk"  # all but the heads
+_SHORTHANDS = {"heads": HEADS, "embedders": ("embed_bins", "embed_one_bp", "embed_pair")}
+
+
+def is_under(name: str, part: str) -> bool:
+  """Whether a variable belongs to a part: encoder/dna_embedder/conv/kernel to encoder."""
+  return name == part or name.startswith(f"{part}/")
+
+
+def is_head(name: str) -> bool:
+  """Whether a variable belongs to a head, not to the trunk."""
+  return name.split("/", maxsplit=1)[0] in HEADS
+
+
+def names_under(names: Iterable[str], parts: Sequence[str]) -> frozenset[str]:
+  """The variables of some parts.
+
+  Args:
+    names: of all variables.
+    parts: trunk, heads, embedders, or what names begin with.
+
+  Raises:
+    ConfigError: no variable belongs to a part.
+  """
+  names, found = list(names), set[str]()
+  for part in parts:
+    if part == TRUNK:
+      chosen = {name for name in names if not is_head(name)}
+    else:
+      prefixes = _SHORTHANDS.get(part, (part,))
+      chosen = {name for name in names if any(is_under(name, prefix) for prefix in prefixes)}
+    if not chosen:
+      known = sorted({name.split("/")[0] for name in names} | {TRUNK, *_SHORTHANDS})
+      near = difflib.get_close_matches(part, known, 1, 0.5)
+      hint = f"did you mean {near[0]}? " if near else ""
+      raise ConfigError(
+        f"the model has no part {part!r}; {hint}Parts are {', '.join(known)}, and paths in them "
+        "such as tower/layers/0"
+      )
+    found |= chosen
+  return frozenset(found)

@@ -1,0 +1,185 @@
+"""Frozen parts stay bit for bit; low-rank factors start as the base model's function."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alphaecoli.errors import ConfigError
+from alphaecoli.losses import known_counts, losses
+from alphaecoli.model.parts import HEADS, is_head, names_under
+from alphaecoli.model.skeleton import Skeleton, factor_names
+from alphaecoli.schema import LossWeights, MeshConfig
+from alphaecoli.sharding import make_mesh
+from alphaecoli.training.batches import put_batch
+from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.state import abstract_state, init_state
+from alphaecoli.training.step import compile_train_step, make_train_step
+from tests.training.small import TABLE, init_config, random_batch, stand_in, tiny_config
+
+ONES = LossWeights(1.0, 1.0, 1.0)
+# Decay and a high rate: whatever could pull at a frozen parameter does so. Two pair bins: attention
+# along a row of one has no gradient.
+CONFIG = tiny_config(
+  data__window_bp=4096, optimizer__weight_decay=0.5, optimizer__learning_rate=0.05
+)
+QUERY = "tower/layers/0/attention/query/kernel"
+
+
+def _mesh(data=1, fsdp=1):
+  return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
+
+
+def _steps(skeleton, config, mesh, n=3, **options):
+  """The first and the last state, as host arrays, and the metrics of n steps on one batch."""
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
+  pure = make_train_step(skeleton, optimizer, ONES, **options)
+  with jax.set_mesh(mesh):
+    state = init_state(skeleton, optimizer, 0, mesh)
+    before = jax.device_get(state)
+    step = compile_train_step(pure, skeleton, optimizer, mesh)
+    batch, history = put_batch(random_batch(config), mesh), []
+    for _ in range(n):
+      state, metrics = step(state, batch, jax.random.key(1))
+      history.append(jax.device_get(metrics))
+  return before, state, history
+
+
+def _changed(before, after):
+  return {name for name, value in before.items() if not np.array_equal(after[name], value)}
+
+
+def _moments(state):
+  """Names of the parameters that the optimiser keeps something of."""
+  return set(state.opt_state[1].mu)
+
+
+@pytest.mark.parametrize(
+  ("mesh", "options"),
+  [((1, 1), {}), ((2, 4), {}), ((1, 1), {"accumulate_steps": 3})],
+  ids=["one device", "mesh", "accumulation"],
+)
+def test_frozen_parameters_and_statistics_stay_bit_for_bit(mesh, options):
+  config = CONFIG if not options else tiny_config(train__batch_windows=6)
+  skeleton = stand_in().tuned(init_config(freeze="first,norm,operon"))
+  before, after, _ = _steps(skeleton, config, _mesh(*mesh), **options)
+  assert _changed(before.stats, after.stats) == set()
+  learn = {"expression/kernel", "expression/bias", "density/kernel", "density/bias"}
+  assert _changed(before.params, after.params) == learn == _moments(after)
+
+
+def test_a_norm_that_is_not_frozen_moves():
+  skeleton = stand_in().tuned(init_config(freeze="first"))
+  before, after, _ = _steps(skeleton, CONFIG, _mesh())
+  assert _changed(before.stats, after.stats) == {"norm/mean_square"}
+
+
+def test_no_gradient_of_frozen_parts_is_computed():
+  """The trunk's gradients cost twice its forward pass; without them little is left."""
+
+  def flops(skeleton):
+    optimizer, mesh = make_optimizer(CONFIG.optimizer, 8), _mesh()
+    with jax.set_mesh(mesh):
+      state = abstract_state(skeleton, optimizer, mesh)
+      step = jax.jit(make_train_step(skeleton, optimizer, ONES))
+      lowered = step.lower(state, put_batch(random_batch(CONFIG), mesh), jax.random.key(0))
+    return lowered.cost_analysis()["flops"]
+
+  model = Skeleton.of_model(CONFIG.model, TABLE)
+  assert flops(model.tuned(init_config(freeze="trunk"))) < 0.45 * flops(model)
+
+
+@pytest.fixture(scope="module")
+def tuned():
+  """The tiny AlphaEcoli on data 2 x fsdp 4, trunk frozen, with factors of rank 2."""
+  init = init_config(freeze="trunk", lora_rank=2, lora_alpha=4.0)
+  skeleton = Skeleton.of_model(CONFIG.model, TABLE).tuned(init)
+  return skeleton, *_steps(skeleton, CONFIG, _mesh(2, 4))
+
+
+def test_of_the_real_model_only_factors_and_heads_learn(tuned):
+  skeleton, before, after, _ = tuned
+  assert _changed(before.stats, after.stats) == set()
+  factors = {name for kernel in skeleton.adapted for name in factor_names(kernel)}
+  heads = {name for name in skeleton.params if is_head(name)}
+  assert _changed(before.params, after.params) == factors | heads == _moments(after)
+  kinds = {name.split("/")[-2] for name in skeleton.adapted}
+  assert {"query", "key", "value", "output", "expand", "contract", "linear"} <= kinds
+
+
+def test_a_frozen_trunk_trains_on_the_outputs_of_evaluation_and_factors_start_at_its_function(
+  tuned,
+):
+  """The first loss is that of the base model with its running statistics."""
+  _, before, _, history = tuned
+  base = Skeleton.of_model(CONFIG.model, TABLE)
+  own = {name: before.params[name] for name in base.params}
+  stats = {name: value * 1.5 for name, value in before.stats.items()}
+  batch = {name: jnp.asarray(x) for name, x in random_batch(CONFIG).items()}
+
+  @jax.jit
+  def loss(params, stats):
+    outputs = base.merge(params, stats)(batch["sequence"], batch["organism"])
+    return losses(outputs, batch, ONES, known_counts(batch))[0]
+
+  np.testing.assert_allclose(history[0]["loss/total"], loss(own, before.stats), rtol=1e-4)
+  assert abs(loss(own, stats) / loss(own, before.stats) - 1) > 1e-3  # the test can see statistics
+
+
+def test_factors_and_their_moments_follow_the_rules(tuned):
+  _, _, state, _ = tuned
+  down, up = factor_names("embed_one_bp/skip/kernel")
+  for values in (state.params, state.opt_state[1].mu):
+    assert values[down].sharding.shard_shape(values[down].shape) == values[down].shape
+    assert values[up].sharding.shard_shape(values[up].shape)[1] == values[up].shape[1] // 4
+
+
+def test_the_module_has_kernels_with_their_factors_added(tuned):
+  skeleton, _, state, _ = tuned
+  merged, _ = skeleton.split(skeleton.merge(state.params, state.stats))
+  down, up = (np.asarray(state.params[name], np.float64) for name in factor_names(QUERY))
+  expected = np.asarray(state.params[QUERY], np.float64) + 4.0 / 2 * down @ up
+  np.testing.assert_allclose(merged[QUERY], expected, rtol=1e-5, atol=1e-6)
+  assert np.abs(merged[QUERY] - np.asarray(state.params[QUERY])).max() > 1e-3
+  assert merged.keys() == Skeleton.of_model(CONFIG.model, TABLE).params.keys()
+
+
+def test_the_parameter_table_says_what_learns(tuned):
+  skeleton, *_ = tuned
+  header, *rows = skeleton.parameter_table().splitlines()
+  assert header.split() == ["parameters", "learn", "frozen"]
+  counts = {row.split()[0]: [int(n.replace(",", "")) for n in row.split()[1:]] for row in rows}
+  assert all(all_ == learn + frozen for all_, learn, frozen in counts.values())
+  assert counts["gene_expression"][2] == 0 and counts["encoder"][1] == 0
+  assert counts["tower"][1] > 0
+
+
+def test_parts_are_named_by_prefix_or_shorthand():
+  names = Skeleton.of_model(CONFIG.model, TABLE).params
+  trunk, heads = names_under(names, ["trunk"]), names_under(names, ["heads"])
+  assert trunk | heads == names.keys() and not trunk & heads
+  assert {name.split("/")[0] for name in heads} == set(HEADS)
+  query = names_under(names, ["tower/layers/0/attention/query", "organism"])
+  assert query == {QUERY, "organism/table"}
+  assert names_under(names, []) == frozenset()
+
+
+@pytest.mark.parametrize(
+  ("values", "message"),
+  [
+    ({"freeze": "encode"}, "no part 'encode'; did you mean encoder"),
+    ({"freeze": "tower/layers/9"}, "no part 'tower/layers/9'"),
+    ({"freeze": "trunk,heads"}, "freezes every parameter"),
+    ({"freeze": "organism", "lora_rank": 4}, "no linear map of init.freeze=organism"),
+  ],
+  ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_parts_that_can_not_be_are_refused(values, message):
+  with pytest.raises(ConfigError, match=message) as failure:
+    Skeleton.of_model(CONFIG.model, TABLE).tuned(init_config(**values))
+  assert "\n" not in str(failure.value)
+
+
+def test_factors_without_frozen_parts_are_refused():
+  with pytest.raises(ConfigError, match="add --config"):
+    init_config(lora_rank=4)
