@@ -1,4 +1,4 @@
-"""Speed on this machine, as JSON: `python -m alphaecoli.benchmark bson|pipeline|step|predict`."""
+"""Speed on this machine, or a step compiled for another: `python -m alphaecoli.benchmark PART`."""
 
 import argparse
 import gc
@@ -25,12 +25,14 @@ LOGGER = logging.getLogger("alphaecoli")
 _LONGEST_BP = 10**9  # no gene of any bacterium lies beyond it
 
 DESCRIPTION = """\
-Measures one part on this machine and prints JSON.
+Measures one part on this machine, or compiles for another, and prints JSON.
 
   bson      documents per second of geneExpression, against pymongo's bare decoding of it
   pipeline  augmented windows per second from the track store
   step      training steps of a configuration: time, bases per second, FLOP/s against the peak
   predict   bases per second of prediction with a freshly initialised model
+  compile   the training step for a TPU slice that is not here: memory of a device and whether the
+            step fits (exit status 1 if not), FLOPs, collectives; or its export for GPUs
 
 The other arguments are a configuration: --config FILE --config.section.key=value
 """
@@ -46,6 +48,11 @@ def main(arguments: Sequence[str]) -> int:
   add("--file", type=Path, help="bson: a geneExpression.bson of yours instead")
   add("--windows", type=int, default=1_000, help="pipeline: windows a measurement (default 1000)")
   add("--bases", type=int, default=1_000_000, help="predict: length of the sequence")
+  add("--topology", help="compile: TPU slice, as v5e:4x4")
+  add("--slices", type=int, default=1, help="compile: so many of them (default 1)")
+  add("--quick", action="store_true", help="compile: in less time, a program not made as fast")
+  add("--platform", choices=("tpu", "cuda"), default="tpu", help="compile: default tpu")
+  add("--devices", type=int, default=8, help="compile: GPUs, with --platform cuda (default 8)")
   add("--workdir", type=Path, default=Path("runs/benchmark"), help="keeps the track store")
   add("--out", type=Path, help="also write the JSON here")
   flags, rest = parser.parse_known_args(arguments)
@@ -58,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
   if flags.out:
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     flags.out.write_text(text + "\n")
-  return 0
+  return 0 if result.get("fits", True) else 1
 
 
 def benchmark_bson(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
@@ -302,6 +309,27 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   }
 
 
+def compile_elsewhere(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
+  """The training step for a machine that is not here."""
+  from alphaecoli import ahead_of_time
+  from alphaecoli.tracks.process import process_data
+
+  if flags.platform == "cuda":
+    if flags.topology:
+      raise ConfigError("--topology is of TPUs; with --platform=cuda give --devices")
+    ahead_of_time.stand_in_for_gpus(flags.devices)
+    store = process_data(config, flags.workdir)
+    return {"platform": "cuda", **ahead_of_time.lower_for_cuda(config, store, flags.devices)}
+  if not flags.topology:
+    raise ConfigError("compile needs --topology, such as v5e:4x4, or --platform=cuda")
+  ahead_of_time.use_without_chips()
+  store = process_data(config, flags.workdir)
+  figures = ahead_of_time.compile_for_tpu(
+    config, store, flags.topology, slices=flags.slices, quick=flags.quick
+  )
+  return {"platform": "tpu", **figures}
+
+
 def _seconds(action: Callable[[], Any]) -> float:
   """How long a call takes."""
   started = time.perf_counter()
@@ -327,6 +355,7 @@ PARTS = {
   "pipeline": benchmark_pipeline,
   "step": benchmark_step,
   "predict": benchmark_predict,
+  "compile": compile_elsewhere,
 }
 
 if __name__ == "__main__":

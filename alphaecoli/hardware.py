@@ -22,11 +22,26 @@ PEAK_BF16_FLOPS = {
   "TPU7x": 1153.5e12,
 }
 
+# Bytes of memory that a program may use on one device as JAX counts devices. Source: what libtpu
+# 0.0.42 calls available when a program is too large; tests/test_ahead_of_time.py asks it again.
+HBM_BYTES = {
+  "TPU v4": 30.75 * 2**30,
+  "TPU v5 lite": 15.75 * 2**30,
+  "TPU v5": 95.74 * 2**30,
+  "TPU v6 lite": 31.25 * 2**30,
+  "TPU7x": 94.75 * 2**30,
+}
+
 
 def peak_flops(device: jax.Device) -> float | None:
   """Peak dense bfloat16 FLOP/s of a device; None where it is not known (a CPU, a new chip)."""
   names = sorted((n for n in PEAK_BF16_FLOPS if device.device_kind.startswith(n)), key=len)
   return PEAK_BF16_FLOPS[names[-1]] if names else None
+
+
+def hbm_bytes(device: jax.Device) -> int:
+  """Memory of a TPU that a program may use."""
+  return round(HBM_BYTES[device.device_kind])
 
 
 def memory_bytes(device: jax.Device) -> dict[str, int]:

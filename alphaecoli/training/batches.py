@@ -43,6 +43,18 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
   }
 
 
+def abstract_batch(
+  batch: Mapping[str, np.ndarray], windows: int, mesh: Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes, types and layout of a global batch of so many windows, from any batch of its kind."""
+  return {
+    name: jax.ShapeDtypeStruct(
+      (windows, *x.shape[1:]), x.dtype, sharding=batch_sharding(mesh, x.ndim, x.ndim > 1)
+    )
+    for name, x in batch.items()
+  }
+
+
 def device_batches(
   batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh
 ) -> Iterator[dict[str, Array]]:
