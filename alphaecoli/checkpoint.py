@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import multihost
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alphaecoli import __version__
@@ -133,11 +134,6 @@ class Checkpoints:
     """Steps that have a complete checkpoint, in order."""
     return sorted(self._manager.all_steps())
 
-  def best_score(self) -> float | None:
-    """The lowest validation loss among the checkpoints kept."""
-    scores = (read_score(self.directory / str(step)) for step in self.steps)
-    return min((score for score in scores if score is not None), default=None)
-
   def save(
     self, step: int, items: Mapping[str, Any], meta: Mapping[str, Any], score: float | None = None
   ) -> None:
@@ -158,6 +154,17 @@ class Checkpoints:
     except UNWRITTEN as error:
       text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
       raise DataError(text) from error
+
+  def set_score(self, step: int, score: float | None) -> None:
+    """Gives a validation loss to a checkpoint that was saved before it was measured."""
+    self.wait()
+    if score is not None and jax.process_index() == 0:
+      file = self.directory / str(step) / "metrics" / "metrics"
+      temporary = file.with_name("metrics.tmp")
+      temporary.write_text(json.dumps({SCORE: score}))
+      temporary.replace(file)
+    multihost.sync_global_processes(f"alphaecoli score {step}")
+    self._manager.reload()
 
   def wait(self) -> None:
     """Returns when every save is on disk.

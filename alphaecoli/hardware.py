@@ -1,4 +1,7 @@
-"""Peak arithmetic of the chips that JAX names, for utilisation figures."""
+"""Peak arithmetic of the chips that JAX names, and memory, for figures of utilisation."""
+
+import resource
+import sys
 
 import jax
 
@@ -49,3 +52,15 @@ def memory_bytes(device: jax.Device) -> dict[str, int]:
   stats = device.memory_stats() or {}
   names = {"in_use": "bytes_in_use", "peak": "peak_bytes_in_use", "limit": "bytes_limit"}
   return {name: int(stats[key]) for name, key in names.items() if key in stats}
+
+
+def device_peak_bytes() -> int | None:
+  """The high-water mark of this process's fullest device; None where devices do not tell (CPU)."""
+  peaks = [memory_bytes(device).get("peak") for device in jax.local_devices()]
+  return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def host_peak_bytes() -> int:
+  """The most memory that this process has had resident."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

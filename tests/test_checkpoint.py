@@ -73,8 +73,20 @@ def test_the_last_and_the_best_are_kept(tmp_path):
   state = _state(stand_in(), _mesh())
   scores = {1: 0.9, 2: 0.1, 3: None, 4: 0.5, 5: None, 6: 0.2}
   assert _save(tmp_path, state, scores) == [2, 5, 6]
-  with Checkpoints(tmp_path, keep_last=2, keep_best=1) as checkpoints:
-    assert checkpoints.best_score() == 0.1
+
+
+def test_a_score_that_comes_later_makes_a_checkpoint_the_best(tmp_path):
+  state = _state(stand_in(), _mesh())
+  with Checkpoints(tmp_path, keep_last=1, keep_best=1) as checkpoints:
+    checkpoints.save(1, state_items(state), META, 0.9)
+    checkpoints.save(2, state_items(state), META)
+  with Checkpoints(tmp_path, keep_last=1, keep_best=1) as checkpoints:
+    checkpoints.set_score(2, 0.1)
+    checkpoints.save(3, state_items(state), META, 0.5)
+    checkpoints.save(4, state_items(state), META, 0.6)
+    checkpoints.wait()
+    assert checkpoints.steps == [2, 4]
+  assert find_checkpoint(tmp_path).name == "2"
 
 
 def test_without_keep_best_only_the_last_are_kept(tmp_path):

@@ -190,7 +190,8 @@ def test_two_processes_train_as_one_and_one_of_them_writes(data, alone, tmp_path
   same_run(tmp_path, alone)
   assert "2 processes, 4 devices" in texts[0] and "step 4/4" in texts[0]
   assert " I " not in texts[1] and "step " not in texts[1]
-  assert json.loads((tmp_path / "run.json").read_text())["processes"] == 2
+  (start,) = json.loads((tmp_path / "run.json").read_text())["starts"]
+  assert start["processes"] == 2
   stores = [path for path in (tmp_path / "tracks").iterdir() if path.is_dir()]
   assert len(stores) == 1
 

@@ -17,6 +17,7 @@ class Interruption:
 
   def __init__(self) -> None:
     self.signal_name = ""
+    self._asked = 0
     self._previous: dict[int, Any] = {}
 
   def __enter__(self) -> "Interruption":
@@ -45,9 +46,15 @@ class Interruption:
     if jax.process_count() > 1:
       signal.raise_signal(signal.SIGTERM)  # to jax's handler, which tells the other processes
 
-  def requested(self, step: int) -> bool:
-    """Whether to stop after this step; every process gets the same answer."""
-    if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-      self.signal_name = self.signal_name or "a preemption notice"
-      return True
-    return bool(self.signal_name) and jax.process_count() == 1
+  def requested(self) -> bool:
+    """Whether to stop here. Every process asks at the same places and gets the same answer.
+
+    Several processes agree on a question that none of them has asked yet.
+    """
+    if jax.process_count() == 1:
+      return bool(self.signal_name)
+    self._asked += 1
+    if not multihost_utils.reached_preemption_sync_point(self._asked):
+      return False
+    self.signal_name = self.signal_name or "a preemption notice"
+    return True

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,24 @@ from alphaecoli.training.batches import device_batches
 from alphaecoli.training.forward import make_predict
 from alphaecoli.training.interrupt import EXIT_STOPPED, Interruption
 from alphaecoli.training.optimizer import learning_rate
+from alphaecoli.training.profile import Profiler
 from alphaecoli.training.progress import progress_bar
 from alphaecoli.training.record import MetricsLog, Stopwatch, duration, train_line, write_json
+from alphaecoli.training.speed import (
+  NOT_STEPS,
+  closing_text,
+  goodput,
+  memory,
+  model_flops,
+  speed_text,
+  utilisation,
+)
 from alphaecoli.training.state import TrainState
-from alphaecoli.training.step import compile_train_step, make_train_step
+from alphaecoli.training.step import TrainStep, compile_train_step, make_train_step
 from alphaecoli.training.watch import Watch
 
 LOGGER = logging.getLogger("alphaecoli")
 VALIDATION_FILE = "validation.json"
-_NOT_STEPS = ("compile", "evaluation", "checkpoint")  # phases left out of windows per second
 
 _SHOWN = (  # of an evaluation, in the log
   "loss/total",
@@ -67,24 +76,35 @@ class Loop:
     checkpoints: Checkpoints,
     log: MetricsLog,
     interruption: Interruption,
+    *,
+    clock: Stopwatch,
+    profiler: Profiler,
+    saved: Mapping[str, Any] | None,
   ):
+    """Prepares a run.
+
+    Args:
+      setup: of the run.
+      state: to start from.
+      checkpoints: receives the state.
+      log: receives the figures.
+      interruption: may end the run.
+      clock: of the run.
+      profiler: traces steps.
+      saved: the loop's part of the checkpoint that the state is from; None for a new run.
+    """
     self.setup, self.state = setup, state
     self.checkpoints, self.log, self.interruption = checkpoints, log, interruption
+    self.clock, self.profiler = clock, profiler
     self.config = setup.config
     self.step = self.first_step = int(state.step)
-    self.watch, self.clock = Watch(), Stopwatch()
-    self.best = checkpoints.best_score()
+    saved = saved or {"watch": None, "best": None, "unmeasured": False}
+    self.watch, self.best = Watch(saved["watch"]), saved["best"]
+    self.unmeasured = saved["unmeasured"]  # this step's evaluation is still to do
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
     self._predict = make_predict(setup.skeleton, setup.mesh)
     self._logged = (self.step, 0.0)  # step and time in steps at the last log line
-    pure = make_train_step(
-      setup.skeleton,
-      setup.optimizer,
-      setup.weights,
-      accumulate_steps=self.config.train.accumulate_steps,
-      dropout=self.config.model.head_dropout > 0,
-    )
-    self._train_step = compile_train_step(pure, setup.skeleton, setup.optimizer, setup.mesh)
+    self._flops = 0.0  # of a step, on all devices
 
   def run(self) -> int:
     """Trains to the end or until asked to stop; returns the exit status.
@@ -96,26 +116,44 @@ class Loop:
     steps, key = self.config.train.steps, jax.random.key(self.config.train.seed)
     batches = device_batches(self._batches(), self.setup.mesh)
     main = jax.process_index() == 0
-    with progress_bar(steps, self.step, active=main) as show:
+    self.clock.seconds["start"] = self.clock.elapsed()
+    if self.unmeasured and not self._measure():
+      return self._stop()
+    with progress_bar(steps, self.step, active=main) as show, self.profiler:
       while self.step < steps:
         with self.clock.phase("input"):
           batch = next(batches)
-        self.state, metrics = self._train_step(self.state, batch, key)
+        if self.step == self.first_step:
+          train_step = self._compile(batch, key)
+        arguments = self.state, batch, key
+        self.state, metrics = self.profiler.call(self.step + 1, train_step, *arguments)
         self.step += 1
         self.watch.add(self.step, metrics)
-        if self.step == self.first_step + 1:
-          self._after_first(metrics)
         show(self.step)
-        if self.interruption.requested(self.step) or not self._due():
+        if not self._due():
           return self._stop()
+    with self.clock.phase("checkpoint"):
+      self.checkpoints.wait()
     return 0
 
-  def _after_first(self, metrics: Any) -> None:
-    """Waits for the first step, nearly all of whose time is compilation."""
-    jax.block_until_ready(metrics)
-    seconds = self.clock.elapsed()
-    self.clock.seconds["compile"] = seconds
-    LOGGER.info("first step after %s, most of it compilation", duration(seconds))
+  def _compile(self, batch: Any, key: Any) -> TrainStep:
+    """The training step for these shapes."""
+    setup, train = self.setup, self.config.train
+    pure = make_train_step(
+      setup.skeleton,
+      setup.optimizer,
+      setup.weights,
+      accumulate_steps=train.accumulate_steps,
+      dropout=self.config.model.head_dropout > 0,
+    )
+    with self.clock.phase("compile"):
+      step: Any = compile_train_step(pure, setup.skeleton, setup.optimizer, setup.mesh)
+      compiled = step.lower(self.state, batch, key).compile()
+      window_bp = self.config.data.window_bp
+      self._flops = model_flops(setup.skeleton, setup.mesh, train.batch_windows, window_bp)
+    LOGGER.info("compiled the training step in %s", duration(self.clock.seconds["compile"]))
+    self._logged = (self.step, self.clock.outside(*NOT_STEPS))
+    return compiled
 
   def _batches(self) -> Iterator[Any]:
     """The rows of this process of the batches that are left."""
@@ -136,32 +174,43 @@ class Loop:
     )
 
   def _due(self) -> bool:
-    """Does what this step calls for: log, evaluate, save; False if asked to stop meanwhile."""
+    """Does what this step calls for: log, evaluate, save; False if asked to stop."""
     config, last = self.config, self.step == self.config.train.steps
     if last or self.step % config.log.every_steps == 0:
       self._log()
-    score = None
-    if last or self.step % config.evaluation.every_steps == 0:
-      try:
-        score = self._evaluate(final=last)
-      except _Stopped:
-        return False
+    self.unmeasured = last or self.step % config.evaluation.every_steps == 0
+    if self.interruption.requested():
+      return False
+    if self.unmeasured:
+      return self._measure()
+    if self.step % config.checkpoint.every_steps == 0:
+      self._save()
+    return True
+
+  def _measure(self) -> bool:
+    """Evaluates this step, and saves it if called for; False if asked to stop meanwhile."""
+    last = self.step == self.config.train.steps
+    try:
+      score = self._evaluate(final=last)
+    except _Stopped:
+      return False
+    self.unmeasured = False
     improved = score is not None and (self.best is None or score < self.best)
-    if last or improved or self.step % config.checkpoint.every_steps == 0:
-      self._save(score)
     if improved:
       self.best = score
+    if self.saved == self.step:  # a signal had cut the evaluation short
+      self.checkpoints.set_score(self.step, score)
+    elif last or improved or self.step % self.config.checkpoint.every_steps == 0:
+      self._save(score)
     return True
 
   def _log(self) -> None:
     """One line, one record."""
     self.watch.check(self._last_good())
     config, (step, seconds) = self.config, self._logged
-    now = self.clock.outside(*_NOT_STEPS)
-    # The first step of a run is nearly all compilation, and is not counted.
-    rate = max(self.step - max(step, self.first_step + 1), 0) / max(now - seconds, 1e-9)
-    done = self.step - self.first_step - 1
-    pace = self.clock.outside("compile") / done if done else self.clock.elapsed()
+    now = self.clock.outside(*NOT_STEPS)
+    rate = (self.step - step) / max(now - seconds, 1e-9)
+    pace = self.clock.outside("start", "compile") / (self.step - self.first_step)
     windows = rate * config.train.batch_windows
     scalars = {
       **self.watch.summary(),
@@ -169,10 +218,15 @@ class Loop:
       "windows_per_s": windows,
       "bases_per_s": windows * config.data.window_bp,
       "seconds_left": pace * (config.train.steps - self.step),
+      **self._speed(rate),
     }
     self._logged = (self.step, now)
-    LOGGER.info(train_line(self.step, config.train.steps, scalars))
+    LOGGER.info(train_line(self.step, config.train.steps, scalars, speed_text(scalars)))
     self.log.write("train", self.step, {**scalars, "time": time.time()})
+
+  def _speed(self, rate: float) -> dict[str, float]:
+    """Figures that differ between two runs of the same steps. The rate is in steps a second."""
+    return {**utilisation(rate * self._flops, self.setup.mesh), **goodput(self.clock), **memory()}
 
   def _evaluate(self, final: bool) -> float | None:
     """Measures the validation split; returns the score that "best" goes by."""
@@ -209,7 +263,7 @@ class Loop:
   def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
     """The batches of an evaluation, cut short by a signal."""
     for batch in batches:
-      if self.interruption.signal_name and jax.process_count() == 1:
+      if self.interruption.requested():
         raise _Stopped
       yield batch
 
@@ -233,13 +287,19 @@ class Loop:
         "batch_windows": config.train.batch_windows,
         "window_bp": config.data.window_bp,
       },
+      "loop": {
+        "watch": self.watch.to_json(),
+        "best": self.best,
+        "unmeasured": self.unmeasured,
+      },
     }
 
   def _stop(self) -> int:
     """Saves and says how to go on."""
     if self.saved != self.step:
       self._save()
-    self.checkpoints.wait()
+    with self.clock.phase("checkpoint"):
+      self.checkpoints.wait()
     LOGGER.warning(
       "stopped by %s after step %d of %d, which is saved; the same command continues (exit %d)",
       self.interruption.signal_name,
@@ -248,6 +308,14 @@ class Loop:
       EXIT_STOPPED,
     )
     return EXIT_STOPPED
+
+  def close(self) -> dict[str, Any]:
+    """Says where the time went; returns it for the run's record."""
+    done = self.step - self.first_step
+    speed = self._speed(done / max(self.clock.outside(*NOT_STEPS), 1e-9))
+    LOGGER.info("%d steps in %s", done, closing_text(self.clock))
+    LOGGER.info("on average %s", speed_text(speed))
+    return {"step": self.step, "seconds": self.clock.elapsed(), **speed}
 
   def _last_good(self) -> str:
     """Where to go back to, for an error message."""

@@ -13,18 +13,28 @@ from typing import Any
 
 LOGGER = logging.getLogger("alphaecoli")
 METRICS_FILE = "metrics.jsonl"
+KINDS = ("train", "validation")  # of records, in the order in which a step writes them
 
 
 class MetricsLog:
   """`metrics.jsonl` and TensorBoard scalars in a work directory. Use as a context manager."""
 
-  def __init__(self, workdir: Path, first_step: int, tensorboard: bool, active: bool = True):
-    """Opens both; what an earlier run wrote of steps after `first_step` is dropped.
+  def __init__(
+    self,
+    workdir: Path,
+    first_step: int,
+    tensorboard: bool,
+    *,
+    unmeasured: bool = False,
+    active: bool = True,
+  ):
+    """Opens both; what an earlier start wrote and this one will write again is dropped.
 
     Args:
       workdir: where they are.
-      first_step: steps already done; the run will write them again from there.
+      first_step: steps already done; the run goes on from there.
       tensorboard: whether to write TensorBoard files too.
+      unmeasured: whether the evaluation of `first_step` is still to do.
       active: False in processes that leave writing to another.
     """
     self._file, self._board = None, None
@@ -32,7 +42,7 @@ class MetricsLog:
       return
     path = workdir / METRICS_FILE
     if path.exists():
-      _drop_after(path, first_step)
+      _drop_after(path, first_step, "train" if unmeasured else "validation")
     self._file = path.open("a", encoding="utf-8", buffering=1)
     if tensorboard:
       from tensorboardX import SummaryWriter
@@ -65,15 +75,15 @@ class MetricsLog:
       self._board.flush()
 
 
-def _drop_after(path: Path, step: int) -> None:
-  """Keeps the complete lines of steps up to `step`."""
-  kept = []
+def _drop_after(path: Path, step: int, kind: str) -> None:
+  """Keeps the complete lines up to the record of a kind of a step."""
+  kept, last = [], (step, KINDS.index(kind))
   for line in path.read_text(encoding="utf-8").splitlines():
     try:
       record = json.loads(line)
     except ValueError:
       continue  # cut short when the run was killed
-    if record["step"] <= step:
+    if (record["step"], KINDS.index(record["kind"])) <= last:
       kept.append(line + "\n")
   temporary = path.with_name(path.name + ".tmp")
   temporary.write_text("".join(kept), encoding="utf-8")
@@ -114,14 +124,14 @@ def duration(seconds: float) -> str:
   return f"{seconds / 3600:.1f} h"
 
 
-def train_line(step: int, steps: int, scalars: Mapping[str, float]) -> str:
-  """One line for the log from the scalars of a log step."""
+def train_line(step: int, steps: int, scalars: Mapping[str, float], speed: str) -> str:
+  """One line for the log from the scalars of a log step, and a text on its speed."""
   heads = [name for name in scalars if name.startswith("mean_loss/") and "total" not in name]
   parts = ", ".join(f"{name.removeprefix('mean_loss/')} {scalars[name]:.4f}" for name in heads)
   return (
     f"step {step}/{steps}  loss {scalars['mean_loss/total']:.4f} ({parts})  "
     f"rate {scalars['learning_rate']:.2e}  gradient {scalars['grad_norm']:.3g}  "
-    f"{scalars['windows_per_s']:.3g} windows/s  {scalars['bases_per_s']:,.0f} bases/s  "
+    f"{scalars['windows_per_s']:.3g} windows/s  {scalars['bases_per_s']:,.0f} bases/s  {speed}  "
     f"{duration(scalars['seconds_left'])} left"
   )
 

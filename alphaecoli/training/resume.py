@@ -1,6 +1,10 @@
 """Whether a checkpoint belongs to this configuration, and what a run records about itself."""
 
+import datetime
+import json
 import logging
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,11 +14,15 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from alphaecoli.checkpoint import describe_format
 from alphaecoli.config import with_new_keys
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.schema import Config
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.training.record import write_json
 
 LOGGER = logging.getLogger("alphaecoli")
+RUN_FILE = "run.json"
 # Sections and keys that may differ from the checkpoint's, because they change neither the arrays
 # nor which windows belong to which split. Paths are judged by the track store's fingerprint.
 _FREE_SECTIONS = ("optimizer", "loss", "mesh", "checkpoint", "evaluation", "log")
@@ -77,32 +85,70 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
       LOGGER.warning("%s was %r and is now %r", key, before.get(key), now.get(key))
 
 
-def run_metadata(mesh: Mesh, store_fingerprint: str) -> dict[str, Any]:
-  """What a run was made with: command, commit, devices, mesh, track store."""
+def describe_start(step: int, config: Config, mesh: Mesh, store: TrackStore) -> dict[str, Any]:
+  """What one start of a run was made with.
+
+  Args:
+    step: that it goes on from.
+    config: resolved.
+    mesh: of devices.
+    store: whose inputs and fingerprint count.
+  """
   devices = mesh.devices.flat
+  settings = ("JAX_", "XLA_", "LIBTPU_", "NCCL_")
   return {
+    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "step": step,
     "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    "git_commit": _git_commit(),
+    "versions": {"python": platform.python_version(), **describe_format()["versions"]},
+    "git_commit": _git("rev-parse", "HEAD"),
+    "git_changes": _git("status", "--porcelain", "--untracked-files=no"),
+    "host": platform.node(),
     "devices": f"{len(devices)} x {devices[0].device_kind}",
     "processes": jax.process_count(),
     "mesh": dict(mesh.shape),
-    "store_fingerprint": store_fingerprint,
+    "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(settings)},
+    "store_fingerprint": store.fingerprint,
+    "inputs": store.manifest["inputs"],
+    "config": config.to_dict(),
   }
 
 
-def _git_commit() -> str | None:
-  """The commit of the checkout this package runs from, if it is one."""
+def record_start(workdir: Path, start: Mapping[str, Any]) -> None:
+  """Adds a start to run.json; those before stay."""
+  write_json(workdir / RUN_FILE, {"starts": [*_starts(workdir), start]})
+
+
+def record_end(workdir: Path, end: Mapping[str, Any]) -> None:
+  """Adds to the newest start how it ended; a start that was killed has no end."""
+  *before, start = _starts(workdir)
+  write_json(workdir / RUN_FILE, {"starts": [*before, {**start, "end": end}]})
+
+
+def _starts(workdir: Path) -> list[dict[str, Any]]:
+  """The starts so far.
+
+  Raises:
+    DataError: run.json is broken.
+  """
+  path = workdir / RUN_FILE
+  if not path.exists():
+    return []
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))["starts"]
+  except (ValueError, KeyError, TypeError) as error:
+    raise DataError(f"{path} is not a record of a run's starts; move it away") from error
+
+
+def _git(*arguments: str) -> str | None:
+  """What git says of the checkout this package runs from, if it is one."""
   root = Path(__file__).resolve().parents[2]
   if not (root / ".git").exists():
     return None
   try:
     found = subprocess.run(
-      ["git", "-C", str(root), "rev-parse", "HEAD"],
-      capture_output=True,
-      text=True,
-      check=False,
-      timeout=10,
+      ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False, timeout=10
     )
   except (OSError, subprocess.TimeoutExpired):
     return None
-  return found.stdout.strip() or None
+  return None if found.returncode else found.stdout.rstrip()

@@ -2,12 +2,14 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from alphaecoli.checkpoint import CHECKPOINTS_DIR, Checkpoints, describe_format
+from alphaecoli.checkpoint import CHECKPOINTS_DIR, Checkpoints
 from alphaecoli.distributed import one_first
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_heads, active_weights
@@ -20,21 +22,23 @@ from alphaecoli.training.batches import check_batch_size
 from alphaecoli.training.interrupt import Interruption
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.profile import PROFILE_DIR, Profiler
 from alphaecoli.training.progress import reading_bar
-from alphaecoli.training.record import MetricsLog, duration, write_json
-from alphaecoli.training.resume import check_resumable, run_metadata
+from alphaecoli.training.record import MetricsLog, Stopwatch, write_json
+from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
 from alphaecoli.training.state import TrainState, abstract_state, init_state
 
 LOGGER = logging.getLogger("alphaecoli")
 
 
-def train(config: Config, workdir: Path) -> int:
+def train(config: Config, workdir: Path, profile: range | None = None) -> int:
   """Processes data if needed, then trains, evaluates and saves; continues a run that was stopped.
 
   Args:
     config: of the run.
     workdir: receives tracks/, checkpoints/, tensorboard/, config.json, run.json, metrics.jsonl and
       validation.json.
+    profile: steps to trace into profile/.
 
   Returns:
     The exit status: 0, or EXIT_STOPPED where a signal ended the run, which is then saved.
@@ -50,11 +54,18 @@ def train(config: Config, workdir: Path) -> int:
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
   skeleton = Skeleton.of_model(config.model, store.table)
-  return train_on(store, config, workdir, skeleton.tuned(config.init))
+  return train_on(store, config, workdir, skeleton.tuned(config.init), profile)
 
 
-def train_on(store: TrackStore, config: Config, workdir: Path, skeleton: Skeleton) -> int:
+def train_on(
+  store: TrackStore,
+  config: Config,
+  workdir: Path,
+  skeleton: Skeleton,
+  profile: range | None = None,
+) -> int:
   """Trains a model on a track store. See `train`."""
+  clock = Stopwatch()
   mesh = make_mesh(config.mesh)
   setup = Setup(
     config=config,
@@ -75,18 +86,31 @@ def train_on(store: TrackStore, config: Config, workdir: Path, skeleton: Skeleto
       workdir / CHECKPOINTS_DIR, keep_last=checkpoint.keep_last, keep_best=checkpoint.keep_best
     ) as checkpoints,
   ):
-    state = start(setup, checkpoints)
+    state, saved = start(setup, checkpoints)
     step = int(state.step)
     if main:
       write_json(workdir / "config.json", config.to_dict())
-      metadata = {**describe_format(), **run_metadata(mesh, store.fingerprint)}
-      write_json(workdir / "run.json", metadata)
-    with MetricsLog(workdir, step, config.log.tensorboard, active=main) as log:
-      loop = Loop(setup, state, checkpoints, log, interruption)
+      record_start(workdir, describe_start(step, config, mesh, store))
+    unmeasured = bool(saved and saved["unmeasured"])
+    with MetricsLog(
+      workdir, step, config.log.tensorboard, unmeasured=unmeasured, active=main
+    ) as log:
+      loop = Loop(
+        setup,
+        state,
+        checkpoints,
+        log,
+        interruption,
+        clock=clock,
+        profiler=Profiler(workdir / PROFILE_DIR, profile if main else None),
+        saved=saved,
+      )
       status = loop.run()
-      checkpoints.wait()
+    end = loop.close()
+    if main:
+      record_end(workdir, {"status": status, **end})
     if not status:
-      say_what_next(workdir, loop)
+      say_what_next(workdir)
     return status
 
 
@@ -111,8 +135,8 @@ def check_targets(setup: Setup) -> None:
     )
 
 
-def start(setup: Setup, checkpoints: Checkpoints) -> TrainState:
-  """The state of the newest checkpoint, or a fresh one.
+def start(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, Mapping[str, Any] | None]:
+  """The state of the newest checkpoint and what the loop kept there, or a fresh one and None.
 
   Raises:
     ConfigError: the checkpoint is of another model, other tracks or other splits.
@@ -126,10 +150,10 @@ def start(setup: Setup, checkpoints: Checkpoints) -> TrainState:
   )
   if restored is None:
     LOGGER.info("starting at step 0 on mesh %s", dict(setup.mesh.shape))
-    return init_state(setup.skeleton, setup.optimizer, config.train.seed, setup.mesh)
+    return init_state(setup.skeleton, setup.optimizer, config.train.seed, setup.mesh), None
   checkpoints.delete_after(restored.step)
   LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(setup.mesh.shape))
-  return items_state(restored.items)
+  return items_state(restored.items), restored.meta.get("loop")
 
 
 def use_compilation_cache(directory: Path) -> None:
@@ -152,10 +176,8 @@ def make_directory(path: Path) -> None:
     raise UserError(f"cannot write to the work directory {path}")
 
 
-def say_what_next(workdir: Path, loop: Loop) -> None:
+def say_what_next(workdir: Path) -> None:
   """The commands that follow a finished run."""
-  shares = ", ".join(f"{name} {duration(s)}" for name, s in loop.clock.seconds.items())
-  LOGGER.info("%d steps done in %s (%s)", loop.step, duration(loop.clock.elapsed()), shares)
   LOGGER.info("held-out figures:  python -m alphaecoli.evaluate --workdir %s --split test", workdir)
   LOGGER.info(
     "predicted tracks:  python -m alphaecoli.predict --checkpoint %s --fasta FILE --out DIRECTORY",

@@ -19,10 +19,12 @@ _MOST_WINDOWS = 8  # named in a message
 class Watch:
   """Holds the figures of the steps since the last log line, on the devices until needed."""
 
-  def __init__(self) -> None:
+  def __init__(self, saved: Mapping[str, Any] | None = None) -> None:
+    """Starts empty, or from what `to_json` gave."""
+    saved = saved or {"checked": [], "known": {}}
     self._pending: list[tuple[int, Mapping[str, Array]]] = []
-    self._checked: list[dict[str, float]] = []
-    self._known: dict[str, float] = {}
+    self._checked: list[dict[str, float]] = list(saved["checked"])
+    self._known: dict[str, float] = dict(saved["known"])
     self._warned: set[str] = set()
 
   def add(self, step: int, metrics: Mapping[str, Array]) -> None:
@@ -50,6 +52,10 @@ class Watch:
       if bad:
         raise UserError(_not_finite(step, bad, scalars, values) + last_good)
       self._checked.append(scalars)
+
+  def to_json(self) -> dict[str, Any]:
+    """What a run that goes on from here needs for the same summaries. Call `check` first."""
+    return {"checked": list(self._checked), "known": dict(self._known)}
 
   def summary(self) -> dict[str, float]:
     """Figures of the last step, and mean losses since the last summary. Call `check` first."""

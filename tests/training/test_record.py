@@ -53,3 +53,19 @@ def test_phases_are_left_out_of_the_time_of_steps():
   clock = Stopwatch()
   clock.seconds = {"compile": clock.elapsed() - 5.0, "input": 3.0}
   np.testing.assert_allclose(clock.outside("compile", "evaluation"), 5, atol=0.5)
+
+
+def _kinds(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [(json.loads(line)["kind"], json.loads(line)["step"]) for line in lines]
+
+
+@pytest.mark.parametrize("unmeasured", [False, True])
+def test_an_evaluation_that_is_done_again_is_recorded_once(tmp_path, unmeasured):
+  with MetricsLog(tmp_path, 0, tensorboard=False) as log:
+    log.write("train", 10, {"loss": 1})
+    log.write("validation", 10, {"loss": 1})
+    log.write("train", 20, {"loss": 1})
+  with MetricsLog(tmp_path, 10, tensorboard=False, unmeasured=unmeasured):
+    pass
+  assert _kinds(tmp_path) == [("train", 10), ("validation", 10)][: 1 if unmeasured else 2]

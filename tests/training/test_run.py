@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alphaecoli.checkpoint import Checkpoints
+from alphaecoli.checkpoint import Checkpoints, read_score
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
@@ -24,7 +24,8 @@ from tests.training.small import stand_in, stream, tiny_config, with_mesh
 # Reads of a damaged checkpoint that are under way when the first one fails end unheard, in orbax.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-UNTIMED = re.compile("loss|grad_norm|known|output_std|learning_rate|kind|step")
+# What differs between two runs of the same steps: time and memory.
+TIMED = re.compile("goodput/|memory/|mfu|.*_per_s|seconds_left|time")
 
 
 class Killed(BaseException):
@@ -38,7 +39,7 @@ def _config(**overrides):
 def _records(workdir, kind="train"):
   lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   return [
-    {k: v for k, v in line.items() if UNTIMED.match(k)} for line in lines if line["kind"] == kind
+    {k: v for k, v in line.items() if not TIMED.match(k)} for line in lines if line["kind"] == kind
   ]
 
 
@@ -117,6 +118,45 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   expected, found = _arrays(finished, 8), _arrays(tmp_path, 8)
   for name, value in expected.items():
     np.testing.assert_array_equal(found[name], value, err_msg=name)
+  assert _records(tmp_path) == _records(finished)
+  assert _records(tmp_path, "validation") == _records(finished, "validation")
+  starts = json.loads((tmp_path / "run.json").read_text())["starts"]
+  assert [(s["step"], s["end"]["status"], s["end"]["step"]) for s in starts] == [
+    (0, EXIT_STOPPED, 3),
+    (3, 0, 8),
+  ]
+
+
+@pytest.mark.parametrize("step", [4, 8], ids=["in the middle", "at the end"])
+def test_a_signal_at_an_evaluation_saves_first_and_evaluates_when_the_run_goes_on(
+  store, tmp_path, monkeypatch, step
+):
+  """Twice, so that the evaluation that was put off is cut short once more."""
+  config = _config(evaluation__every_steps=4, checkpoint__every_steps=8)
+  assert train_on(store, config, tmp_path / "straight", stand_in()) == 0
+  workdir = tmp_path / "stopped"
+  workdir.mkdir()
+  with monkeypatch.context() as patch:
+    _at_step(patch, step, lambda: signal.raise_signal(signal.SIGTERM))
+    assert train_on(store, config, workdir, stand_in()) == EXIT_STOPPED
+  assert (workdir / "checkpoints" / str(step)).is_dir()
+  assert step not in [r["step"] for r in _records(workdir, "validation")]
+  original = loop_module.Loop._report
+
+  def interrupted(self):
+    signal.raise_signal(signal.SIGTERM)
+    return original(self)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop_module.Loop, "_report", interrupted)
+    assert train_on(store, config, workdir, stand_in()) == EXIT_STOPPED
+  assert train_on(store, config, workdir, stand_in()) == 0
+  for kind in ("train", "validation"):
+    assert _records(workdir, kind) == _records(tmp_path / "straight", kind)
+  for folder in (workdir, tmp_path / "straight"):
+    scores = {p.name: read_score(p) for p in (folder / "checkpoints").iterdir()}
+    measured = {r["step"]: r["loss/total"] for r in _records(folder, "validation")}
+    assert scores == {name: measured[int(name)] for name in scores} and "8" in scores
 
 
 def test_more_steps_continue_a_finished_run(store, finished, tmp_path, caplog):
@@ -211,14 +251,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_head_step_and_windows
 
 def test_the_work_directory_describes_the_run(store, finished):
   config = json.loads((finished / "config.json").read_text())
-  run = json.loads((finished / "run.json").read_text())
+  (run,) = json.loads((finished / "run.json").read_text())["starts"]
   assert config["train"]["steps"] == 8 and run["mesh"] == {"data": 4, "fsdp": 2, "sequence": 1}
   assert run["store_fingerprint"] == store.fingerprint and "jax" in run["versions"]
+  assert len(run["inputs"]["genome"]["sha256"]) == 64 and run["config"] == config
+  assert run["git_commit"] is None or len(run["git_commit"]) == 40
+  assert "XLA_FLAGS" in run["environment"] and run["end"]["goodput/steps"] > 0
   last = [json.loads(x) for x in (finished / "metrics.jsonl").read_text().splitlines()][-2]
   for name in ("loss/total", "loss/gene_expression", "mean_loss/total", "grad_norm"):
     assert np.isfinite(last[name])
   for name in ("learning_rate", "windows_per_s", "bases_per_s", "seconds_left"):
     assert last[name] >= 0
+  shares = [value for name, value in last.items() if name.startswith("goodput/")]
+  assert len(shares) == 6 and min(shares) >= 0 and sum(shares) == pytest.approx(1)
+  assert last["model_flops_per_s_and_device"] > 0 and "mfu" not in last  # a CPU has no known peak
+  assert 2**26 < last["memory/host_peak_bytes"] < 2**40
   assert json.loads((finished / "validation.json").read_text())["step"] == 8
 
 

@@ -1,0 +1,90 @@
+"""FLOPs against a count by hand and against XLA's of a whole step; goodput; peak memory."""
+
+import jax
+import numpy as np
+import pytest
+
+from alphaecoli import hardware
+from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import LossWeights
+from alphaecoli.sharding import make_mesh
+from alphaecoli.training import speed
+from alphaecoli.training.batches import put_batch
+from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.record import Stopwatch
+from alphaecoli.training.state import abstract_state
+from alphaecoli.training.step import make_train_step
+from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
+
+
+def _model_flops(config, skeleton):
+  mesh = make_mesh(config.mesh)
+  with jax.set_mesh(mesh):
+    return speed.model_flops(skeleton, mesh, config.train.batch_windows, config.data.window_bp)
+
+
+def test_flops_are_three_times_the_multiplications_and_additions_of_the_layers():
+  config = with_mesh(tiny_config(), 8)
+  per_base = 2 * (4 * 16 + 16 + 16 + 16 / 128)  # four linear layers of the stand-in
+  layers = 3 * per_base * config.train.batch_windows * config.data.window_bp
+  found = _model_flops(config, stand_in())
+  assert layers < found < 2.5 * layers  # norm and GELU of 16 features weigh much beside 4 x 16
+
+
+def test_flops_are_those_of_the_whole_step_without_the_optimiser_or_recomputation():
+  config = with_mesh(tiny_config(model__channels=32), 8)
+  skeleton, mesh = Skeleton.of_model(config.model, TABLE), make_mesh(config.mesh)
+  optimizer = make_optimizer(config.optimizer, 8)
+  with jax.set_mesh(mesh):
+    step = make_train_step(skeleton, optimizer, LossWeights(1.0, 1.0, 1.0))
+    batch = put_batch(random_batch(config), mesh)
+    key = jax.random.key(0)
+    lowered = jax.jit(step).lower(abstract_state(skeleton, optimizer, mesh), batch, key)
+  whole = lowered.cost_analysis()["flops"]
+  found = _model_flops(config, skeleton)
+  assert found == pytest.approx(whole, rel=0.1)
+  other = with_mesh(
+    tiny_config(model__channels=32, model__remat=True, train__accumulate_steps=2), 2, 2, 2
+  )
+  assert _model_flops(other, Skeleton.of_model(other.model, TABLE)) == found
+
+
+def test_utilisation_is_against_the_peak_of_the_chip_where_it_is_known(monkeypatch):
+  mesh = make_mesh(tiny_config().mesh)
+  assert speed.utilisation(8e12, mesh) == {"model_flops_per_s_and_device": 1e12}
+  monkeypatch.setattr(speed, "peak_flops", lambda device: 4e12)
+  assert speed.utilisation(8e12, mesh)["mfu"] == 0.25
+
+
+def test_goodput_is_the_share_of_each_phase_and_steps_are_the_rest():
+  clock = Stopwatch()
+  clock.started -= 100
+  clock.seconds = {"start": 10, "compile": 20, "input": 5, "evaluation": 15}
+  shares = speed.goodput(clock)
+  assert sum(shares.values()) == pytest.approx(1)
+  expected = {"steps": 0.5, "start": 0.1, "input": 0.05, "compile": 0.2, "checkpoint": 0}
+  for name, share in {**expected, "evaluation": 0.15}.items():
+    assert shares[f"goodput/{name}"] == pytest.approx(share, abs=0.01), name
+  assert "steps 50.0%, start 10.0%" in speed.closing_text(clock)
+
+
+def test_the_high_water_mark_of_memory_stays_when_memory_is_freed():
+  before = hardware.host_peak_bytes()
+  block = np.ones((before + 2**28) // 8)
+  del block
+  assert hardware.host_peak_bytes() > before + 2**27
+
+
+@pytest.mark.parametrize(
+  ("stats", "expected"),
+  [([{}, {}], None), ([{"peak": 3}, {"peak": 7}, {"peak": 5}], 7)],
+  ids=["CPU", "three devices"],
+)
+def test_the_fullest_device_counts(monkeypatch, stats, expected):
+  monkeypatch.setattr(jax, "local_devices", lambda: stats)
+  monkeypatch.setattr(hardware, "memory_bytes", lambda device: device)
+  assert hardware.device_peak_bytes() == expected
+  record = {"model_flops_per_s_and_device": 2e9, "goodput/steps": 0.9, **speed.memory()}
+  text = speed.speed_text(record)
+  assert ("GiB device" in text) == (expected is not None) and "2.0 GFLOP/s a device" in text
+  assert speed.speed_text({**record, "mfu": 0.423}).startswith("MFU 42.3%  steps 90% of the time")
