@@ -7,6 +7,7 @@ from jaxtyping import Float, Float64, Int
 from scipy import special
 
 from alphaecoli.assembly import Assembly, Layout
+from alphaecoli.neighbours import neighbours
 from alphaecoli.tracks.store import TrackStore
 
 Columns = dict[str, np.ndarray]
@@ -54,14 +55,10 @@ def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns
     predicted probability over the bases between the two midpoints; `distance_bp` from the end of
     the left gene to the start of the right one, negative where they overlap.
   """
-  left = np.arange(max(len(genes["first"]) - 1, 0))
-  right = left + 1
-  strand, arc = genes["strand"], _arc_of(assembly.layout, genes["first"])
-  paired = (strand[left] == strand[right]) & (strand[left] != 0) & (arc[left] == arc[right])
-  left, right = left[paired], right[paired]
-  middle = (genes["first"] + genes["last"]) // 2
-  low = np.minimum(middle[left], middle[right])
-  high = np.maximum(np.maximum(middle[left], middle[right]), low + 1)
+  found = neighbours(genes["first"], genes["last"], genes["strand"])
+  arc = _arc_of(assembly.layout, genes["first"])
+  within = arc[found.left] == arc[found.right]
+  left, right, low, high, distance_bp = (column[within] for column in found)
   probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
   operon = genes["operon_id"]
   return {
@@ -71,7 +68,7 @@ def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns
     "probability": _means(probability, [[slice(*ends)] for ends in zip(low, high, strict=True)])[
       :, 0
     ],
-    "distance_bp": genes["first"][right] - genes["last"][left],
+    "distance_bp": distance_bp,
   }
 
 
