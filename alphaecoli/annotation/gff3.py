@@ -1,16 +1,21 @@
-"""Genes from a GFF3 annotation, as NCBI, Ensembl, Prokka and Bakta write it."""
+"""GFF3: genes of annotations as NCBI, Ensembl, Prokka and Bakta write them; lines to write."""
 
 import dataclasses
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from alphaecoli.annotation.files import open_text
 from alphaecoli.annotation.records import PRODUCT_TYPES, AnnotatedGene, Annotation, one_line
 from alphaecoli.errors import DataError
 
 COLUMNS = 9
+SOURCE = "alphaecoli"  # the second column of what is written
 STRANDS = {"+": 1, "-": -1, ".": 0, "?": 0}
+# What has to be escaped: anything but these in the first column, these in the last one.
+_SEQID = re.compile(r"[^a-zA-Z0-9.:^*$@!+_?|-]|^>")
+_NOTE = re.compile(r"[\x00-\x1f\x7f%;=&,]")
 
 
 def read_gff3(path: Path) -> Annotation:
@@ -99,3 +104,55 @@ def _join(features: list[AnnotatedGene]) -> list[AnnotatedGene]:
       )
     )
   return list(genes.values())
+
+
+def gff3_header(contigs: Iterable[tuple[str, int, bool]]) -> str:
+  """The directives, and a region line that declares each ring, so that features may pass its end.
+
+  Args:
+    contigs: name, length in bp, and whether it is a ring.
+  """
+  contigs = list(contigs)
+  lines = ["##gff-version 3\n"]
+  lines += [f"##sequence-region {_escape(name, _SEQID)} 1 {n}\n" for name, n, _ in contigs]
+  for name, length, circular in contigs:
+    if circular:
+      notes = {"ID": f"{name}:1..{length}", "Is_circular": "true"}
+      lines.append(gff3_line(name, "region", 0, length, None, 0, notes))
+  return "".join(lines)
+
+
+def gff3_line(
+  contig: str,
+  kind: str,
+  start: int,
+  end: int,
+  score: float | None,
+  strand: int,
+  attributes: Mapping[str, str],
+) -> str:
+  """A feature line, 1-based and inclusive, escaped; empty attributes are left out.
+
+  Args:
+    contig: its name.
+    kind: a term of the Sequence Ontology.
+    start: first base, 0-based.
+    end: the base after the last; past the length of a ring where the feature passes the origin.
+    score: None for none.
+    strand: +1, -1 or 0.
+    attributes: in the order in which they are written.
+
+  Source: Generic Feature Format version 3, version 1.26 of 18 August 2020.
+  """
+  notes = ";".join(
+    f"{_escape(key, _NOTE)}={_escape(value, _NOTE)}" for key, value in attributes.items() if value
+  )
+  number = "." if score is None else f"{score:.4g}"
+  sign = {1: "+", -1: "-", 0: "."}[strand]
+  columns = [_escape(contig, _SEQID), SOURCE, kind, str(start + 1), str(end), number, sign, "."]
+  return "\t".join([*columns, notes]) + "\n"
+
+
+def _escape(text: str, allowed: re.Pattern[str]) -> str:
+  """Percent-encodes control characters and what the column gives a meaning to."""
+  return allowed.sub(lambda match: quote(match[0], safe=""), text)

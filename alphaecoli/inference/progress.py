@@ -38,6 +38,12 @@ class BaseProgress:
       self._bar.start()
     return self
 
+  def expect(self, more_bp: int) -> None:
+    """Corrects how many bases there are in all, by this many more or less."""
+    self.total_bp += more_bp
+    if self._bar is not None:
+      self._bar.update(self._task, total=self.total_bp)
+
   @property
   def rate(self) -> str:
     """Bases per second, in words; without the first batch, which waits for the compiler."""

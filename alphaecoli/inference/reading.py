@@ -9,9 +9,9 @@ import pyBigWig
 from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
+from alphaecoli.inference.output import FORMAT, MANIFEST
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.tiling import n_bins
-from alphaecoli.inference.writers import MANIFEST
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.table import TrackTable
 
@@ -31,6 +31,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     ) from error
   except ValueError as error:
     raise DataError(f"{path}: not JSON: {error}") from error
+  if manifest.get("format") != FORMAT:
+    raise DataError(
+      f"{path}: format {manifest.get('format')}; this version of alphaecoli reads {FORMAT}: "
+      "predict again"
+    )
   return manifest
 
 
@@ -39,15 +44,15 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
 
   Args:
     folder: what alphaecoli.predict wrote.
-    contig: its name in the FASTA.
+    contig: its name in the FASTA, or its alias.
     start: first base.
     end: base after the last one; not past the contig's end.
 
   Raises:
-    DataError: the directory is incomplete, or has no such contig or stretch.
+    DataError: the directory is incomplete, or has no such contig or stretch, or no BigWig.
   """
   manifest = read_manifest(folder)
-  contigs = {entry["name"]: entry for entry in manifest["contigs"]}
+  contigs = {entry[key]: entry for key in ("label", "name") for entry in manifest["contigs"]}
   if contig not in contigs:
     raise DataError(f"{folder}: no contig {contig!r}; it has {', '.join(list(contigs)[:5])}")
   length = contigs[contig]["length_bp"]
@@ -61,10 +66,13 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
     "gene_density": np.full((bins, 1), np.nan, np.float32),
     "operon_membership": np.full((end - start, 1), np.nan, np.float32),
   }
-  for track in manifest["tracks"]:
+  tracks = [track for track in manifest["tracks"] if track["file"].endswith(".bw")]
+  if not tracks:
+    raise DataError(f"{folder}: no BigWig tracks; predict with --formats bigwig")
+  for track in tracks:
     head = track["head"]
     column = table.names.index(track["track"]) if head == "gene_expression" else 0
-    values = _read_bigwig(folder / track["file"], contig, start, end)
+    values = _read_bigwig(folder / track["file"], contigs[contig]["label"], start, end)
     arrays[head][:, column] = values[::BIN_BP] if head == "gene_density" else values
   words = {text: units for units, text in UNITS.items()}
   return Prediction(

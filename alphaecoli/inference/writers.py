@@ -1,43 +1,47 @@
-"""Predictions on disk: BigWig tracks, a table of genes, and a manifest that describes them."""
+"""Tracks as files for genome browsers: BigWig and bedGraph, one file a track."""
 
+import gzip
+import io
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyBigWig
 from jaxtyping import Float32
 
-from alphaecoli.annotation.records import PlacedGene
 from alphaecoli.errors import DataError
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
 from alphaecoli.schema import BIN_BP
 
 CHUNK_VALUES = 1 << 20
-MANIFEST = "predictions.json"
-GENE_TABLE = "genes.tsv"
 
 
-def temporary_path(path: Path) -> Path:
-  """Where a file is written until it is complete."""
-  return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+class TrackWriter(Protocol):
+  """What writes the tracks of a genome in one format."""
+
+  def write(self, contig: str, prediction: Prediction) -> None:
+    """Adds a contig; they come sorted by name (in bytes)."""
+
+  def close(self) -> None:
+    """Completes the files."""
+
+  def describe(self, units: str) -> list[dict[str, Any]]:
+    """The files, for the manifest."""
 
 
 class BigWigFile:
-  """One BigWig, under a temporary name until `finish`.
-
-  Contigs must be written in the order of the header, each with all its values.
-  """
+  """One BigWig. Contigs must be written in the order of the header, each with all its values."""
 
   def __init__(self, path: Path, contigs: Sequence[tuple[str, int]], span_bp: int = 1):
     """Opens the file.
 
     Args:
-      path: its name once complete.
+      path: its name.
       contigs: names and lengths, sorted by name (in bytes) as genome browsers expect.
       span_bp: bases that one value stands for.
 
@@ -45,11 +49,10 @@ class BigWigFile:
       DataError: the file can not be written.
     """
     self.path, self.span_bp = path, span_bp
-    self._temporary = temporary_path(path)
     self._lengths = dict(contigs)
     try:
-      self._temporary.touch()  # pyBigWig's own message does not say why
-      self._file = pyBigWig.open(str(self._temporary), "w")
+      path.touch()  # pyBigWig's own message does not say why
+      self._file = pyBigWig.open(str(path), "w")
       self._file.addHeader(list(contigs))
     except (OSError, RuntimeError) as error:
       raise DataError(f"{path}: can not be written: {error}") from error
@@ -68,22 +71,52 @@ class BigWigFile:
     except (OSError, RuntimeError) as error:
       raise DataError(f"{self.path}: can not be written: {error}; is the disk full?") from error
 
-  def finish(self) -> None:
-    """Completes the file and gives it its name."""
+  def close(self) -> None:
+    """Completes the file."""
     self._file.close()
-    os.replace(self._temporary, self.path)
 
-  def abandon(self) -> None:
-    """Removes what was written."""
+
+class BedGraphFile:
+  """One bedGraph: a line for each run of equal values, with six significant digits."""
+
+  def __init__(self, path: Path, contigs: Sequence[tuple[str, int]], span_bp: int = 1):
+    """Opens the file; gzip where its name ends in .gz. Arguments as for `BigWigFile`."""
+    self.path, self.span_bp = path, span_bp
+    self._lengths = dict(contigs)
+    try:
+      raw = open(path, "wb")  # noqa: SIM115
+    except OSError as error:
+      raise DataError(f"{path}: can not be written: {error.strerror}") from error
+    packed = path.name.endswith(".gz")
+    self._raw = raw
+    binary: Any = gzip.GzipFile("", "wb", 6, raw, mtime=0) if packed else raw
+    self._file = io.TextIOWrapper(binary, encoding="utf-8")
+
+  def write(self, contig: str, values: Float32[np.ndarray, " N"]) -> None:
+    """Adds all values of one contig; the last run is clipped to the contig's end."""
+    length = self._lengths[contig]
+    first = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    starts = first * self.span_bp
+    ends = np.append(starts[1:], length)
+    try:
+      for at in range(0, len(first), CHUNK_VALUES):
+        part = slice(at, at + CHUNK_VALUES)
+        rows = zip(starts[part].tolist(), ends[part].tolist(), values[first[part]].tolist())  # noqa: B905
+        self._file.write("".join(f"{contig}\t{a}\t{b}\t{v:.6g}\n" for a, b, v in rows))
+    except OSError as error:
+      raise DataError(f"{self.path}: can not be written: {error.strerror}") from error
+
+  def close(self) -> None:
+    """Completes the file."""
     self._file.close()
-    self._temporary.unlink(missing_ok=True)
+    self._raw.close()  # gzip leaves it open
 
 
-class BigWigTracks:
-  """All tracks of a genome as BigWig files, one a track; a context manager.
+class TrackFiles:
+  """All tracks of a genome, one file each."""
 
-  Nothing is left under a track's name unless all of them are complete.
-  """
+  suffix: ClassVar[str]
+  file_type: ClassVar[type[BigWigFile] | type[BedGraphFile]]
 
   def __init__(
     self,
@@ -92,80 +125,104 @@ class BigWigTracks:
     tracks: Sequence[str],
     heads: Sequence[str] = HEADS,
   ):
-    """Names the files.
+    """Opens the files.
 
     Args:
       folder: where they go.
       contigs: names and lengths; write them in the order of `self.order`.
       tracks: names of the expression tracks.
       heads: heads to write.
+
+    Raises:
+      DataError: the folder can not be written to.
     """
     self.order = sorted(contigs, key=lambda contig: contig[0].encode())
-    self.files = track_files(tracks, heads)
-    self._folder = folder
-    self._open: dict[tuple[str, int], BigWigFile] = {}
-
-  def __enter__(self) -> "BigWigTracks":
-    try:
-      for (head, column), name in self.files.items():
-        span = BIN_BP if head == "gene_density" else 1
-        self._open[head, column] = BigWigFile(self._folder / name, self.order, span)
-    except DataError:
-      self._abandon()
-      raise
-    return self
+    self.files = track_files(tracks, heads, self.suffix)
+    self._tracks = tracks
+    self._open = {
+      (head, column): self.file_type(
+        folder / name, self.order, BIN_BP if head == "gene_density" else 1
+      )
+      for (head, column), name in self.files.items()
+    }
 
   def write(self, contig: str, prediction: Prediction) -> None:
     """Adds one contig.
 
     Raises:
-      DataError: a value is not finite, or the disk is full.
+      DataError: the disk is full.
     """
     for (head, column), file in self._open.items():
-      values = getattr(prediction, head)[:, column]
-      bad = np.flatnonzero(~np.isfinite(values))
-      if bad.size:
-        raise DataError(
-          f"the model gives {values[bad[0]]} for {head} at base {bad[0] * file.span_bp} of "
-          f"{contig}; its parameters or running statistics are not finite"
-        )
-      file.write(contig, values)
+      file.write(contig, getattr(prediction, head)[:, column])
 
-  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-    if kind is not None:
-      self._abandon()
-      return
+  def close(self) -> None:
+    """Completes the files."""
     for file in self._open.values():
-      file.finish()
+      file.close()
 
-  def _abandon(self) -> None:
-    for file in self._open.values():
-      file.abandon()
+  def describe(self, units: str) -> list[dict[str, Any]]:
+    """Each file with its head, track, units and resolution."""
+    words = {"gene_expression": UNITS[units], **TRACK_UNITS}
+    return [
+      {
+        "file": name,
+        "head": head,
+        "track": self._tracks[column] if head == "gene_expression" else head,
+        "units": words[head],
+        "resolution_bp": BIN_BP if head == "gene_density" else 1,
+      }
+      for (head, column), name in self.files.items()
+    ]
 
 
-def track_files(tracks: Sequence[str], heads: Sequence[str] = HEADS) -> dict[tuple[str, int], str]:
-  """The file of each (head, column).
+class BigWigTracks(TrackFiles):
+  """BigWig, for genome browsers."""
 
-  Characters of a track's name other than A-Z a-z 0-9 . + - _ are replaced; where two files would
-  then have the same name, one gets a number.
+  suffix, file_type = ".bw", BigWigFile
+
+
+class BedGraphTracks(TrackFiles):
+  """bedGraph, plain text."""
+
+  suffix, file_type = ".bedgraph", BedGraphFile
+
+
+class PackedBedGraphTracks(TrackFiles):
+  """bedGraph, gzip."""
+
+  suffix, file_type = ".bedgraph.gz", BedGraphFile
+
+
+def track_files(
+  tracks: Sequence[str], heads: Sequence[str] = HEADS, suffix: str = ".bw"
+) -> dict[tuple[str, int], str]:
+  """The file of each (head, column), as `safe_names` spells it."""
+  stems = {
+    (head, column): head + (f".{track}" if track else "")
+    for head in heads
+    for column, track in enumerate(tracks if head == "gene_expression" else [""])
+  }
+  names = safe_names(list(stems.values()))
+  return {key: name + suffix for key, name in zip(stems, names, strict=True)}
+
+
+def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+  """Names for files, different from each other in any letter case.
+
+  Characters other than A-Z a-z 0-9 . + - _ and a dot at the start are replaced; where two names
+  would then be the same, or one is `taken`, the later one gets a number.
   """
-  files: dict[tuple[str, int], str] = {}
-  taken: set[str] = set()
-  for head in heads:
-    for column, track in enumerate(tracks if head == "gene_expression" else [""]):
-      stem = head + ("." + re.sub(r"[^A-Za-z0-9.+_-]", "_", track) if track else "")
-      name = stem
-      while name.lower() in taken:
-        name = f"{stem}_{column}"
-        stem += "_"
-      taken.add(name.lower())
-      files[head, column] = name + ".bw"
-  return files
-
-
-def write_table(path: Path, rows: Iterable[Sequence[str]]) -> None:
-  """Writes tab-separated values."""
-  write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+  found: list[str] = []
+  used = {name.lower() for name in taken}
+  for number, name in enumerate(names):
+    stem = re.sub(r"^\.|[^A-Za-z0-9.+_-]", "_", name) or "_"
+    safe = stem
+    while safe.lower() in used:
+      safe = f"{stem}_{number}"
+      stem += "_"
+    used.add(safe.lower())
+    found.append(safe)
+  return found
 
 
 def write_text(path: Path, text: str) -> None:
@@ -174,7 +231,7 @@ def write_text(path: Path, text: str) -> None:
   Raises:
     DataError: it can not be written.
   """
-  temporary = temporary_path(path)
+  temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
   try:
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
@@ -182,55 +239,6 @@ def write_text(path: Path, text: str) -> None:
     raise DataError(f"{path}: can not be written: {error.strerror}") from error
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-  """Writes predictions.json, which says that the folder is complete."""
-  write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-
-
-def describe_files(
-  files: dict[tuple[str, int], str], tracks: Sequence[str], units: str
-) -> list[dict[str, Any]]:
-  """Each file with its head, track, units and resolution, for the manifest."""
-  words = {"gene_expression": UNITS[units], **TRACK_UNITS}
-  return [
-    {
-      "file": name,
-      "head": head,
-      "track": tracks[column] if head == "gene_expression" else head,
-      "units": words[head],
-      "resolution_bp": BIN_BP if head == "gene_density" else 1,
-    }
-    for (head, column), name in files.items()
-  ]
-
-
-def gene_table_header(tracks: Sequence[str]) -> list[str]:
-  """Columns of the gene table. Positions are 1-based and inclusive, as in GFF3."""
-  values = [f"{unit}:{track}" for track in tracks for unit in ("log_tpm", "tpm")]
-  fixed = ["id", "locus_tag", "name", "type", "contig", "start", "end", "strand"]
-  return [*fixed, *values, "operon_probability"]
-
-
-def gene_rows(genes: Iterable[PlacedGene], prediction: Prediction) -> list[list[str]]:
-  """The table's rows for the genes of one contig.
-
-  A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
-  learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives empty
-  fields.
-  """
-  logs = prediction.in_units("log_tpm").gene_expression
-  rows = []
-  for placed in genes:
-    gene, bases = placed.gene, placed.bases(len(logs))
-    fields = [gene.id, gene.locus_tag, gene.name, gene.type, gene.contig]
-    fields += [str(gene.start + 1), str(gene.end), {1: "+", -1: "-", 0: "."}[gene.strand]]
-    for value in logs[bases].mean(axis=0, dtype=np.float64):
-      fields += [_number(value), _number(np.maximum(np.expm1(value), 0.0))]
-    fields.append(_number(prediction.operon_membership[bases].mean(dtype=np.float64)))
-    rows.append(fields)
-  return rows
-
-
-def _number(value: float) -> str:
-  """Six significant digits; empty where there is no value."""
-  return "" if np.isnan(value) else f"{value:.6g}"
+def write_json(path: Path, content: dict[str, Any]) -> None:
+  """Writes JSON as `write_text`."""
+  write_text(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,268 @@
+"""The folder of one genome: written aside, moved into place when complete, told by its manifest."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from alphaecoli.errors import DataError
+from alphaecoli.inference import arrays, tables, writers
+from alphaecoli.inference.features import gene_pairs, operons_of_bases, operons_of_genes
+from alphaecoli.inference.genomes import Genome, NamedContig
+from alphaecoli.inference.known import KnownGenes
+from alphaecoli.inference.prediction import UNITS, Prediction
+from alphaecoli.inference.predictor import Predictor
+from alphaecoli.schema import BIN_BP
+
+MANIFEST = "predictions.json"
+FAILED = "failed.json"
+PARTIAL = ".partial"  # files of a genome that is not complete
+FORMAT = 2  # of the manifest; raise it when files, or values in them, come to mean something else
+PARQUET = "parquet"
+TRACK_FORMATS: dict[str, Callable[..., writers.TrackWriter]] = {
+  "bigwig": writers.BigWigTracks,
+  "bedgraph": writers.BedGraphTracks,
+  "bedgraph.gz": writers.PackedBedGraphTracks,
+  "npz": arrays.NpzArrays,
+  "zarr": arrays.ZarrArrays,
+}
+FORMATS = (*TRACK_FORMATS, PARQUET)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What to write.
+
+  Attributes:
+    formats: out of `FORMATS`.
+    units: of expression in the tracks.
+    operon_threshold: probability from which genes or bases count as of an operon.
+    known: genes of a store.
+  """
+
+  formats: tuple[str, ...] = ("bigwig",)
+  units: str = "log_tpm"
+  operon_threshold: float = 0.5
+  known: KnownGenes | None = None
+
+
+class GenomeOutput:
+  """Writes the outputs of one genome; a context manager.
+
+  Files gather in a folder within the final one. At the end they move into place, the manifest
+  last; after an error what was there before is as it was.
+  """
+
+  def __init__(
+    self,
+    folder: Path,
+    genome: Genome,
+    predictor: Predictor,
+    settings: Settings,
+    about: Mapping[str, Any],
+  ):
+    """Prepares.
+
+    Args:
+      folder: where the outputs go in the end.
+      genome: its contigs are written in their order.
+      predictor: for its tracks and trained heads.
+      settings: what to write.
+      about: what the manifest says beside the contigs and the files.
+    """
+    self._folder, self._genome, self._settings = folder, genome, settings
+    self._about = dict(about)
+    self._heads, self._tracks = predictor.trained_heads, predictor.table.names
+    self._partial = folder / PARTIAL
+    self._genes: list[tables.Row] = []
+    self._pairs: list[tables.Row] = []
+    self._operons = tables.OperonFiles(genome.contigs)
+
+  def __enter__(self) -> "GenomeOutput":
+    contigs = [(contig.label, len(contig.codes)) for contig in self._genome.contigs]
+    try:
+      shutil.rmtree(self._partial, ignore_errors=True)  # of a run that was killed
+      self._partial.mkdir(parents=True)
+    except OSError as error:
+      raise DataError(f"{self._folder}: can not be written to: {error.strerror}") from error
+    self._writers = [
+      TRACK_FORMATS[name](self._partial, contigs, self._tracks, self._heads)
+      for name in self._settings.formats
+      if name != PARQUET
+    ]
+    return self
+
+  def write(self, contig: NamedContig, prediction: Prediction) -> None:
+    """Adds the whole of one contig.
+
+    Raises:
+      DataError: a value is not finite, or the disk is full.
+    """
+    _check_finite(contig.label, prediction, self._heads)
+    tracks = prediction.in_units(self._settings.units)
+    try:
+      for writer in self._writers:
+        writer.write(contig.label, tracks)
+    except OSError as error:
+      raise DataError(f"{self._folder}: can not be written: {error.strerror}") from error
+    self._add_features(contig, prediction)
+
+  def _add_features(self, contig: NamedContig, prediction: Prediction) -> None:
+    """Operons, pairs and genes of one contig."""
+    threshold, known = self._settings.operon_threshold, self._settings.known
+    names: dict[int, str] = {}
+    if "operon_membership" in self._heads:
+      membership = prediction.operon_membership[:, 0]
+      if self._genome.annotated:
+        pairs = gene_pairs(contig.genes, membership, contig.circular)
+        operons = operons_of_genes(contig.genes, pairs, membership, threshold)
+        self._pairs += tables.pair_rows(contig, pairs, threshold, known)
+      else:
+        operons = operons_of_bases(membership, contig.circular, threshold)
+      names = self._operons.add(contig, operons)
+    self._genes += tables.gene_rows(contig, prediction, names, known)
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    for writer in self._writers:
+      writer.close()
+    if kind is None:
+      self._publish()
+    else:
+      shutil.rmtree(self._partial, ignore_errors=True)
+
+  def _publish(self) -> None:
+    """Describes the files and moves them into place."""
+    found = [row for w in self._writers for row in w.describe(self._settings.units)]
+    tracks = [row for row in found if "track" in row]
+    other = [row for row in found if "track" not in row]
+    if "operon_membership" in self._heads:
+      other += self._operons.write(self._partial)
+    for name, rows in ((tables.GENES, self._genes), (tables.PAIRS, self._pairs)):
+      if rows:
+        tables.write_tsv(self._partial / f"{name}.tsv", rows)
+        other.append({"file": f"{name}.tsv", "format": "tsv"})
+      if rows and PARQUET in self._settings.formats:
+        tables.write_parquet(self._partial / f"{name}.parquet", rows)
+        other.append({"file": f"{name}.parquet", "format": PARQUET})
+    manifest = self._about | {
+      "units": {"gene_expression": UNITS[self._settings.units]},
+      "contigs": [
+        {"name": c.name, "label": c.label, "length_bp": len(c.codes), "circular": c.circular}
+        for c in self._genome.contigs
+      ],
+      "tracks": tracks,
+      "files": other,
+      "bytes": {row["file"]: _size(self._partial / row["file"]) for row in found + other},
+    }
+    move_into_place(self._partial, self._folder, manifest)
+
+
+def _check_finite(contig: str, prediction: Prediction, heads: tuple[str, ...]) -> None:
+  """Raises DataError where a trained head gives a value that is not finite."""
+  for head in heads:
+    values = getattr(prediction, head)
+    if not np.isfinite(values).all():
+      row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+      base = row * (BIN_BP if head == "gene_density" else 1)
+      raise DataError(
+        f"the model gives {values[row][~np.isfinite(values[row])][0]} for {head} at base {base} of "
+        f"{contig}; its parameters or running statistics are not finite"
+      )
+
+
+def _size(path: Path) -> int:
+  """Bytes of a file, or of all files of a folder."""
+  files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+  return sum(p.stat().st_size for p in files)
+
+
+def move_into_place(partial: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
+  """Moves complete files to their folder, in place of those of an older run; the manifest last.
+
+  Raises:
+    DataError: the folder can not be written to.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    older = read_json(folder / MANIFEST)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    (folder / FAILED).unlink(missing_ok=True)
+    for name in older.get("bytes", {}):
+      _remove(folder / name)
+    for path in partial.iterdir():
+      _remove(folder / path.name)  # left by a run that ended here
+      os.replace(path, folder / path.name)
+    partial.rmdir()
+  except OSError as error:
+    raise DataError(f"{folder}: can not be written to: {error.strerror}") from error
+  writers.write_json(folder / MANIFEST, dict(manifest))
+
+
+def _remove(path: Path) -> None:
+  """Removes a file or a folder, if there is one."""
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """What a JSON file holds; nothing where it is missing or broken."""
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    return {}
+  return content if isinstance(content, dict) else {}
+
+
+def is_done(folder: Path, key: str) -> bool:
+  """Whether a folder holds all that a genome with this key gives."""
+  manifest = read_json(folder / MANIFEST)
+  if manifest.get("key") != key:
+    return False
+  sizes = {folder / name: size for name, size in manifest["bytes"].items()}
+  return all(path.exists() and _size(path) == size for path, size in sizes.items())
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+  """A hash of everything that decides what is written."""
+  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+  """The hash of a file's bytes.
+
+  Raises:
+    DataError: it can not be read.
+  """
+  try:
+    with open(path, "rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  except OSError as error:
+    raise DataError(f"{path}: can not be read: {error.strerror}") from error
+
+
+def hash_checkpoint(path: str) -> str:
+  """A hash of a checkpoint's parameters, statistics and description."""
+  from etils import epath
+
+  total = hashlib.sha256()
+  for item in ("params", "stats", "meta"):
+    root = epath.Path(path) / item
+    for file in sorted(root.glob("**/*")) if root.is_dir() else []:
+      if file.is_file():
+        total.update(f"{file.relative_to(root)}\n".encode())
+        total.update(file.read_bytes())
+  return total.hexdigest()

@@ -1,0 +1,230 @@
+"""Tables of genes and of neighbouring genes, as TSV and Parquet; operons as GFF3 and BED.
+
+Positions in tables and GFF3 are 1-based and inclusive; in BED they are 0-based and half-open.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphaecoli.annotation.gff3 import gff3_header, gff3_line
+from alphaecoli.annotation.records import AnnotatedGene, PlacedGene
+from alphaecoli.inference.features import GenePair, Operon
+from alphaecoli.inference.genomes import NamedContig
+from alphaecoli.inference.known import KnownGenes
+from alphaecoli.inference.prediction import UNITS, Prediction
+from alphaecoli.inference.writers import write_text
+
+GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
+STRANDS = {1: "+", -1: "-", 0: "."}
+BED_COLUMNS = ("chrom", "chromStart", "chromEnd", "name", "score", "strand", "probability", "genes")
+
+Row = dict[str, Any]
+
+
+def gene_rows(
+  contig: NamedContig,
+  prediction: Prediction,
+  operon_names: Mapping[int, str],
+  known: KnownGenes | None = None,
+) -> list[Row]:
+  """One row a gene.
+
+  Args:
+    contig: with its genes.
+    prediction: of the whole contig.
+    operon_names: the predicted operon of each gene that is in one, by the gene's number.
+    known: adds observed values, operons and splits.
+
+  A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
+  learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives NaN.
+  """
+  logs = prediction.in_units("log_tpm").gene_expression
+  rows = []
+  for number, gene in enumerate(contig.genes):
+    bases = PlacedGene(gene).bases(len(logs))
+    row: Row = {
+      "id": gene.id,
+      "locus_tag": gene.locus_tag,
+      "name": gene.name,
+      "type": gene.type,
+      "contig": contig.label,
+      "start": gene.start + 1,
+      "end": gene.end,
+      "strand": STRANDS[gene.strand],
+    }
+    means = logs[bases].mean(axis=0, dtype=np.float64)
+    for track, value in zip(prediction.tracks, means.tolist(), strict=True):
+      row |= {f"log_tpm:{track}": value, f"tpm:{track}": max(np.expm1(value), 0.0)}
+    row["operon_probability"] = float(prediction.operon_membership[bases].mean(dtype=np.float64))
+    row["operon"] = operon_names.get(number, "")
+    if known is not None:
+      row |= _observed(gene, prediction.tracks, known)
+    rows.append(row)
+  return rows
+
+
+def _observed(gene: AnnotatedGene, tracks: Sequence[str], known: KnownGenes) -> Row:
+  """Columns of what a store knows of a gene; empty where it does not know it."""
+  at = known.row(gene)
+  row: Row = {}
+  for track in tracks:
+    value = np.nan if at is None else known.log_tpm(at, track)
+    row |= {f"observed_log_tpm:{track}": value, f"observed_tpm:{track}": np.expm1(value)}
+  row["observed_operon"] = "" if at is None else str(known.table.operon_id[at])
+  row["split"] = "" if at is None else str(known.table.split[at])
+  return row
+
+
+def pair_rows(
+  contig: NamedContig,
+  pairs: Sequence[GenePair],
+  threshold: float,
+  known: KnownGenes | None = None,
+) -> list[Row]:
+  """One row a pair of neighbours on one strand, in the order of the contig.
+
+  Args:
+    contig: with its genes.
+    pairs: of these genes.
+    threshold: probability from which a pair counts as of one operon.
+    known: adds whether they share an observed operon, and their split ("border" where they differ).
+  """
+  rows = []
+  for pair in pairs:
+    left, right = contig.genes[pair.left], contig.genes[pair.right]
+    row: Row = {"contig": contig.label, "strand": STRANDS[left.strand]}
+    for side, gene in (("left", left), ("right", right)):
+      row |= {f"{side}_id": gene.id, f"{side}_locus_tag": gene.locus_tag, f"{side}_name": gene.name}
+    row |= {
+      "distance_bp": pair.distance_bp,
+      "probability": pair.probability,
+      "same_operon": int(pair.probability >= threshold),
+    }
+    if known is not None:
+      row |= _observed_pair(left, right, known)
+    rows.append(row)
+  return rows
+
+
+def _observed_pair(left: AnnotatedGene, right: AnnotatedGene, known: KnownGenes) -> Row:
+  """Whether a store has both genes in one operon; None where it lacks one of them."""
+  first, second = known.row(left), known.row(right)
+  if first is None or second is None:
+    return {"observed_same_operon": None, "split": ""}
+  operons, splits = known.table.operon_id, known.table.split
+  same = operons[first] == operons[second] and operons[first] != ""
+  split = str(splits[first]) if splits[first] == splits[second] else "border"
+  return {"observed_same_operon": int(same), "split": split}
+
+
+def write_tsv(path: Path, rows: Sequence[Row]) -> None:
+  """Writes rows with a header; six significant digits, empty where there is no value."""
+  lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+  write_text(path, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def _cell(value: Any) -> str:
+  if value is None or (isinstance(value, float) and np.isnan(value)):
+    return ""
+  return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def write_parquet(path: Path, rows: Sequence[Row]) -> None:
+  """Writes rows as columns with their types; NaN becomes null, units stand in the metadata."""
+  import pyarrow
+  from pyarrow import parquet
+
+  arrays, fields = [], []
+  for name in rows[0]:
+    array = pyarrow.array([row[name] for row in rows], from_pandas=True)
+    if pyarrow.types.is_null(array.type):
+      array = array.cast(pyarrow.float64())
+    metadata = {"units": unit} if (unit := _unit(name)) else None
+    arrays.append(array)
+    fields.append(pyarrow.field(name, array.type, metadata=metadata))
+  parquet.write_table(pyarrow.table(arrays, pyarrow.schema(fields)), path)
+
+
+def _unit(column: str) -> str:
+  """Units of a column of the tables, "" where it has none."""
+  kind = column.partition(":")[0].removeprefix("observed_")
+  words = {name: UNITS[name] for name in ("log_tpm", "tpm")}
+  words |= {"start": "bp, 1-based", "end": "bp, 1-based, inclusive", "distance_bp": "bp"}
+  return words.get(kind, "probability" if column.endswith("probability") else "")
+
+
+class OperonFiles:
+  """The operons of a genome, gathered contig by contig: GFF3 and BED."""
+
+  def __init__(self, contigs: Sequence[NamedContig]):
+    """Starts with the directives."""
+    self._gff = [gff3_header((c.label, len(c.codes), c.circular) for c in contigs)]
+    self._bed = ["#" + "\t".join(BED_COLUMNS) + "\n"]
+    self._count = 0
+    self._ids: set[str] = set()
+
+  def add(self, contig: NamedContig, operons: Iterable[Operon]) -> dict[int, str]:
+    """Adds the operons of a contig; returns the operon of each gene in one, by its number."""
+    names: dict[int, str] = {}
+    beds: list[tuple[int, int, str]] = []
+    for operon in operons:
+      self._count += 1
+      name = self._unique(f"operon{self._count}")
+      names |= dict.fromkeys(operon.genes, name)
+      members = [contig.genes[number] for number in operon.genes]
+      self._gff += self._gff_lines(contig, operon, name, members)
+      beds += _bed_lines(contig, operon, name)
+    self._bed += [line for *_, line in sorted(beds)]
+    return names
+
+  def _gff_lines(
+    self, contig: NamedContig, operon: Operon, name: str, genes: Sequence[AnnotatedGene]
+  ) -> list[str]:
+    """An operon and its genes, which name it as their parent."""
+    called = "-".join(gene.name or gene.locus_tag or gene.id for gene in genes)
+    notes = {
+      "ID": name,
+      "Name": called or name,
+      "Ontology_term": "SO:0000178",
+      "gene_count": str(len(genes)) if genes else "",
+    }
+    place = contig.label, "operon", operon.start, operon.end, operon.probability, operon.strand
+    lines = [gff3_line(*place, notes)]
+    for gene in genes:
+      kind = gene.type if gene.type.lower().endswith("gene") else "gene"
+      notes = {
+        "ID": self._unique(gene.id or f"{name}.gene"),
+        "Parent": name,
+        "Name": gene.name,
+        "locus_tag": gene.locus_tag,
+      }
+      lines.append(gff3_line(contig.label, kind, gene.start, gene.end, None, gene.strand, notes))
+    return lines
+
+  def _unique(self, name: str) -> str:
+    """A name that no other feature of the file has as its ID."""
+    found, number = name, 1
+    while found in self._ids:
+      number += 1
+      found = f"{name}.{number}"
+    self._ids.add(found)
+    return found
+
+  def write(self, folder: Path) -> list[Row]:
+    """Writes both files; returns them for the manifest."""
+    write_text(folder / f"{OPERONS}.gff3", "".join(self._gff))
+    write_text(folder / f"{OPERONS}.bed", "".join(self._bed))
+    return [{"file": f"{OPERONS}.{kind}", "format": kind} for kind in ("gff3", "bed")]
+
+
+def _bed_lines(contig: NamedContig, operon: Operon, name: str) -> list[tuple[int, int, str]]:
+  """The BED line of an operon with its position; one that passes the origin has two."""
+  length = len(contig.codes)
+  spans = [(operon.start, min(operon.end, length))]
+  spans += [(0, operon.end - length)] if operon.end > length else []
+  score, strand = str(round(1000 * operon.probability)), STRANDS[operon.strand]
+  tail = [name, score, strand, f"{operon.probability:.6g}", str(len(operon.genes))]
+  return [(a, b, "\t".join([contig.label, str(a), str(b), *tail]) + "\n") for a, b in spans]
