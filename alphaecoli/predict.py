@@ -8,8 +8,8 @@ from pathlib import Path
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.arrays import require
 from alphaecoli.inference.campaign import SUMMARY, Campaign
+from alphaecoli.inference.extras import optional
 from alphaecoli.inference.features import OPERON_THRESHOLD
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.genomes import read_aliases, read_topology
@@ -21,7 +21,7 @@ from alphaecoli.inference.sources import find_share, find_sources, share
 
 LOGGER = logging.getLogger("alphaecoli.predict")  # __name__ is __main__ on the command line
 
-OPTIONAL = {"zarr": ("zarr", "zarr"), PARQUET: ("pyarrow", "parquet")}  # package and extra
+OPTIONAL = {"zarr": "zarr", PARQUET: "pyarrow"}  # packages of the extra "formats"
 DESCRIPTION = """Predicts gene expression, gene density and operon membership along every contig
 of one or many genomes. Writes tracks, operons (GFF3, BED), tables of genes and of neighbouring
 genes where genes are known, and a manifest. The same command continues where it was stopped."""
@@ -112,7 +112,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     if name not in FORMATS:
       raise ConfigError(f"--formats={name}; expected some of {', '.join(FORMATS)}")
     if name in OPTIONAL:
-      require(*OPTIONAL[name], f"--formats={name}")
+      optional(OPTIONAL[name], "formats")
   if not 0 <= options.operon_threshold <= 1:
     raise ConfigError(f"--operon-threshold={options.operon_threshold}; expected 0 to 1")
   known = read_known(options.store) if options.store else None

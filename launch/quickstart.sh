@@ -16,8 +16,10 @@ echo "1/4 Training (run this script again to resume)"
 echo "2/4 Evaluating on the test split"
 "$python" -m alphaecoli.evaluate --workdir "$workdir" --split test
 echo "3/4 Predicting the whole genome"
-"$python" -m alphaecoli.predict --checkpoint "$workdir" --fasta "$genome" --circular all --out predictions
+"$python" -m alphaecoli.predict --checkpoint "$workdir" --fasta "$genome" --circular all \
+  --store "$workdir" --out predictions
 echo "4/4 Drawing a held-out stretch"
 "$python" -m alphaecoli.plot --workdir "$workdir" --predictions predictions --out predictions/held_out.png
 
-echo "Done: $workdir/evaluation_test.json, predictions/*.bw, predictions/held_out.png"
+echo "Done: $workdir/evaluation_test.json, predictions/*.bw, predictions/operons.gff3,"
+echo "  predictions/genes.tsv, predictions/pairs.tsv, predictions/held_out.png"

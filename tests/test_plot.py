@@ -22,7 +22,12 @@ def predictor(toy_store) -> Predictor:
       return outputs | {"gene_expression": outputs["gene_expression"][..., :1]}
 
   return Predictor(
-    OneTrack(4), toy_store.table, window_bp=WINDOW_BP, margin_bp=512, batch_windows=4
+    OneTrack(4),
+    toy_store.table,
+    window_bp=WINDOW_BP,
+    margin_bp=512,
+    batch_windows=4,
+    about={"checkpoint": "C"},
   )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.inference.extras import optional
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.inference.writers import safe_names
@@ -15,20 +15,6 @@ from alphaecoli.schema import BIN_BP
 
 NPZ, ZARR = "npz", "tracks.zarr"
 CHUNK_BP = 1 << 16
-
-
-def require(package: str, extra: str, what: str) -> None:
-  """Imports an optional package, before any work is done.
-
-  Raises:
-    ConfigError: it is not installed; names the extra.
-  """
-  try:
-    __import__(package)
-  except ImportError as error:
-    raise ConfigError(
-      f"{what} needs {package}, which is not installed: pip install 'alphaecoli[{extra}]'"
-    ) from error
 
 
 def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
@@ -85,10 +71,8 @@ class ZarrArrays:
     heads: Sequence[str] = HEADS,
   ):
     """Makes the store. Arguments as for `TrackFiles`."""
-    import zarr
-
     self._heads = heads
-    self._root = zarr.open_group(str(folder / ZARR), mode="w", zarr_format=3)
+    self._root = optional("zarr", "formats").open_group(str(folder / ZARR), mode="w", zarr_format=3)
     safe = safe_names([name for name, _ in contigs])
     self._names = {contig: name for (contig, _), name in zip(contigs, safe, strict=True)}
     self._root.attrs["contigs"] = self._names

@@ -27,8 +27,9 @@ from alphaecoli.inference.output import (
   read_json,
 )
 from alphaecoli.inference.prediction import Prediction
-from alphaecoli.inference.predictor import Predictor, Request
+from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.progress import BaseProgress
+from alphaecoli.inference.requests import Request
 from alphaecoli.inference.sources import Source
 from alphaecoli.inference.writers import write_json, write_text
 
@@ -142,7 +143,7 @@ class Campaign:
           continue
         for contig in genome.contigs:
           waiting.append((opened, genome, contig))
-          yield Request(contig.codes, contig.circular)
+          yield Request(contig.codes, contig.circular, contig=contig.label)
 
     predictions = self.predictor.predict_many(
       requests(), reverse_complement=self.reverse_complement, progress=progress

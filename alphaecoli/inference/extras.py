@@ -1,4 +1,4 @@
-"""Packages that only conversions need, imported when they are used."""
+"""Packages that only conversions and some formats need, imported when they are used."""
 
 import importlib
 from typing import Any
@@ -12,9 +12,18 @@ def analysis(package: str) -> Any:
   Raises:
     ConfigError: it is not installed.
   """
+  return optional(package, "analysis")
+
+
+def optional(package: str, extra: str) -> Any:
+  """Imports a package that comes with an extra.
+
+  Raises:
+    ConfigError: it is not installed.
+  """
   try:
     return importlib.import_module(package)
   except ModuleNotFoundError as error:
     raise ConfigError(
-      f"{error.name} is not installed and this needs it: pip install 'alphaecoli[analysis]'"
+      f"{error.name} is not installed and this needs it: pip install 'alphaecoli[{extra}]'"
     ) from error

@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from alphaecoli.errors import DataError
 from alphaecoli.inference import arrays, tables, writers
@@ -256,13 +257,17 @@ def hash_file(path: Path) -> str:
 
 def hash_checkpoint(path: str) -> str:
   """A hash of a checkpoint's parameters, statistics and description."""
-  from etils import epath
-
-  total = hashlib.sha256()
-  for item in ("params", "stats", "meta"):
-    root = epath.Path(path) / item
-    for file in sorted(root.glob("**/*")) if root.is_dir() else []:
-      if file.is_file():
-        total.update(f"{file.relative_to(root)}\n".encode())
-        total.update(file.read_bytes())
+  root, total = epath.Path(path), hashlib.sha256()
+  for file in _files_of([root / item for item in ("params", "stats", "meta")]):
+    total.update(f"{file.relative_to(root)}\n".encode())
+    total.update(file.read_bytes())
   return total.hexdigest()
+
+
+def _files_of(paths: Iterable[epath.Path]) -> Iterator[epath.Path]:
+  """Files and those of folders within, in order."""
+  for path in paths:
+    if path.is_dir():
+      yield from _files_of(sorted(path.iterdir()))
+    elif path.exists():
+      yield path

@@ -11,6 +11,7 @@ import numpy as np
 
 from alphaecoli.annotation.gff3 import gff3_header, gff3_line
 from alphaecoli.annotation.records import AnnotatedGene, PlacedGene
+from alphaecoli.inference.extras import optional
 from alphaecoli.inference.features import GenePair, Operon
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.known import KnownGenes
@@ -134,9 +135,7 @@ def _cell(value: Any) -> str:
 
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
   """Writes rows as columns with their types; NaN becomes null, units stand in the metadata."""
-  import pyarrow
-  from pyarrow import parquet
-
+  pyarrow, parquet = optional("pyarrow", "formats"), optional("pyarrow.parquet", "formats")
   arrays, fields = [], []
   for name in rows[0]:
     array = pyarrow.array([row[name] for row in rows], from_pandas=True)

@@ -71,6 +71,7 @@ def predictor(batch_windows: int = 3, margin_bp: int | None = 512, **options: An
   return Predictor(
     StandIn(batch_windows),
     TABLE,
+    about=options.pop("about", {"checkpoint": "C"}),
     window_bp=WINDOW_BP,
     margin_bp=margin_bp,
     batch_windows=batch_windows,

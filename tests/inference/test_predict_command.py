@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 import numpy as np
 import pyBigWig
@@ -10,6 +11,7 @@ import pytest
 from alphaecoli import genome, predict
 from alphaecoli.errors import ConfigError, UserError
 from alphaecoli.inference import progress
+from alphaecoli.inference.reading import read_prediction
 from tests.inference.standin import predictor, random_codes, whole_contig
 
 LENGTHS = {"chr.1": 5000, "p2": 130, "p10": 2500}
@@ -66,7 +68,7 @@ def test_every_contig_gets_its_tracks_in_its_topology(run):
 def test_manifest_describes_the_run(run, fasta):
   folder, asked = run("--margin-bp", "512", "--batch-windows", "4", "--units", "tpm")
   manifest = json.loads((folder / "predictions.json").read_text())
-  assert manifest["model"] == {"checkpoint": "C"}
+  assert manifest["model"] == {"checkpoint": "C"} and manifest["sequence"]["path"] == str(fasta)
   assert manifest["units"] == {"gene_expression": "TPM"}
   assert [(c["name"], c["length_bp"], c["circular"]) for c in manifest["contigs"]] == [
     ("chr.1", 5000, False),
@@ -82,11 +84,11 @@ def test_manifest_describes_the_run(run, fasta):
 def test_topology_that_is_assumed_is_said_aloud(run, caplog):
   run()
   assert (
-    "taken as linear, since nothing says otherwise: chr.1, p10, p2; chr.1 may be" in caplog.text
+    "taken as linear, since nothing says otherwise: chr.1, p2, p10; chr.1 may be" in caplog.text
   )
   caplog.clear()
   run("--circular", "all")
-  assert "circular (--circular): chr.1, p10, p2" in caplog.text
+  assert "circular (--circular): chr.1, p2, p10" in caplog.text
   assert "linear" not in caplog.text
 
 
@@ -99,7 +101,7 @@ def test_annotation_gives_a_gene_table_and_the_topology(run, tmp_path, caplog):
     "other\t.\tgene\t1\t9\t.\t+\t.\tID=g3\n"
   )
   folder, _ = run("--annotation", str(gff))
-  assert "circular (annotation): chr.1" in caplog.text
+  assert "circular (annotation): chr.1" in caplog.text and "p2, p10" in caplog.text
   assert "1 genes skipped: on other, which is not in the FASTA" in caplog.text
   header, *rows = [r.split("\t") for r in (folder / "genes.tsv").read_text().splitlines()]
   table = [dict(zip(header, row, strict=True)) for row in rows]
@@ -138,7 +140,7 @@ def test_broken_fasta_is_one_line(run, tmp_path, text, message):
 
 
 def test_missing_fasta_and_blocked_output_are_one_line(run, tmp_path):
-  with pytest.raises(UserError, match="no such"):
+  with pytest.raises(UserError, match="absent.fasta: can not be read: No such file"):
     run(fasta=tmp_path / "absent.fasta")
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="can not be written to"):
@@ -152,16 +154,132 @@ def test_proteins_are_warned_of(run, tmp_path, caplog):
   assert "is it a nucleotide sequence?" in caplog.text
 
 
-def test_interrupted_rerun_does_not_look_complete(run, tmp_path, monkeypatch):
-  folder, _ = run()
-  assert (folder / "predictions.json").exists()
-  broken = predictor()
-  monkeypatch.setattr(broken, "_forward", lambda windows, both: 1 / 0)
-  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: broken)
+@pytest.fixture
+def break_model(monkeypatch):
+  """Has the model fail from its n-th batch on."""
+
+  def after(batches):
+    broken = predictor()
+    forward = broken._forward
+
+    def fail(windows, both):
+      if forward.calls >= batches:
+        raise ZeroDivisionError
+      return forward(windows, both)
+
+    monkeypatch.setattr(broken, "_forward", fail)
+    monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: broken)
+
+  return after
+
+
+def contents(folder):
+  return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_interrupted_run_does_not_look_complete(run, tmp_path, break_model):
+  break_model(2)
   with pytest.raises(ZeroDivisionError):
     run()
-  assert not (folder / "predictions.json").exists()
-  assert not list(folder.glob(".*.tmp-*"))
+  assert contents(tmp_path / "out") == {}
+
+
+def test_interrupted_rerun_leaves_the_older_outputs(run, break_model):
+  folder, _ = run()
+  before = contents(folder)
+  break_model(2)
+  with pytest.raises(ZeroDivisionError):
+    run("--units", "tpm")
+  assert contents(folder) == before
+
+
+def test_values_that_are_not_finite_are_one_line(run, tmp_path, monkeypatch):
+  broken = predictor()
+  forward = broken._forward
+
+  def nan(windows, both):
+    outputs = forward(windows, both)
+    outputs["operon_membership"][:, 77] = np.nan
+    return outputs
+
+  monkeypatch.setattr(broken, "_forward", nan)
+  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: broken)
+  with pytest.raises(UserError, match=r"nan for operon_membership at base 77 of chr.1"):
+    run()
+  assert contents(tmp_path / "out") == {}
+
+
+def test_same_command_again_does_nothing_and_another_writes_anew(run, caplog, break_model):
+  folder, _ = run("--formats", "bigwig,zarr,npz")
+  before = contents(folder)
+  break_model(0)
+  run("--formats", "bigwig,zarr,npz")
+  assert "0 genomes predicted, 1 done already" in caplog.text and contents(folder) == before
+  (folder / "operons.bed").unlink()
+  with pytest.raises(ZeroDivisionError):
+    run("--formats", "bigwig,zarr,npz")  # a file is missing
+
+
+def test_other_options_replace_the_older_outputs(run):
+  folder, _ = run("--formats", "bedgraph,zarr,npz")
+  (folder / "mine.png").write_text("kept")
+  run("--formats", "bedgraph.gz", "--circular", "all")
+  assert sorted(p.name for p in folder.iterdir()) == [
+    "gene_density.bedgraph.gz",
+    "gene_expression.heat_+.bedgraph.gz",
+    "gene_expression.heat_-.bedgraph.gz",
+    "mine.png",
+    "operon_membership.bedgraph.gz",
+    "operons.bed",
+    "operons.gff3",
+    "predictions.json",
+  ]
+
+
+def test_aliases_name_contigs_in_every_output_and_the_order_follows(run, tmp_path):
+  alias = tmp_path / "alias.tsv"
+  alias.write_text("p2\tA\nabsent\tB\n")
+  folder, _ = run("--alias", str(alias), "--formats", "bigwig,npz", "--circular", "p2")
+  with pyBigWig.open(str(folder / "operon_membership.bw")) as tracks:
+    assert tracks.chroms() == {"A": 130, "chr.1": 5000, "p10": 2500}
+    found = np.array(tracks.values("A", 0, 130), np.float32)
+  expected = whole_contig(CODES["p2"], circular=True)["operon_membership"][:, 0]
+  np.testing.assert_allclose(found, expected, atol=2e-5)
+  manifest = json.loads((folder / "predictions.json").read_text())
+  assert next((c["name"], c["label"]) for c in manifest["contigs"]) == ("p2", "A")
+  assert "##sequence-region A 1 130" in (folder / "operons.gff3").read_text()
+  for name in ("p2", "A"):
+    part = read_prediction(folder, name, 0, 130)
+    np.testing.assert_allclose(part.operon_membership[:, 0], expected, atol=2e-5)
+  alias.write_text("p2\tp10\n")
+  with pytest.raises(UserError, match="two contigs would be named p10"):
+    run("--alias", str(alias))
+  alias.write_text("p2 A\n")
+  with pytest.raises(UserError, match="expected two columns"):
+    run("--alias", str(alias))
+
+
+def test_topology_from_a_file(run, tmp_path):
+  path = tmp_path / "rings"
+  path.write_text("# contig\nchr.1\np2\tlinear\n")
+  folder, _ = run("--circular", f"@{path}")
+  contigs = json.loads((folder / "predictions.json").read_text())["contigs"]
+  assert {c["name"]: c["circular"] for c in contigs} == {"chr.1": True, "p10": False, "p2": False}
+  path.write_text("chr.1\tround\n")
+  with pytest.raises(UserError, match="circular or linear"):
+    run("--circular", f"@{path}")
+
+
+def test_bad_formats_and_thresholds_are_refused_before_any_work(run, tmp_path, monkeypatch):
+  with pytest.raises(ConfigError, match="--formats=wig; expected some of bigwig"):
+    run("--formats", "bigwig,wig")
+  with pytest.raises(ConfigError, match="--operon-threshold=2"):
+    run("--operon-threshold", "2")
+  with pytest.raises(UserError, match="no genes for the format parquet"):
+    run("--formats", "parquet")
+  monkeypatch.setitem(sys.modules, "zarr", None)
+  with pytest.raises(ConfigError, match=r"zarr is not installed .* 'alphaecoli\[formats\]'"):
+    run("--formats", "zarr")
 
 
 def test_bad_flag_ends_with_status_2():

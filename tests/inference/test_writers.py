@@ -1,11 +1,10 @@
 import dataclasses
-import json
+import gzip
 
 import numpy as np
 import pyBigWig
 import pytest
 
-from alphaecoli.annotation.records import AnnotatedGene, PlacedGene
 from alphaecoli.errors import DataError
 from alphaecoli.inference import writers
 from alphaecoli.inference.prediction import Prediction
@@ -19,11 +18,11 @@ def predictions() -> dict[str, Prediction]:
   return {name: predictor().predict(random_codes(n, seed=n)) for name, n in CONTIGS}
 
 
-def write_all(folder, predictions, tracks=TABLE.names):
-  writer = writers.BigWigTracks(folder, CONTIGS, tracks)
-  with writer:
-    for name, _ in writer.order:
-      writer.write(name, predictions[name])
+def write_all(folder, predictions, tracks=TABLE.names, kind=writers.BigWigTracks):
+  writer = kind(folder, CONTIGS, tracks)
+  for name, _ in writer.order:
+    writer.write(name, predictions[name])
+  writer.close()
   return writer
 
 
@@ -57,14 +56,38 @@ def test_density_spans_bins_and_the_last_is_clipped(tmp_path, predictions):
       assert list(tracks.intervals(name)) == expected
 
 
-def test_failure_leaves_no_track_behind(tmp_path, predictions):
-  bad = predictions["NC_1.10"].operon_membership.copy()
-  bad[77] = np.nan
-  broken = {**predictions}
-  broken["NC_1.10"] = dataclasses.replace(predictions["NC_1.10"], operon_membership=bad)
-  with pytest.raises(DataError, match=r"nan for operon_membership at base 77 of NC_1.10"):
-    write_all(tmp_path, broken)
-  assert not list(tmp_path.iterdir())
+def test_bedgraph_has_a_line_for_each_run_of_equal_values(tmp_path, predictions, monkeypatch):
+  monkeypatch.setattr(writers, "CHUNK_VALUES", 3)
+  values = np.repeat(np.array([0, 0.5, 0.5, 1 / 3, 2], np.float32), [3, 1, 2, 1, 993])[:, None]
+  flat = dataclasses.replace(predictions["NC_1.3"], operon_membership=values)
+  for kind in (writers.BedGraphTracks, writers.PackedBedGraphTracks):
+    write_all(tmp_path, {**predictions, "NC_1.3": flat}, kind=kind)
+  path = tmp_path / "operon_membership.bedgraph"
+  lines = [row.split("\t") for row in path.read_text().splitlines()]
+  assert [row for row in lines if row[0] == "NC_1.3"] == [
+    ["NC_1.3", "0", "3", "0"],
+    ["NC_1.3", "3", "6", "0.5"],
+    ["NC_1.3", "6", "7", "0.333333"],
+    ["NC_1.3", "7", "1000", "2"],
+  ]
+  assert list(dict.fromkeys(row[0] for row in lines)) == ["NC_1.10", "NC_1.3", "Zz", "plasmid|p1"]
+  packed = tmp_path / "operon_membership.bedgraph.gz"
+  assert gzip.decompress(packed.read_bytes()) == path.read_bytes()
+
+
+def test_bedgraph_gives_back_every_value(tmp_path, predictions):
+  write_all(tmp_path, predictions, kind=writers.BedGraphTracks)
+  for name, length in CONTIGS:
+    for file, values, span in (
+      ("gene_expression.heat_+.bedgraph", predictions[name].gene_expression[:, 0], 1),
+      ("gene_density.bedgraph", predictions[name].gene_density[:, 0], 128),
+    ):
+      rows = [r.split("\t") for r in (tmp_path / file).read_text().splitlines()]
+      found = np.full(length, np.nan)
+      for _, start, end, value in (row for row in rows if row[0] == name):
+        assert np.isnan(found[int(start) : int(end)]).all()
+        found[int(start) : int(end)] = float(value)
+      np.testing.assert_allclose(found, np.repeat(values, span)[:length], rtol=1e-5)
 
 
 def test_folder_that_can_not_be_written_is_one_line(tmp_path, predictions):
@@ -80,55 +103,9 @@ def test_tracks_whose_names_clash_in_a_file_system_get_their_own_files():
   assert files["gene_expression", 0] == "gene_expression.heat_shock.bw"
 
 
-def gene(start, end, strand=1, segments=None, **fields) -> PlacedGene:
-  values = {"id": "g", "locus_tag": "b1", "name": "thrL", "type": "gene", "contig": "c", "line": 1}
-  values |= {"start": start, "end": end, "strand": strand}
-  return PlacedGene(AnnotatedGene(**values | fields, segments=segments or ((start, end),)))
-
-
-def toy_prediction() -> Prediction:
-  table = dataclasses.replace(TABLE, expression=TABLE.expression[:1])
-  return Prediction(
-    gene_expression=np.arange(10, dtype=np.float32)[:, None],
-    gene_density=np.zeros((1, 1), np.float32),
-    operon_membership=np.linspace(0, 0.9, 10, dtype=np.float32)[:, None],
-    table=table,
-  )
-
-
-def test_gene_rows_by_hand():
-  genes = [
-    gene(0, 3, id="a"),
-    gene(8, 12, strand=-1, id="wraps"),  # bases 8 9 0 1
-    gene(2, 9, strand=0, segments=((2, 4), (8, 9)), id="interrupted"),  # bases 2 3 8
-  ]
-  assert writers.gene_rows(genes, toy_prediction()) == [
-    ["a", "b1", "thrL", "gene", "c", "1", "3", "+", "1", "1.71828", "0.1"],
-    ["wraps", "b1", "thrL", "gene", "c", "9", "12", "-", "4.5", "89.0171", "0.45"],
-    ["interrupted", "b1", "thrL", "gene", "c", "3", "9", ".", "4.33333", "75.1979", "0.433333"],
-  ]
-  assert writers.gene_table_header(["mean"]) == [
-    *("id", "locus_tag", "name", "type", "contig", "start", "end", "strand"),
-    *("log_tpm:mean", "tpm:mean", "operon_probability"),
-  ]
-
-
-def test_gene_rows_are_the_same_in_any_units():
-  rows = writers.gene_rows([gene(1, 4)], toy_prediction())
-  assert writers.gene_rows([gene(1, 4)], toy_prediction().in_units("tpm")) == rows
-
-
-def test_gene_rows_of_an_untrained_head_are_empty():
-  unknown = np.full((10, 1), np.nan, np.float32)
-  prediction = dataclasses.replace(toy_prediction(), gene_expression=unknown)
-  (row,) = writers.gene_rows([gene(1, 4)], prediction)
-  assert row[8:] == ["", "", "0.2"]
-
-
 def test_manifest_says_what_every_file_is(tmp_path):
-  files = writers.describe_files(writers.track_files(["mean"]), ["mean"], "tpm")
-  writers.write_manifest(tmp_path, {"tracks": files})
-  assert json.loads((tmp_path / "predictions.json").read_text())["tracks"] == [
+  writer = writers.BigWigTracks(tmp_path, [("c", 10)], ["mean"])
+  assert writer.describe("tpm") == [
     {
       "file": f"{head}{dot_track}.bw",
       "head": head,
@@ -142,3 +119,9 @@ def test_manifest_says_what_every_file_is(tmp_path):
       ("operon_membership", "", "operon_membership", "probability", 1),
     ]
   ]
+
+
+def test_names_of_files_are_safe_and_different():
+  names = writers.safe_names([".hidden", "a/b", "A B", "a_b_2", ""], taken=["genomes.tsv"])
+  assert names == ["_hidden", "a_b", "A_B_2", "a_b_2_3", "_"]
+  assert writers.safe_names(["Genomes.tsv"], taken=["genomes.tsv"]) == ["Genomes.tsv_0"]
