@@ -223,6 +223,7 @@ class LogConfig:
 
   every_steps: int
   tensorboard: bool
+  wandb: str
   compilation_cache: bool
 
   def __post_init__(self):

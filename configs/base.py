@@ -95,6 +95,7 @@ def get_config() -> ConfigDict:
   config.log = log = ConfigDict()
   log.every_steps = 20  # steps between log lines
   log.tensorboard = True  # write TensorBoard scalars beside the JSON lines
+  log.wandb = ""  # project in Weights & Biases that gets the same scalars; empty: none
   log.compilation_cache = True  # keep compiled programs in <workdir>/jax_cache
 
   return config

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from alphaecoli.training.tracking import WandbRun
+
 LOGGER = logging.getLogger("alphaecoli")
 METRICS_FILE = "metrics.jsonl"
 KINDS = ("train", "validation")  # of records, in the order in which a step writes them
@@ -25,6 +27,7 @@ class MetricsLog:
     first_step: int,
     tensorboard: bool,
     *,
+    tracker: WandbRun | None = None,
     unmeasured: bool = False,
     active: bool = True,
   ):
@@ -34,10 +37,11 @@ class MetricsLog:
       workdir: where they are.
       first_step: steps already done; the run goes on from there.
       tensorboard: whether to write TensorBoard files too.
+      tracker: gets the same scalars; ends with this.
       unmeasured: whether the evaluation of `first_step` is still to do.
       active: False in processes that leave writing to another.
     """
-    self._file, self._board = None, None
+    self._file, self._board, self._tracker = None, None, tracker
     if not active:
       return
     path = workdir / METRICS_FILE
@@ -62,6 +66,8 @@ class MetricsLog:
       self._file.close()
     if self._board is not None:
       self._board.close()
+    if self._tracker is not None:
+      self._tracker.close(failed=error is not None)
 
   def write(self, kind: str, step: int, scalars: Mapping[str, float]) -> None:
     """Adds one record; values that are not finite become null in the JSON."""
@@ -73,6 +79,8 @@ class MetricsLog:
       for name, value in scalars.items():
         self._board.add_scalar(f"{kind}/{name}", value, step)
       self._board.flush()
+    if self._tracker is not None:
+      self._tracker.write(kind, step, scalars)
 
 
 def _drop_after(path: Path, step: int, kind: str) -> None:

@@ -27,6 +27,7 @@ from alphaecoli.training.progress import reading_bar
 from alphaecoli.training.record import MetricsLog, Stopwatch, write_json
 from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
 from alphaecoli.training.state import TrainState, abstract_state, init_state
+from alphaecoli.training.tracking import WandbRun, check_wandb
 
 LOGGER = logging.getLogger("alphaecoli")
 
@@ -47,6 +48,7 @@ def train(config: Config, workdir: Path, profile: range | None = None) -> int:
     UserError: see the message.
   """
   make_directory(workdir)
+  check_wandb(config.log.wandb)
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
   with reading_bar() as show:
@@ -91,9 +93,14 @@ def train_on(
     if main:
       write_json(workdir / "config.json", config.to_dict())
       record_start(workdir, describe_start(step, config, mesh, store))
-    unmeasured = bool(saved and saved["unmeasured"])
+    project = config.log.wandb if main else ""
     with MetricsLog(
-      workdir, step, config.log.tensorboard, unmeasured=unmeasured, active=main
+      workdir,
+      step,
+      config.log.tensorboard,
+      tracker=WandbRun(project, workdir, config.to_dict()) if project else None,
+      unmeasured=bool(saved and saved["unmeasured"]),
+      active=main,
     ) as log:
       loop = Loop(
         setup,
