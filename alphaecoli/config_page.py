@@ -18,7 +18,7 @@ def reference() -> str:
     for part in map(config.attribute, name.split(".")):
       kind = typing.get_type_hints(kind)[part]
     hints[name] = kind.__name__ if typing.get_origin(kind) is None else str(kind)
-  comments = dict(re.findall(r"^  (\w+\.\w+) = .*?  # (.*)$", _base_text(), re.MULTILINE))
+  comments = meanings()
   values = config.base_config()
   lines = [
     "# Configuration",
@@ -34,14 +34,16 @@ def reference() -> str:
     for part in map(config.attribute, name.split(".")):
       value = value[part]
     value = value.to_dict() if isinstance(value, ConfigDict) else value
-    meaning = comments.get(".".join(map(config.attribute, name.split(".")[-2:])), "")
-    lines.append(f"| `{name}` | {hints[name]} | `{value!r}` | {meaning} |")
+    lines.append(f"| `{name}` | {hints[name]} | `{value!r}` | {comments[name]} |")
   return "\n".join(lines) + "\n"
 
 
-def _base_text() -> str:
-  """The source of configs/base.py."""
-  return (config.configs_dir() / "base.py").read_text()
+def meanings() -> dict[str, str]:
+  """What each key means: its comment in configs/base.py."""
+  text = (config.configs_dir() / "base.py").read_text()
+  comments = dict(re.findall(r"^  (\w+\.\w+) = .*?  # (.*)$", text, re.MULTILINE))
+  leaves = {name: map(config.attribute, name.split(".")[-2:]) for name in config.key_names()}
+  return {name: comments.get(".".join(leaf), "") for name, leaf in leaves.items()}
 
 
 if __name__ == "__main__":

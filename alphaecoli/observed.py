@@ -103,15 +103,15 @@ def split_words(store: TrackStore, start: int, end: int) -> str:
   return "partly training data"
 
 
-def choose_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tuple[int, int]:
+def find_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tuple[int, int] | None:
   """A stretch that shows something, chosen from observed data alone.
 
   Of all stretches of the split at steps of 1 kb that hold a whole operon of several genes, all with
   expression data where there are some: the one where genes differ most in expression and about half
   of the bases lie in operons. The first of equals.
 
-  Raises:
-    DataError: the split holds no operon with data.
+  Returns:
+    None where the split holds no operon with data.
   """
   operons = marked_operons(store)
   best: tuple[float, int, int] | None = None
@@ -122,9 +122,19 @@ def choose_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tu
       score = _interest(store, operons, start, start + width)
       if score is not None and (best is None or score > best[0]):
         best = score, start, start + width
-  if best is None:
+  return best[1:] if best else None
+
+
+def choose_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tuple[int, int]:
+  """The stretch that `find_region` finds.
+
+  Raises:
+    DataError: there is none.
+  """
+  region = find_region(store, split, width_bp)
+  if region is None:
     raise DataError(f"the {split} split holds no operon with data; pass --region start-end")
-  return best[1:]
+  return region
 
 
 def _interest(

@@ -1,0 +1,108 @@
+"""Writes one HTML file about a run: `python -m alphaecoli.report --help`."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphaecoli import cli
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.prediction import Prediction
+from alphaecoli.inference.predictor import load_predictor
+from alphaecoli.inference.progress import BaseProgress
+from alphaecoli.inference.reading import read_manifest, read_prediction
+from alphaecoli.reporting.loci import choose_loci
+from alphaecoli.reporting.page import render
+from alphaecoli.reporting.run import Run, read_run
+from alphaecoli.reporting.tables import missing_evaluation
+from alphaecoli.reporting.tracks import genome_view
+from alphaecoli.tracks.table import TrackTable
+
+DESCRIPTION = """\
+Writes one HTML file about a finished or running run: figures of a held-out split beside baselines,
+expression by gene, calibration, a browser of the chromosome, a circular overview, loss curves, data
+quality, configuration. It holds everything it needs; opening it uses no network.
+What the figures mean: docs/evaluation.md."""
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Reads the run, predicts its chromosome, writes the page."""
+  options = _options(arguments)
+  run = read_run(options.workdir, options.split)
+  store = run.store
+  names = store.table.names
+  if options.track is not None and options.track not in names:
+    raise ConfigError(f"--track {options.track}: not in the store; it has {', '.join(names)}")
+  column = names.index(options.track) if options.track is not None else 0
+  loci = choose_loci(store, options.loci, options.split)
+  prediction, origin = _predict(run, options.predictions)
+  view = genome_view(store, prediction, column, options.split, loci)
+  if run.evaluation is None:
+    cli.LOGGER.warning(missing_evaluation(run))
+  out = options.out or options.workdir / "report.html"
+  _write(out, render(run, view, origin))
+  cli.LOGGER.info("wrote %s, %.1f MB", out, out.stat().st_size / 1e6)
+  return 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  """The command line."""
+  parser = cli.parser("report", DESCRIPTION)
+  add = parser.add_argument
+  add("--workdir", required=True, type=Path, help="directory of a training run")
+  add("--split", choices=("test", "validation"), default="test", help="default: test")
+  add("--out", type=Path, help="the HTML file; default: report.html in the work directory")
+  add(
+    "--loci",
+    help="genes or contig:start-end (1-based, inclusive) with commas between, to offer in the "
+    "browser at full resolution; default: a stretch of the split",
+  )
+  add("--track", help="expression track of the browser and the circle; default: the first")
+  add("--predictions", type=Path, help="directory from alphaecoli.predict; default: predict now")
+  return parser.parse_args(list(arguments))
+
+
+def _predict(run: Run, folder: Path | None) -> tuple[Prediction | None, str]:
+  """The tracks of the whole chromosome in log TPM, and where they come from.
+
+  Raises:
+    DataError: the files are another checkpoint's, or of another chromosome.
+  """
+  if run.best is None:
+    cli.LOGGER.warning("%s has no checkpoint yet: the page shows no predictions", run.workdir)
+    return None, "none yet, as the run has no checkpoint"
+  words = f"step {run.best.step:,}"
+  if folder is None:
+    with BaseProgress(run.store.length_bp, f"predicting {run.store.contig}") as progress:
+      prediction = load_predictor(run.best.path).predict(
+        run.store.sequence, circular=run.store.circular, progress=progress
+      )
+    return prediction, words
+  manifest = read_manifest(folder)
+  step, table = manifest["model"]["step"], TrackTable.from_json(manifest["track_table"])
+  if step != run.best.step or table != run.store.table:
+    raise DataError(
+      f"{folder}: predictions of step {step} of a model of other data or of another step than this "
+      f"run's best, {run.best.step}; predict again with --checkpoint {run.best.path}"
+    )
+  whole = read_prediction(folder, run.store.contig, 0, run.store.length_bp)
+  return whole.in_units("log_tpm"), words
+
+
+def _write(path: Path, text: str) -> None:
+  """Writes the file under a temporary name and renames it.
+
+  Raises:
+    DataError: it can not be written.
+  """
+  temporary = path.with_name(path.name + ".tmp")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+  except OSError as error:
+    raise DataError(f"{path}: can not be written: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+  cli.run(main)

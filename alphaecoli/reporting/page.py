@@ -1,0 +1,177 @@
+"""One HTML file from a run's facts: text and tables as HTML, what is drawn as JSON for scripts."""
+
+import datetime
+import importlib.resources
+import json
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from alphaecoli import __version__
+from alphaecoli.observed import organism
+from alphaecoli.reporting import tables, words
+from alphaecoli.reporting.run import Run
+
+SCRIPTS = ("base.js", "charts.js", "layers.js", "browser.js", "circle.js", "main.js")
+STYLE = "report.css"
+TEMPLATE = "template.html"
+_PREDICTED = "predicted_log_tpm:"
+
+
+def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
+  """The page.
+
+  Args:
+    run: the facts.
+    view: from `genome_view`.
+    predictions: where the predictions come from, in words.
+
+  Returns:
+    HTML that needs no other file and no network.
+  """
+  title = organism(run.store.manifest["contig"])
+  now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+  data = {
+    "split": run.split,
+    "view": view,
+    "curves": _curves(run),
+    "calibration": _calibration(run),
+    "scatter": _scatter(run),
+    "missing": tables.missing_evaluation(run) if run.evaluation is None else "",
+    "predictions": predictions,
+    "reasons": _reasons(run, view),
+  }
+  values = {
+    "title": tables.escape(title),
+    "subtitle": tables.escape(
+      f"Report of the run {run.workdir.resolve().name}: {tables.state(run)}. Figures of the "
+      f"{run.split} split. Written by alphaecoli {__version__}, {now}."
+    ),
+    "headlines": tables.headlines(run),
+    "held_out": tables.held_out(run),
+    "step_note": _step_note(run),
+    "predictions": tables.escape(predictions),
+    "quality": tables.quality(run.store.quality),
+    "configuration": tables.configuration(run),
+    "metadata": tables.metadata(run),
+    "detail": tables.escape(run.split),
+    "style": _read(STYLE),
+    "script": "\n".join(_read(name) for name in SCRIPTS),
+    "data": embed(data),
+  }
+  return string.Template(_read(TEMPLATE)).substitute(values)
+
+
+def embed(value: Any) -> str:
+  """JSON that may stand in a script element whatever its strings hold."""
+  text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII only
+  return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _read(name: str) -> str:
+  """A file of this package."""
+  return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _step_note(run: Run) -> str:
+  """Says so where figures and predictions are not of one checkpoint."""
+  if run.evaluation is None or run.best is None:
+    return ""
+  step = run.evaluation.value["step"]
+  if step == run.best.step:
+    return ""
+  return tables.note(
+    f"The figures are of step {step:,}, the genome views of step {run.best.step:,}, which is best "
+    "on validation now. Evaluate again to bring them together: "
+    f"python -m alphaecoli.evaluate --workdir {run.workdir} --split {run.split}"
+  )
+
+
+def _curves(run: Run) -> dict[str, Any]:
+  """Losses over steps: training means since the record before, and validation."""
+  names = [*words.HEADS, "total"]
+  series: dict[str, Any] = {"best": run.best.step if run.best else None, "panels": []}
+  for name in names:
+    panel: dict[str, Any] = {
+      "name": words.HEADS.get(name, "total loss"),
+      "units": words.LOSS_UNITS[name],
+    }
+    for kind, key in (("train", f"mean_loss/{name}"), ("validation", f"loss/{name}")):
+      rows = [r for r in run.history if r["kind"] == kind and r.get(key) is not None]
+      panel[kind] = [[r["step"], r[key]] for r in rows]
+    if panel["train"] or panel["validation"]:
+      series["panels"].append(panel)
+  return series
+
+
+def _calibration(run: Run) -> dict[str, Any] | None:
+  """The reliability curve of the operon head with its figures; None where there is none."""
+  if run.evaluation is None or not run.evaluation.value.get("calibration"):
+    return None
+  metrics = run.evaluation.value["metrics"]
+  return {
+    **run.evaluation.value["calibration"],
+    "error": metrics["operon_membership/calibration_error"]["model"],
+    "brier": metrics["operon_membership/brier"]["model"],
+  }
+
+
+def _scatter(run: Run) -> list[dict[str, Any]]:
+  """Observed and predicted expression by gene, one entry a track."""
+  if run.evaluation is None or not run.evaluation.genes:
+    return []
+  genes, metrics = run.evaluation.genes, run.evaluation.value["metrics"]
+  tracks = [c.removeprefix(_PREDICTED) for c in genes[0] if c.startswith(_PREDICTED)]
+  found = []
+  for track in tracks:
+    observed, predicted = f"observed_log_tpm:{track}", _PREDICTED + track
+    points = [g for g in genes if g[observed] and g[predicted]]
+    suffix = "" if len(tracks) == 1 else f"/{track}"
+    figures = {
+      key: metrics.get(f"gene_expression/genes_{key}{suffix}", {}).get("model")
+      for key in ("r2", "pearson", "spearman")
+    }
+    if points:
+      found.append(
+        {
+          "track": track,
+          **figures,
+          "name": [g["name"] for g in points],
+          "tag": [g["locus_tag"] for g in points],
+          "observed": [float(g[observed]) for g in points],
+          "predicted": [float(g[predicted]) for g in points],
+        }
+      )
+  return found
+
+
+def _reasons(run: Run, view: Mapping[str, Any]) -> dict[str, str]:
+  """Why a drawing is empty, by its name."""
+  weights = run.config["loss"]["weights"]
+  reasons = {}
+  present = {
+    "gene_expression": run.store.table.has_expression,
+    "gene_density": True,
+    "operon_membership": run.store.table.has_operons,
+  }
+  for head, words_ in words.HEADS.items():
+    if not present[head]:
+      reasons[head] = f"{words_}: the track store has no such data, the head was not trained"
+    elif weights[head] == 0:
+      reasons[head] = f"{words_}: not trained, its loss weight is 0"
+    elif not view["predicted"]:
+      reasons[head] = f"{words_}: no prediction yet, the run has no checkpoint"
+  evaluation = run.evaluation
+  if evaluation is None:
+    reasons["scatter"] = reasons["calibration"] = tables.missing_evaluation(run)
+  else:
+    again = f"python -m alphaecoli.evaluate --workdir {run.workdir} --split {run.split}"
+    skipped = evaluation.value["skipped"]
+    for name, head in (("scatter", "gene_expression"), ("calibration", "operon_membership")):
+      reasons[name] = (
+        f"{words.HEADS[head]} has no figures: {skipped[head]}"
+        if head in skipped
+        else f"{evaluation.file.name} does not come with it. This makes it: {again}"
+      )
+  reasons["curves"] = "The run has not logged a step yet."
+  return reasons

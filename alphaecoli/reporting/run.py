@@ -1,0 +1,167 @@
+"""What a work directory says about its run: configuration, history, figures of a split."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alphaecoli.checkpoint import CHECKPOINTS_DIR, find_checkpoint, read_meta, read_score
+from alphaecoli.errors import DataError
+from alphaecoli.observed import find_store
+from alphaecoli.tracks.store import TrackStore
+
+VALIDATION_FILE = "validation.json"  # the last validation report of the training itself
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """A checkpoint.
+
+  Attributes:
+    path: its directory.
+    step: steps done.
+    score: its loss on validation, None where that was not measured.
+  """
+
+  path: Path
+  step: int
+  score: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """The figures of a split.
+
+  Attributes:
+    file: the JSON they come from.
+    value: what it holds.
+    genes: lines of the gene table beside it; empty where there is none.
+  """
+
+  file: Path
+  value: Mapping[str, Any]
+  genes: tuple[Mapping[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished, stopped or running run.
+
+  Attributes:
+    workdir: its directory.
+    config: what config.json holds.
+    record: what run.json holds.
+    history: the records of metrics.jsonl, in order.
+    store: its track store.
+    saved: every checkpoint that is complete, by step.
+    best: the checkpoint that predicts; None before the first.
+    split: the split of the page.
+    evaluation: its figures; None where it was not measured.
+  """
+
+  workdir: Path
+  config: Mapping[str, Any]
+  record: Mapping[str, Any]
+  history: tuple[Mapping[str, Any], ...]
+  store: TrackStore
+  saved: tuple[Saved, ...]
+  best: Saved | None
+  split: str
+  evaluation: Evaluation | None
+
+  @property
+  def step(self) -> int:
+    """Steps done, as far as the run has written."""
+    logged = [int(record["step"]) for record in self.history]
+    return max([*logged, *(saved.step for saved in self.saved)], default=0)
+
+  @property
+  def steps(self) -> int:
+    """Steps to do."""
+    return int(self.config["train"]["steps"])
+
+
+def read_run(workdir: Path, split: str) -> Run:
+  """Reads a work directory.
+
+  Args:
+    workdir: of the run.
+    split: whose figures are wanted.
+
+  Raises:
+    DataError: it holds no run, or a file of it is broken.
+  """
+  if not (workdir / "run.json").is_file():
+    raise DataError(
+      f"{workdir}: no run (there is no run.json); name the --workdir of alphaecoli.train"
+    )
+  config, record = _read_json(workdir / "config.json"), _read_json(workdir / "run.json")
+  store = find_store(workdir, {"config": config, **record})
+  saved = _checkpoints(workdir)
+  best = None
+  if saved:
+    path = Path(find_checkpoint(workdir))
+    best = next(s for s in saved if s.path.name == path.name)
+  return Run(
+    workdir=workdir,
+    config=config,
+    record=record,
+    history=tuple(_history(workdir / "metrics.jsonl")),
+    store=store,
+    saved=saved,
+    best=best,
+    split=split,
+    evaluation=_evaluation(workdir, split),
+  )
+
+
+def _checkpoints(workdir: Path) -> tuple[Saved, ...]:
+  """The complete checkpoints, by step."""
+  folders = [p for p in (workdir / CHECKPOINTS_DIR).glob("*") if p.name.isdigit()]
+  return tuple(
+    Saved(path, int(read_meta(path)["step"]), read_score(path))
+    for path in sorted(folders, key=lambda p: int(p.name))
+  )
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+  """The lines of metrics.jsonl; one that is being written is left out."""
+  if not path.is_file():
+    return []
+  lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+  try:
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+  except ValueError as error:
+    raise DataError(f"{path}: a line is not JSON: {error}") from error
+
+
+def _evaluation(workdir: Path, split: str) -> Evaluation | None:
+  """What alphaecoli.evaluate has written; for validation also what the training has."""
+  files = [workdir / f"evaluation_{split}.json"]
+  if split == "validation":
+    files.append(workdir / VALIDATION_FILE)
+  file = next((f for f in files if f.is_file()), None)
+  if file is None:
+    return None
+  genes: tuple[Mapping[str, str], ...] = ()
+  table = file.with_name(f"{file.stem}_genes.tsv")
+  if table.is_file():
+    with table.open(newline="", encoding="utf-8") as lines:
+      genes = tuple(csv.DictReader(lines, dialect="excel-tab"))
+  return Evaluation(file, _read_json(file), genes)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+  """An object from a file.
+
+  Raises:
+    DataError: it can not be read.
+  """
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except OSError as error:
+    raise DataError(f"{path}: {error.strerror}") from error
+  except ValueError as error:
+    raise DataError(f"{path}: not JSON: {error}") from error

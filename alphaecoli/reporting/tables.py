@@ -1,0 +1,255 @@
+"""The parts of the page that are text and tables: HTML from a run's facts. All text is escaped."""
+
+import html
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alphaecoli import config
+from alphaecoli.config_page import meanings
+from alphaecoli.reporting import words
+from alphaecoli.reporting.run import Run
+from alphaecoli.training.record import duration
+
+Cell = str | tuple[str, str]  # text, or text and class
+
+
+def escape(value: object) -> str:
+  """Text that may stand anywhere in HTML."""
+  return html.escape(str(value), quote=True)
+
+
+def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], caption: str) -> str:
+  """An HTML table, without a head where that is empty; the class num puts numbers flush right."""
+
+  def cells(tag: str, row: Sequence[Cell]) -> str:
+    pairs = [(c, "") if isinstance(c, str) else c for c in row]
+    return "".join(
+      f"<{tag}{f' class={escape(name)}' if name else ''}>{escape(text)}</{tag}>"
+      for text, name in pairs
+    )
+
+  body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+  top = f"<thead><tr>{cells('th', head)}</tr></thead>" if head else ""
+  return (
+    f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+    f"<table><caption>{escape(caption)}</caption>{top}<tbody>\n{body}\n</tbody></table></div>"
+  )
+
+
+def note(text: str) -> str:
+  """A paragraph that says why something is not there, or how to get it."""
+  return f'<p class="note">{escape(text)}</p>'
+
+
+def number(value: float | None) -> str:
+  """Four decimals; a dash where undefined."""
+  return decimals(value, 4)
+
+
+def decimals(value: float | None, digits: int) -> str:
+  """A number with a proper minus, never a negative zero; a dash where undefined."""
+  return "–" if value is None else f"{value:z.{digits}f}".replace("-", "−")
+
+
+def missing_evaluation(run: Run) -> str:
+  """What to do where a split was not measured."""
+  return (
+    f"The {run.split} split has not been measured. This does it: "
+    f"python -m alphaecoli.evaluate --workdir {run.workdir} --split {run.split}"
+  )
+
+
+def headlines(run: Run) -> str:
+  """The figures at the top, beside their baselines."""
+  if run.evaluation is None:
+    return note(missing_evaluation(run))
+  metrics, baselines = run.evaluation.value["metrics"], run.evaluation.value["baselines"]
+  tiles = []
+  for name in words.HEADLINES:
+    if name not in metrics:
+      continue
+    figure = metrics[name]
+    model, baseline = figure["model"], figure["baseline"]
+    what = words.baseline_words(name, baselines)
+    below = model is not None and baseline is not None and model < baseline
+    tiles.append(
+      f'<div class="tile"><div class="what">{escape(words.figure_words(name))}</div>'
+      f'<div class="value">{decimals(model, 2)}</div>'
+      f'<div class="base">{"below its" if below else ""} baseline '
+      f"{decimals(baseline, 2)}: {escape(what)}; "
+      f"n = {figure['n']:,} {escape(figure['over'])}</div></div>"
+    )
+  return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def held_out(run: Run) -> str:
+  """Every figure of the split beside its baseline."""
+  if run.evaluation is None:
+    return note(missing_evaluation(run))
+  value = run.evaluation.value
+  rows: list[list[Cell]] = []
+  for name, figure in value["metrics"].items():
+    model, baseline = figure["model"], figure["baseline"]
+    better = None
+    if model is not None and baseline is not None:
+      better = model < baseline if words.lower_is_better(name) else model > baseline
+    rows.append(
+      [
+        words.figure_words(name),
+        (number(model), "num" if better is not False else "num worse"),
+        (number(baseline), "num"),
+        words.baseline_words(name, value["baselines"]),
+        (f"{figure['n']:,}", "num"),
+        figure["over"],
+        (name, "code"),
+      ]
+    )
+  head: list[Cell] = [
+    "figure", ("model", "num"), ("baseline", "num"), "what the baseline is", ("n", "num"), "over",
+    "name",
+  ]  # fmt: skip
+  origin = f"{value['split']} split, {value['n_bases']:,} bases, step {value['step']:,}"
+  skipped = "".join(
+    note(f"{words.HEADS.get(head, head)}: no figures, {why}.")
+    for head, why in value["skipped"].items()
+  )
+  return table(head, rows, f"Held-out figures: {origin} ({run.evaluation.file.name})") + skipped
+
+
+def quality(report: Mapping[str, Any]) -> str:
+  """What was read, and what was skipped or repaired, by reason."""
+  totals = [[name, (f"{n:,}", "num")] for name, n in report["totals"].items()]
+  problems = sorted(report["problems"].items(), key=lambda item: -item[1]["count"])
+  rows = [
+    [
+      reason,
+      (f"{entry['count']:,}", "num"),
+      ", ".join([*entry["datasets"], *entry["examples"]][:5])
+      + (", …" if len({*entry["datasets"], *entry["examples"]}) > 5 else ""),
+    ]
+    for reason, entry in problems
+  ]
+  read = table([], totals, "Records read")
+  if not rows:
+    return read + note("No record was skipped or repaired.")
+  head: list[Cell] = ["reason", ("records", "num"), "such as"]
+  return read + table(head, rows, "Skipped or repaired, by reason")
+
+
+def configuration(run: Run) -> str:
+  """Keys that differ from configs/base.py, then all others."""
+  values, defaults = _flat(run.config), _flat(config.resolve(config.base_config()).to_dict())
+  comments = meanings()
+  changed, same = [], []
+  for key, value in values.items():
+    default = defaults.get(key, "–")
+    row: list[Cell] = [(key, "code"), (_plain(value), "code")]
+    if _plain(value) != _plain(default):
+      changed.append([*row, (_plain(default), "code"), comments.get(key, "")])
+    else:
+      same.append([*row, comments.get(key, "")])
+  head: list[Cell] = ["key", "value", "configs/base.py", "meaning"]
+  first = (
+    table(head, changed, "Changed keys")
+    if changed
+    else note("Every value is that of configs/base.py.")
+  )
+  rest = table(["key", "value", "meaning"], same, "As in configs/base.py")
+  return (
+    f"{first}<details><summary>{len(same)} keys as in configs/base.py</summary>{rest}</details>"
+  )
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+  """Dotted keys; an empty section stays a value."""
+  flat: dict[str, Any] = {}
+  for key, value in values.items():
+    if isinstance(value, Mapping | ConfigDict) and value and path + key != "data.expression_groups":
+      flat |= _flat(value, f"{path}{key}.")
+    else:
+      flat[path + key] = value
+  return flat
+
+
+def _plain(value: Any) -> str:
+  """A value as text; lists and tuples alike."""
+  return ", ".join(map(str, value)) or "()" if isinstance(value, list | tuple) else str(value)
+
+
+def state(run: Run) -> str:
+  """How far the run is, in a few words."""
+  if run.step >= run.steps:
+    return f"finished, {run.steps:,} steps"
+  return f"at step {run.step:,} of {run.steps:,} (running, or stopped early)"
+
+
+def metadata(run: Run) -> str:
+  """The run, its checkpoints, its data."""
+  record, history = run.record, run.history
+  times = [r["time"] for r in history if r.get("time")]
+  speeds = [r["bases_per_s"] for r in history if r.get("bases_per_s")]
+  facts: dict[str, str] = {
+    "state": state(run),
+    "last record": _when(times[-1]) if times else "none yet",
+    "time from first to last record": duration(times[-1] - times[0]) if times else "–",
+    "speed, median": f"{statistics.median(speeds):,.0f} bases/s" if speeds else "–",
+    "command": " ".join(record["command"]),
+    "code": str(record["git_commit"] or "not a git checkout"),
+    "devices": f"{record['devices']}; processes: {record['processes']}",
+    "mesh": ", ".join(f"{k} {v}" for k, v in record["mesh"].items()),
+    "software": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
+    "checkpoints": "; ".join(
+      f"step {s.step:,}" + ("" if s.score is None else f" (validation loss {s.score:.4f})")
+      for s in run.saved
+    )
+    or "none yet",
+    "best on validation": f"step {run.best.step:,}" if run.best else "–",
+  }
+  return table([], list(facts.items()), "Run") + _data_facts(run)
+
+
+def _data_facts(run: Run) -> str:
+  """Where the data come from."""
+  manifest, store = run.store.manifest, run.store
+  shape = "circular" if store.circular else "linear"
+  facts = {
+    "chromosome": f"{store.contig}, {store.length_bp:,} bp, {shape}",
+    "genome": str(manifest["genome_source"]),
+    "expression tracks": "; ".join(
+      f"{t.name}: mean of {len(t.datasets)} data sets, training mean {t.mean:.3f}, "
+      f"standard deviation {t.std:.3f} ln(1 + TPM)"
+      for t in store.table.expression
+    )
+    if store.table.has_expression
+    else "none: no expression data",
+    "genes per 128 bp, training mean": f"{store.table.density_mean:.3f}",
+    "share of training bases in operons": f"{store.table.operon_prevalence:.3f}"
+    if store.table.has_operons
+    else "none: no operons",
+    **{f"{name} split": _split(run, name) for name in ("train", "validation", "test")},
+    "track store": store.fingerprint,
+  }
+  inputs = [
+    [name, facts_["name"], (f"{facts_['bytes']:,}", "num"), (facts_["sha256"], "code")]
+    for name, facts_ in manifest["inputs"].items()
+  ]
+  head: list[Cell] = ["input", "file", ("bytes", "num"), "SHA-256"]
+  return table([], list(facts.items()), "Data") + table(head, inputs, "Input files")
+
+
+def _split(run: Run, name: str) -> str:
+  """Length, genes and arcs of a split."""
+  store = run.store
+  arcs = store.arcs(name)
+  bases, genes = sum(end - start for start, end in arcs), int((store.genes.split == name).sum())
+  where = ", ".join(f"{a + 1:,}–{b:,}" for a, b in arcs)
+  return f"{bases:,} bases, {genes:,} genes in {len(arcs)} arcs: {where}"
+
+
+def _when(seconds: float) -> str:
+  """A moment, in UTC."""
+  return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
