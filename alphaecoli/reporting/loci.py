@@ -28,7 +28,7 @@ def choose_loci(store: TrackStore, text: str | None, split: str) -> list[Locus]:
 
   Args:
     store: the chromosome.
-    text: names of genes, locus tags or contig:start-end (1-based, inclusive), with commas between; by
+    text: genes, locus tags or contig:start-end (1-based, inclusive), with commas between; by
       default the stretch of the split that `alphaecoli.plot` would draw.
     split: whose stretch.
 

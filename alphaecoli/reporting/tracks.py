@@ -139,8 +139,9 @@ def _density(store: TrackStore) -> Float32[np.ndarray, "N"]:
   bins = -(-store.length_bp // BIN_BP)
   density = np.full(bins, np.nan, np.float32)
   whole = bins if store.circular else store.length_bp // BIN_BP
-  for first in range(0, whole, CHUNK_BINS):
-    n = min(CHUNK_BINS, whole - first)
+  chunk = min(CHUNK_BINS, store.length_bp // BIN_BP)  # no window is longer than the chromosome
+  for first in range(0, whole, chunk):
+    n = min(chunk, whole - first)
     density[first : first + n] = store.window(first * BIN_BP, n * BIN_BP)["gene_density"][:, 0]
   return density
 
