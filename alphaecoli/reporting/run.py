@@ -52,7 +52,7 @@ class Run:
   Attributes:
     workdir: its directory.
     config: what config.json holds.
-    record: what run.json holds.
+    starts: the entries of run.json: one each time the run began or went on.
     history: the records of metrics.jsonl, in order.
     store: its track store.
     saved: every checkpoint that is complete, by step.
@@ -63,7 +63,7 @@ class Run:
 
   workdir: Path
   config: Mapping[str, Any]
-  record: Mapping[str, Any]
+  starts: tuple[Mapping[str, Any], ...]
   history: tuple[Mapping[str, Any], ...]
   store: TrackStore
   saved: tuple[Saved, ...]
@@ -97,8 +97,8 @@ def read_run(workdir: Path, split: str) -> Run:
     raise DataError(
       f"{workdir}: no run (there is no run.json); name the --workdir of alphaecoli.train"
     )
-  config, record = _read_json(workdir / "config.json"), _read_json(workdir / "run.json")
-  store = find_store(workdir, {"config": config, **record})
+  config, starts = _read_json(workdir / "config.json"), _read_json(workdir / "run.json")["starts"]
+  store = find_store(workdir, {**starts[-1], "config": config})
   saved = _checkpoints(workdir)
   best = None
   if saved:
@@ -107,7 +107,7 @@ def read_run(workdir: Path, split: str) -> Run:
   return Run(
     workdir=workdir,
     config=config,
-    record=record,
+    starts=tuple(starts),
     history=tuple(_history(workdir / "metrics.jsonl")),
     store=store,
     saved=saved,

@@ -1,5 +1,6 @@
 """The parts of the page that are text and tables: HTML from a run's facts. All text is escaped."""
 
+import datetime
 import html
 import statistics
 import time
@@ -182,26 +183,29 @@ def _plain(value: Any) -> str:
 
 def state(run: Run) -> str:
   """How far the run is, in a few words."""
-  if run.step >= run.steps:
-    return f"finished, {run.steps:,} steps"
-  return f"at step {run.step:,} of {run.steps:,} (running, or stopped early)"
+  end = run.starts[-1].get("end")
+  if end is None:
+    return f"at step {run.step:,} of {run.steps:,}, running or killed"
+  if end["status"]:
+    return f"stopped after step {run.step:,} of {run.steps:,}"
+  return f"finished, {run.steps:,} steps"
 
 
 def metadata(run: Run) -> str:
   """The run, its checkpoints, its data."""
-  record, history = run.record, run.history
+  start, history = run.starts[-1], run.history
   times = [r["time"] for r in history if r.get("time")]
   speeds = [r["bases_per_s"] for r in history if r.get("bases_per_s")]
+  changes = ", with local changes" if start["git_changes"] else ""
   facts: dict[str, str] = {
     "state": state(run),
     "last record": _when(times[-1]) if times else "none yet",
-    "time from first to last record": duration(times[-1] - times[0]) if times else "–",
     "speed, median": f"{statistics.median(speeds):,.0f} bases/s" if speeds else "–",
-    "command": " ".join(record["command"]),
-    "code": str(record["git_commit"] or "not a git checkout"),
-    "devices": f"{record['devices']}; processes: {record['processes']}",
-    "mesh": ", ".join(f"{k} {v}" for k, v in record["mesh"].items()),
-    "software": ", ".join(f"{k} {v}" for k, v in record["versions"].items()),
+    "command": " ".join(start["command"]),
+    "code": start["git_commit"] + changes if start["git_commit"] else "not a git checkout",
+    "devices": f"{start['devices']}; processes: {start['processes']}",
+    "mesh": ", ".join(f"{k} {v}" for k, v in start["mesh"].items()),
+    "software": ", ".join(f"{k} {v}" for k, v in start["versions"].items()),
     "checkpoints": "; ".join(
       f"step {s.step:,}" + ("" if s.score is None else f" (validation loss {s.score:.4f})")
       for s in run.saved
@@ -209,7 +213,28 @@ def metadata(run: Run) -> str:
     or "none yet",
     "best on validation": f"step {run.best.step:,}" if run.best else "–",
   }
-  return table([], list(facts.items()), "Run") + _data_facts(run)
+  return table([], list(facts.items()), "Run") + _starts(run) + _data_facts(run)
+
+
+def _starts(run: Run) -> str:
+  """Each time the run began or went on, and how that ended."""
+  rows: list[list[Cell]] = []
+  for start in run.starts:
+    end = start.get("end")
+    how = "no record: running, or killed"
+    if end is not None:
+      how = f"stopped, exit status {end['status']}" if end["status"] else "finished"
+    rows.append(
+      [
+        _when(datetime.datetime.fromisoformat(start["time"]).timestamp()),
+        (f"{start['step']:,}", "num"),
+        (f"{end['step']:,}" if end else "–", "num"),
+        (duration(end["seconds"]) if end else "–", "num"),
+        how,
+      ]
+    )
+  head: list[Cell] = ["began", ("after step", "num"), ("to step", "num"), ("took", "num"), "end"]
+  return table(head, rows, "Starts of the run")
 
 
 def _data_facts(run: Run) -> str:

@@ -131,7 +131,8 @@ def test_predictions_from_files_give_the_same_tracks(finished, page, tmp_path, m
   fasta = read(finished, "config.json")["data"]["genome"]
   arguments = ["--checkpoint", str(run.best.path), "--fasta", fasta, "--circular", "all"]
   folder, out = tmp_path / "predictions", tmp_path / "new" / "page.html"
-  predictor = predictor_of(run.store, about={"step": run.best.step})
+  about = {"checkpoint": str(run.best.path), "step": run.best.step}
+  predictor = predictor_of(run.store, about=about)
   monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: predictor)
   assert predict.main([*arguments, "--out", str(folder)]) == 0
   flags = ["--workdir", str(finished), "--predictions", str(folder), "--out", str(out)]
@@ -160,7 +161,8 @@ def test_a_run_that_has_just_begun_has_a_page_that_says_what_is_missing(started,
   assert command in data["reasons"]["scatter"] and command in data["reasons"]["calibration"]
   assert "no checkpoint" in data["reasons"]["gene_expression"]
   assert len(data["curves"]["panels"][-1]["train"]) == 1  # the broken line is left out
-  assert dict(table_of(parsed, "Run"))["state"] == "at step 1 of 4 (running, or stopped early)"
+  assert dict(table_of(parsed, "Run"))["state"] == "at step 1 of 4, running or killed"
+  assert table_of(parsed, "Starts of the run")[-1][-1] == "no record: running, or killed"
   assert len(data["view"]["genes"]["name"]) > 10
 
 
@@ -209,6 +211,22 @@ def test_a_head_without_weight_is_absent_and_the_page_says_why(finished, tmp_pat
   assert "its loss weight is 0" in parsed.data["reasons"]["operon_membership"]
   assert "its loss weight is 0" in parsed.data["reasons"]["calibration"]
   assert any("operon membership: no figures" in note for note in parsed.notes)
+
+
+def test_each_start_of_a_run_stands_there_with_its_end(finished, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(finished, workdir)
+  (start,) = read(workdir, "run.json")["starts"]
+  stopped = {**start, "end": {**start["end"], "status": 75, "step": 2}}
+  again = {**start, "step": 2}
+  for starts, words in (([stopped], "stopped after step 4 of 4"), ([stopped, again], "finished")):
+    (workdir / "run.json").write_text(json.dumps({"starts": starts}))
+    assert report.main(["--workdir", str(workdir)]) == 0
+    parsed = Page((workdir / "report.html").read_text())
+    assert dict(table_of(parsed, "Run"))["state"].startswith(words)
+    rows = table_of(parsed, "Starts of the run")[1:]
+    assert [row[1:3] for row in rows] == [["0", "2"], ["2", "4"]][: len(starts)]
+    assert rows[0][-1] == "stopped, exit status 75"
 
 
 def test_wrong_arguments_are_one_line(finished, tmp_path):
