@@ -25,8 +25,7 @@ MESH_AXES = ("data", "fsdp", "sequence")
 # Logical axis -> mesh axes. What is not listed stays whole on every device.
 RULES: dict[str, tuple[str, ...]] = {
   "batch": ("data", "fsdp"),  # windows
-  "position": ("sequence",),  # 1 bp to 64 bp resolution
-  "bin": ("sequence",),  # 128 bp resolution
+  "position": ("sequence",),  # along a window: bases, bins, rows of the pair matrix
   "out": ("fsdp",),  # output features of a kernel: parameters and optimiser state
 }
 
@@ -142,6 +141,21 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   if mesh.empty or mesh.size == 1:
     return x
   return jax.lax.with_sharding_constraint(x, _spec(mesh, x.shape, axes))
+
+
+def pin(x: jax.Array) -> jax.Array:
+  """Pins activations of windows x positions x …; the other axes are whole."""
+  return constrain(x, "batch", "position", *(None,) * (x.ndim - 2))
+
+
+def whole(kernel: jax.Array) -> jax.Array:
+  """Gathers a kernel where it is used; what is kept of it stays split.
+
+  Left to itself, XLA sends activations around instead where the kernel is the larger of the two.
+  With the positions split as well its gradient of a convolution is then wrong (jax 0.10.2: doubled
+  on a mesh of fsdp 2 x sequence 2).
+  """
+  return constrain(kernel, *(None,) * kernel.ndim)
 
 
 def variable_shardings(mesh: Mesh, state: nnx.State) -> nnx.State:

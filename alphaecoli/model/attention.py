@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32
 
 from alphaecoli.model.layers import LayerNorm, Linear, RMSBatchNorm
 from alphaecoli.schema import BIN_BP, PAIR_BP, ModelConfig
+from alphaecoli.sharding import constrain
 
 MAX_POSITION = 8192  # bins in 2 ** 20 bp, the longest published window
 LOGIT_CAP = 5.0  # soft cap of attention logits
@@ -87,7 +88,7 @@ class MultiQueryAttention(nnx.Module):
     key = rotary(self.norm_key(self.key(x))[:, :, None])[:, :, 0]
     value = self.norm_value(self.value(x))
     logits = jnp.einsum("bqhk,bmk->bhqm", query, key, preferred_element_type=jnp.float32)
-    logits = logits / key.shape[-1] ** 0.5 + bias
+    logits = constrain(logits / key.shape[-1] ** 0.5 + bias, "batch", "head", "position", "key")
     weights = jax.nn.softmax(LOGIT_CAP * jnp.tanh(logits / LOGIT_CAP), axis=-1)
     y = jnp.einsum("bhqm,bmv->bqhv", weights.astype(value.dtype), value)
     y = self.output(rearrange(y, "b q h v -> b q (h v)"))

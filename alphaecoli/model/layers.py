@@ -18,6 +18,8 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int
 
+from alphaecoli.sharding import whole
+
 EPSILON = 1e-5  # of every norm
 FAN_IN_VARIANCE_FLOOR = 1e-4  # of standardised convolutions
 
@@ -58,7 +60,8 @@ class Linear(nnx.Module):
     self, x: Float[Array, "*B I"], *, dtype: DTypeLike | None = None
   ) -> Float[Array, "*B O"]:
     """`dtype` is the output's; without it, the input's."""
-    y = jnp.matmul(x, self.kernel[...].astype(x.dtype), preferred_element_type=dtype)
+    kernel = whole(self.kernel[...].astype(x.dtype))
+    y = jnp.matmul(x, kernel, preferred_element_type=dtype)
     return y if self.bias is None else add_bias(y, self.bias[...])
 
 
@@ -145,11 +148,11 @@ class LayerNorm(nnx.Module):
 
 
 class OrganismEmbedding(nnx.Module):
-  """One learnt vector per organism."""
+  """One learnt vector per organism. The table is small, and whole on every device."""
 
   def __init__(self, n_organisms: int, features: int, *, rngs: nnx.Rngs):
     init = nnx.initializers.normal(0.02)
-    self.table = parameter((n_organisms, features), ("organism", "out"), init, rngs)
+    self.table = parameter((n_organisms, features), ("organism", "feature"), init, rngs)
 
   def __call__(self, organism: Int[Array, "B"]) -> Float32[Array, "B C"]:
     return self.table[...][organism]
@@ -167,8 +170,9 @@ def add_bias(x: Float[Array, "*B C"], bias: Float32[Array, "C"]) -> Float[Array,
 
 def convolve(x: Float[Array, "B S I"], kernel: Float32[Array, "W I O"]) -> Float[Array, "B S O"]:
   """Cross-correlation over positions with zeros beyond the ends."""
+  kernel = whole(kernel.astype(x.dtype))
   return jax.lax.conv_general_dilated(
-    x, kernel.astype(x.dtype), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
   )
 
 

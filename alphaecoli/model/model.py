@@ -19,7 +19,7 @@ from alphaecoli.model.layers import OrganismEmbedding, run_block
 from alphaecoli.model.tower import Tower
 from alphaecoli.model.unet import Decoder, Encoder, level_channels
 from alphaecoli.schema import PAIR_BP, ModelConfig
-from alphaecoli.sharding import constrain
+from alphaecoli.sharding import pin
 from alphaecoli.tracks.table import TrackTable
 
 
@@ -70,7 +70,7 @@ class AlphaEcoli(nnx.Module):
     length_bp = sequence.shape[1]
     if length_bp % PAIR_BP or not length_bp:
       raise ValueError(f"a sequence of {length_bp} bp; expected a multiple of {PAIR_BP}")
-    x = constrain(jax.nn.one_hot(sequence, 4, dtype=self.dtype), "batch", "position", "feature")
+    x = pin(jax.nn.one_hot(sequence, 4, dtype=self.dtype))
     x, skips = self.encoder(x, train=train)
     x = x + self.organism(organism).astype(x.dtype)[:, None]
     x, pair = self.tower(x, train=train)
@@ -78,8 +78,8 @@ class AlphaEcoli(nnx.Module):
     x = self.decoder(x, skips, train=train)
     one_bp = run_block(self.embed_one_bp, x, organism, bins, train=train, remat=self.remat)
     return Embeddings(
-      constrain(one_bp, "batch", "position", "feature"),
-      constrain(bins, "batch", "bin", "feature"),
+      pin(one_bp),
+      pin(bins),
       self.embed_pair(pair, organism),
     )
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, Int
 from alphaecoli.model.attention import BINS_PER_PAIR
 from alphaecoli.model.layers import LayerNorm, Linear, mean_pool, parameter
 from alphaecoli.schema import ModelConfig
-from alphaecoli.sharding import constrain
+from alphaecoli.sharding import pin
 
 MAX_PAIR_DISTANCE = 512  # pair bins in 2 ** 20 bp, the longest published window
 
@@ -83,7 +83,7 @@ class SequenceToPair(nnx.Module):
     by_query = relative_shift(jnp.einsum("bqhc,rhc->bhqr", query + query_bias, position))
     by_key = relative_shift(jnp.einsum("bkhc,rhc->bhkr", key + key_bias, position))
     relative = rearrange(by_query, "b h q k -> b q k h") + rearrange(by_key, "b h k q -> b q k h")
-    products = jnp.einsum("bqhc,bkhc->bqkh", query, key) + 0.5 * relative
+    products = jnp.einsum("bqhc,bkhc->bqkh", query, key) + 0.5 * pin(relative)
     active = jax.nn.gelu(x)
     return self.output(products) + self.row(active)[:, :, None] + self.column(active)[:, None]
 
@@ -133,4 +133,4 @@ class PairUpdate(nnx.Module):
     pair = pair + self.from_sequence(x)
     pair = pair + self.attention(pair)
     pair = pair + self.mlp(pair)
-    return constrain(pair, "batch", "pair", "pair_key", "feature")
+    return pin(pair)

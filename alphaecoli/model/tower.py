@@ -12,7 +12,7 @@ from alphaecoli.model.attention import BINS_PER_PAIR, MLP, AttentionBias, MultiQ
 from alphaecoli.model.layers import run_block
 from alphaecoli.model.pair import PairUpdate
 from alphaecoli.schema import ModelConfig
-from alphaecoli.sharding import constrain
+from alphaecoli.sharding import pin
 
 
 class TransformerLayer(nnx.Module):
@@ -31,7 +31,7 @@ class TransformerLayer(nnx.Module):
       pair = self.pair_update(x, pair)
     x = x + self.attention(x, self.bias(pair, train=train), train=train)
     x = x + self.mlp(x, train=train)
-    return constrain(x, "batch", "bin", "feature"), pair
+    return pin(x), pair
 
 
 class Tower(nnx.Module):

@@ -23,7 +23,7 @@ from alphaecoli.model.layers import (
   upsample,
 )
 from alphaecoli.schema import ModelConfig
-from alphaecoli.sharding import constrain
+from alphaecoli.sharding import pin
 
 N_DOWN_BLOCKS = 6  # and one more pooling: 2 ** 7 = 128 bp
 
@@ -58,7 +58,7 @@ class DNAEmbedder(nnx.Module):
 
   def __call__(self, x: Float[Array, "B S 4"], *, train: bool = False) -> Float[Array, "B S C"]:
     x = self.conv(x)
-    return constrain(x + self.block(x, train=train), "batch", "position", "feature")
+    return pin(x + self.block(x, train=train))
 
 
 class DownBlock(nnx.Module):
@@ -72,7 +72,7 @@ class DownBlock(nnx.Module):
     y = self.first(x, train=train)
     y = y + jnp.pad(x, ((0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
     y = y + self.second(y, train=train)
-    return constrain(y, "batch", "position", "feature")
+    return pin(y)
 
 
 class Encoder(nnx.Module):
@@ -94,7 +94,7 @@ class Encoder(nnx.Module):
     for block in self.down_blocks:
       x = run_block(block, max_pool(x), train=train, remat=self.remat)
       skips.append(x)
-    return constrain(max_pool(x), "batch", "bin", "feature"), skips
+    return pin(max_pool(x)), skips
 
 
 class UpBlock(nnx.Module):
@@ -112,7 +112,7 @@ class UpBlock(nnx.Module):
     y = self.conv_in(x, train=train) + x[..., : skip.shape[-1]]
     y = upsample(y * self.residual_scale[...].astype(x.dtype), 2) + self.skip(skip, train=train)
     y = y + self.conv_out(y, train=train)
-    return constrain(y, "batch", "position", "feature")
+    return pin(y)
 
 
 class Decoder(nnx.Module):

@@ -1,5 +1,6 @@
 """From windows on the host to global arrays on the devices, one batch ahead of the step."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import jax
@@ -8,16 +9,25 @@ from jax import Array
 from jax.sharding import Mesh
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.schema import Config
+from alphaecoli.schema import BIN_BP, PAIR_BP, Config
 from alphaecoli.sharding import batch_sharding, window_share, window_ways
 
 
 def check_batch_size(config: Config, mesh: Mesh) -> None:
-  """Checks that windows divide evenly.
+  """Checks that windows and their positions divide evenly.
 
   Raises:
-    ConfigError: a micro-batch does not divide over the devices that split windows.
+    ConfigError: a micro-batch does not divide over the devices that split windows, or the bins of a
+      window over those that split positions.
   """
+  window_bp, sequence = config.data.window_bp, mesh.shape["sequence"]
+  if window_bp // BIN_BP % sequence:
+    unit = math.lcm(PAIR_BP, BIN_BP * sequence)
+    lower = max(window_bp // unit, 1) * unit
+    raise ConfigError(
+      f"data.window_bp={window_bp}: its bins of {BIN_BP} bp do not divide over "
+      f"mesh.sequence={sequence} devices; nearest: {lower} or {lower + unit}"
+    )
   ways = window_ways(mesh)
   parts = ways * config.train.accumulate_steps
   if config.train.batch_windows % parts:
