@@ -190,7 +190,7 @@ def _step(
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
   """The jitted step of a run on a mesh, what goes into it, in shapes, and its sizes."""
   check_batch_size(config, mesh)
-  skeleton = Skeleton.of_model(config.model, store.table)
+  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
   optimizer = make_optimizer(config.optimizer, config.train.steps)
   pure = make_train_step(
     skeleton,

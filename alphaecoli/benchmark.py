@@ -204,7 +204,7 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
   store = process_data(config, flags.workdir)
-  skeleton = Skeleton.of_model(config.model, store.table)
+  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
   optimizer = make_optimizer(config.optimizer, config.train.steps)
   with jax.set_mesh(mesh):
     batches = training_batches(

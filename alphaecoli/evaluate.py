@@ -13,7 +13,7 @@ import numpy as np
 
 from alphaecoli import cli, distributed
 from alphaecoli.checkpoint import CHECKPOINTS_DIR, Loaded, load_inference
-from alphaecoli.data.splits import SPLITS, TEST
+from alphaecoli.data.splits import SPLITS, TEST, TRAIN
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import evaluate
 from alphaecoli.figures import Report
@@ -48,6 +48,12 @@ def run(options: argparse.Namespace) -> int:
   mesh = make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1))
   loaded = load_inference(path, which, mesh)
   cli.LOGGER.info("checkpoint %s, %d devices", loaded.path, mesh.size)
+  seen = bases_seen_before(loaded.meta, options.split)
+  if seen != 0:
+    cli.LOGGER.warning(
+      "NOT HELD OUT: the model that training started from had seen %s of this split",
+      "what it does not say" if seen is None else f"{seen:,} bases",
+    )
   store = distributed.one_first("track store", lambda: find_store(loaded, workdir))
   if loaded.config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
@@ -98,6 +104,14 @@ def choose_checkpoint(workdir: Path, name: str) -> tuple[Path, str]:
     found = f"there are {', '.join(map(str, steps))}" if steps else "there are none"
     raise DataError(f"no checkpoint of step {name} in {folder}; {found}")
   return path, "best"
+
+
+def bases_seen_before(meta: Mapping[str, Any], split: str) -> int | None:
+  """Bases of a split that a run's start had been trained on; None where it did not say."""
+  if "init" not in meta or split == TRAIN:
+    return 0
+  seen = meta["init"]["held_out_bp_seen"]
+  return None if seen is None else seen.get(split, 0)
 
 
 def find_store(loaded: Loaded, workdir: Path) -> TrackStore:
@@ -176,6 +190,7 @@ def write_files(workdir: Path, report: Report, loaded: Loaded, store: TrackStore
     "window_bp": loaded.config.data.window_bp,
     "store": str(store.path),
     "store_fingerprint": store.fingerprint,
+    "bases_seen_before": bases_seen_before(loaded.meta, report.split),
   }
   path = workdir / f"evaluation_{report.split}.json"
   genes = workdir / f"evaluation_{report.split}_genes.tsv"

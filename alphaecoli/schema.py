@@ -137,8 +137,10 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class InitConfig:
-  """Which parts of the model learn."""
+  """Where a run starts from, and which parts of the model learn."""
 
+  from_: str
+  allow_seen: bool
   freeze: str
   lora_rank: int
   lora_alpha: float

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from alphaecoli import cli
 from alphaecoli.checkpoint import Checkpoints, load_inference
-from alphaecoli.config import from_arguments
+from alphaecoli.config import base_config, from_arguments, resolve
 from alphaecoli.data.pipeline import evaluation_batches, training_batches
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_weights
@@ -69,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
   )
   flags, rest = parser.parse_known_args(arguments)
   config, name = from_arguments(rest, test_mode=flags.test_mode)
+  # The model as such is verified: fresh, and all of it learning.
+  config = dataclasses.replace(config, init=resolve(base_config()).init)
   workdir = flags.workdir or Path("runs") / (f"{name}-test-mode" if flags.test_mode else name)
   make_directory(workdir)
   mesh = make_mesh(config.mesh)

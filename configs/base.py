@@ -59,6 +59,8 @@ def get_config() -> ConfigDict:
   train.seed = 0  # of parameters, windows and dropout
 
   config.init = init = ConfigDict()
+  init.from_ = ""  # run, checkpoint or AlphaGenome's parameters to start from (init.from in flags)
+  init.allow_seen = False  # start from a model that was trained on bases held out here
   init.freeze = ""  # parts that do not learn, such as trunk or encoder,tower/layers/0
   init.lora_rank = 0  # of the factors beside the frozen linear maps of the trunk; 0: none
   init.lora_alpha = 16.0  # the factors' product counts lora_alpha / lora_rank times

@@ -72,6 +72,13 @@ def test_overrides_of_every_type():
   assert config.data.dump == "/somewhere"
 
 
+def test_a_key_that_python_reserves_has_an_underscore_in_python_alone():
+  config, _ = config_lib.from_arguments(["--config.init.from=runs/a=b", "--config.init.freeze=x,y"])
+  assert config.init.from_ == "runs/a=b" and config.init.frozen_parts == ("x", "y")
+  assert config.to_dict()["init"]["from"] == "runs/a=b"
+  assert config_lib.load(BASE, {"init.from": "a"}).init.from_ == "a"
+
+
 def test_the_command_line_wins_over_test_mode():
   config, _ = config_lib.from_arguments(["--config.train.steps=3"], test_mode=True)
   assert config.train.steps == 3
@@ -111,7 +118,8 @@ def test_every_key_is_read_by_the_package():
       tree = ast.parse(path.read_text())
       read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
       read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-  unread = [key for key in config_lib.key_names() if key.rsplit(".", 1)[-1] not in read]
+  leaves = {key: config_lib.attribute(key.rsplit(".", 1)[-1]) for key in config_lib.key_names()}
+  unread = [key for key, leaf in leaves.items() if leaf not in read]
   assert unread == []
 
 

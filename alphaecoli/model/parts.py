@@ -15,9 +15,10 @@ def is_under(name: str, part: str) -> bool:
   return name == part or name.startswith(f"{part}/")
 
 
-def is_head(name: str) -> bool:
-  """Whether a variable belongs to a head, not to the trunk."""
-  return name.split("/", maxsplit=1)[0] in HEADS
+def head_of(name: str) -> str | None:
+  """The head that a variable belongs to; None in the trunk."""
+  part = name.split("/", maxsplit=1)[0]
+  return part if part in HEADS else None
 
 
 def names_under(names: Iterable[str], parts: Sequence[str]) -> frozenset[str]:
@@ -33,7 +34,7 @@ def names_under(names: Iterable[str], parts: Sequence[str]) -> frozenset[str]:
   names, found = list(names), set[str]()
   for part in parts:
     if part == TRUNK:
-      chosen = {name for name in names if not is_head(name)}
+      chosen = {name for name in names if head_of(name) is None}
     else:
       prefixes = _SHORTHANDS.get(part, (part,))
       chosen = {name for name in names if any(is_under(name, prefix) for prefix in prefixes)}

@@ -270,7 +270,7 @@ def convert(
     more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
     raise DataError(
       f"published parameters do not fit the model: {'; '.join(problems[:3])}{more}; "
-      "check the model's sizes against alphaecoli.model.published.PUBLISHED"
+      "configs/pod.py has the published sizes"
     )
   return values
 

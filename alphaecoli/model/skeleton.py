@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding
 from alphaecoli.errors import ConfigError
 from alphaecoli.model.layers import RMSBatchNorm
 from alphaecoli.model.model import AlphaEcoli
-from alphaecoli.model.parts import is_head, names_under
+from alphaecoli.model.parts import head_of, names_under
 from alphaecoli.schema import InitConfig, ModelConfig
 from alphaecoli.sharding import variable_shardings
 from alphaecoli.tracks.table import TrackTable
@@ -85,7 +85,7 @@ class Skeleton:
     factors: dict[str, nnx.Variable] = {}
     for name in sorted(frozen & self.params.keys()) if init.lora_rank else []:
       shape = self.params[name].get_value().shape
-      linear = name.endswith("/kernel") and len(shape) == 2 and not is_head(name)
+      linear = name.endswith("/kernel") and len(shape) == 2 and head_of(name) is None
       if linear and min(shape) > init.lora_rank:
         adapted.append(name)
         factors |= _abstract_factors(name, shape, init.lora_rank)
@@ -107,6 +107,12 @@ class Skeleton:
       scale=init.lora_alpha / max(init.lora_rank, 1),
     )
 
+  @property
+  def base(self) -> dict[str, nnx.Variable]:
+    """The parameters without factors."""
+    factors = {factor for kernel in self.adapted for factor in factor_names(kernel)}
+    return {name: v for name, v in self.params.items() if name not in factors}
+
   def learning(self, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of some parameters or statistics that are not frozen."""
     return {name: value for name, value in values.items() if name not in self.frozen}
@@ -122,8 +128,7 @@ class Skeleton:
 
   def _put_together(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
     """The module with these values, which may be abstract; factors are left out."""
-    own = {name: v for name, v in self.params.items() if not name.endswith(_FACTORS)}
-    return nnx.merge(self.graph, _state(own, params), _state(self.stats, stats))
+    return nnx.merge(self.graph, _state(self.base, params), _state(self.stats, stats))
 
   def module(self) -> Any:
     """The abstract module, for what needs only shapes."""
@@ -192,13 +197,10 @@ class Skeleton:
     return factors
 
 
-_FACTORS = ("/lora_a", "/lora_b")
-
-
 def factor_names(kernel: str) -> tuple[str, str]:
   """The names of a kernel's factors A (in, rank) and B (rank, out)."""
-  a, b = (kernel.removesuffix("/kernel") + end for end in _FACTORS)
-  return a, b
+  module = kernel.removesuffix("/kernel")
+  return f"{module}/lora_a", f"{module}/lora_b"
 
 
 def _abstract_factors(kernel: str, shape: tuple[int, ...], rank: int) -> dict[str, nnx.Variable]:

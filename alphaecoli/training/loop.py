@@ -64,6 +64,7 @@ class Setup:
   weights: LossWeights
   skeleton: Skeleton
   optimizer: optax.GradientTransformation
+  origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # for the checkpoints
 
 
 class Loop:
@@ -278,6 +279,7 @@ class Loop:
     """What a checkpoint says about itself."""
     config = self.config
     return {
+      **self.setup.origin,
       "config": config.to_dict(),
       "table": self.setup.store.table.to_json(),
       "store_fingerprint": self.setup.store.fingerprint,

@@ -33,6 +33,8 @@ _FREE_KEYS = (
   "data.read_threads",
   "data.prefetch",
   "data.reverse_complement",
+  "init.from",
+  "init.allow_seen",
   "model.head_dropout",
   "model.compute_dtype",
   "model.remat",
@@ -46,6 +48,7 @@ _SILENT_KEYS = (
   "data.store_dir",
   "data.read_threads",
   "data.prefetch",
+  "init.allow_seen",
 )
 _SILENT_SECTIONS = ("mesh", "checkpoint", "evaluation", "log")
 

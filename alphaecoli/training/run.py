@@ -1,5 +1,6 @@
 """From a configuration and a work directory to a trained model."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import check_batch_size
+from alphaecoli.training.init import first_values
 from alphaecoli.training.interrupt import Interruption
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
@@ -26,7 +28,8 @@ from alphaecoli.training.profile import PROFILE_DIR, Profiler
 from alphaecoli.training.progress import reading_bar
 from alphaecoli.training.record import MetricsLog, Stopwatch, write_json
 from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
-from alphaecoli.training.state import TrainState, abstract_state, init_state
+from alphaecoli.training.seen import with_store
+from alphaecoli.training.state import TrainState, abstract_state, first_state
 from alphaecoli.training.tracking import WandbRun, check_wandb
 
 LOGGER = logging.getLogger("alphaecoli")
@@ -88,7 +91,8 @@ def train_on(
       workdir / CHECKPOINTS_DIR, keep_last=checkpoint.keep_last, keep_best=checkpoint.keep_best
     ) as checkpoints,
   ):
-    state, saved = start(setup, checkpoints)
+    state, origin, saved = start(setup, checkpoints)
+    setup = dataclasses.replace(setup, origin=origin)
     step = int(state.step)
     if main:
       write_json(workdir / "config.json", config.to_dict())
@@ -142,12 +146,18 @@ def check_targets(setup: Setup) -> None:
     )
 
 
-def start(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, Mapping[str, Any] | None]:
-  """The state of the newest checkpoint and what the loop kept there, or a fresh one and None.
+def start(
+  setup: Setup, checkpoints: Checkpoints
+) -> tuple[TrainState, dict[str, Any], Mapping[str, Any] | None]:
+  """The state of the newest checkpoint, or the first one of the configuration.
+
+  Returns:
+    The state, what checkpoints say of the run's origin, and what the loop kept in the newest.
 
   Raises:
-    ConfigError: the checkpoint is of another model, other tracks or other splits.
-    DataError: there are checkpoints and none can be read.
+    ConfigError: the checkpoint is of another model, other tracks or other splits; or `init.from`
+      does not fit.
+    DataError: there are checkpoints and none can be read; or `init.from` can not be.
   """
   config, store = setup.config, setup.store
   LOGGER.info("parameters\n%s", setup.skeleton.parameter_table())
@@ -157,10 +167,13 @@ def start(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, Mapping[s
   )
   if restored is None:
     LOGGER.info("starting at step 0 on mesh %s", dict(setup.mesh.shape))
-    return init_state(setup.skeleton, setup.optimizer, config.train.seed, setup.mesh), None
+    params, stats, origin = first_values(setup.skeleton, config, store, setup.mesh)
+    return first_state(setup.skeleton, setup.optimizer, params, stats, setup.mesh), origin, None
   checkpoints.delete_after(restored.step)
   LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(setup.mesh.shape))
-  return items_state(restored.items), restored.meta.get("loop")
+  origin = {k: restored.meta[k] for k in ("init", "trained_on") if k in restored.meta}
+  origin = {"trained_on": with_store([], store), **origin}
+  return items_state(restored.items), origin, restored.meta.get("loop")
 
 
 def use_compilation_cache(directory: Path) -> None:

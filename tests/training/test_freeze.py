@@ -7,7 +7,7 @@ import pytest
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.losses import known_counts, losses
-from alphaecoli.model.parts import HEADS, is_head, names_under
+from alphaecoli.model.parts import HEADS, head_of, names_under
 from alphaecoli.model.skeleton import Skeleton, factor_names
 from alphaecoli.schema import LossWeights, MeshConfig
 from alphaecoli.sharding import make_mesh
@@ -101,7 +101,7 @@ def test_of_the_real_model_only_factors_and_heads_learn(tuned):
   skeleton, before, after, _ = tuned
   assert _changed(before.stats, after.stats) == set()
   factors = {name for kernel in skeleton.adapted for name in factor_names(kernel)}
-  heads = {name for name in skeleton.params if is_head(name)}
+  heads = {name for name in skeleton.params if head_of(name)}
   assert _changed(before.params, after.params) == factors | heads == _moments(after)
   kinds = {name.split("/")[-2] for name in skeleton.adapted}
   assert {"query", "key", "value", "output", "expand", "contract", "linear"} <= kinds

@@ -1,0 +1,154 @@
+"""The first values of a run: fresh, or those of another model."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from alphaecoli.errors import ConfigError
+from alphaecoli.model.parts import HEADS, head_of
+from alphaecoli.model.skeleton import Skeleton, Values
+from alphaecoli.schema import Config, ModelConfig
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.table import TrackTable
+from alphaecoli.training.seen import check_seen, trained_on, with_store
+from alphaecoli.training.source import Source, read_source
+
+LOGGER = logging.getLogger("alphaecoli")
+_NOT_SIZES = ("n_organisms", "batch_norm_decay", "head_dropout", "compute_dtype", "remat")
+
+
+def first_values(
+  skeleton: Skeleton, config: Config, store: TrackStore, mesh: Mesh
+) -> tuple[Values, Values, dict[str, Any]]:
+  """Parameters and running statistics before the first step.
+
+  The trunk is the source's; so are its heads where they were trained and their tracks are the same.
+  Rows of organisms that the source does not have, and low-rank factors, are fresh.
+
+  Args:
+    skeleton: of the model.
+    config: `init.from` says where the values come from.
+    store: the tracks to be learnt.
+    mesh: where the values go.
+
+  Returns:
+    Parameters, statistics, and what checkpoints say of where the run began.
+
+  Raises:
+    ConfigError: the trunk has other sizes, or the source was trained on what is held out now.
+    DataError: the source can not be read, or does not fit.
+  """
+  if not config.init.from_:
+    params, stats = skeleton.init(config.train.seed, mesh)
+    return params, stats, {"trained_on": with_store([], store)}
+  source = read_source(config.init.from_, config, store.table, mesh)
+  seen = check_seen(source, store, config.init.allow_seen)
+  check_trunk(skeleton, source, config.model)
+  params, stats = skeleton.init(config.train.seed, mesh)
+  heads = heads_to_take(source, store.table)
+  given = in_units_of(source, store.table) if "gene_expression" in heads else source.params
+  names = [n for n in params if n in given and (head_of(n) is None or head_of(n) in heads)]
+  where_params, where_stats = skeleton.shardings(mesh)
+  params |= {n: _take(params[n], given[n], where_params[n]) for n in names}
+  stats = {n: _take(stats[n], source.stats[n], where_stats[n]) for n in stats}
+  fresh = [head for head in HEADS if head not in heads]
+  _say(source, config.model, len(names), len(stats), fresh)
+  origin = {
+    "from": str(source.path),
+    "step": source.step,
+    "sha256": source.sha256,
+    "fresh_heads": fresh,
+    "held_out_bp_seen": seen,
+  }
+  before = trained_on(source, store) or []
+  return params, stats, {"init": origin, "trained_on": with_store(before, store)}
+
+
+def check_trunk(skeleton: Skeleton, source: Source, config: ModelConfig) -> None:
+  """Compares the trunk's arrays with the source's; only numbers of organisms may differ.
+
+  Raises:
+    ConfigError: others differ.
+  """
+  own = _trunk_shapes({n: v.get_value() for n, v in {**skeleton.base, **skeleton.stats}.items()})
+  other = _trunk_shapes({**source.params, **source.stats})
+  wrong = sorted(n for n in own.keys() | other.keys() if own.get(n) != other.get(n))
+  if not wrong:
+    return
+  there, here = dataclasses.asdict(source.model), dataclasses.asdict(config)
+  sizes = [k for k in here if k not in _NOT_SIZES and there[k] != here[k]]
+  arrays = ", ".join(
+    f"{n} is {other.get(n, 'absent')} there and {own.get(n, 'absent')} here" for n in wrong[:3]
+  )
+  raise ConfigError(
+    f"init.from={source.path} is a trunk of other sizes: {arrays}; choose its sizes: "
+    + " ".join(f"--config.model.{key}={there[key]}" for key in sizes)
+  )
+
+
+def _trunk_shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+  """Shapes by name, without heads, and without numbers of organisms."""
+  return {
+    name: tuple(value.shape[1:] if name.endswith("organism/table") else value.shape)
+    for name, value in values.items()
+    if head_of(name) is None
+  }
+
+
+def heads_to_take(source: Source, table: TrackTable) -> list[str]:
+  """The heads that mean here what they mean in the source, and have learnt it."""
+  heads = list(source.trained_heads)
+  if "gene_expression" in heads and source.table is not None and source.table.names != table.names:
+    heads.remove("gene_expression")
+  return heads
+
+
+def in_units_of(source: Source, table: TrackTable) -> dict[str, Any]:
+  """The source's parameters, its expression head predicting the same log TPM as before.
+
+  z is by the source's mean and standard deviation there, and by the table's here.
+  """
+  assert source.table is not None
+  old, new = source.table.expression, table.expression
+  gain = np.array([a.std / b.std for a, b in zip(old, new, strict=True)], np.float32)
+  shift = np.array([(a.mean - b.mean) / b.std for a, b in zip(old, new, strict=True)], np.float32)
+  kernel, bias = (f"gene_expression/linear/{name}" for name in ("kernel", "bias"))
+  return {
+    **source.params,
+    kernel: source.params[kernel] * gain[None],
+    bias: source.params[bias] * gain + shift,
+  }
+
+
+def _take(fresh: jax.Array, given: Any, where: NamedSharding) -> jax.Array:
+  """A given array in place of a fresh one; rows of organisms that it lacks stay fresh."""
+  if given.shape != fresh.shape:
+    rows = min(len(given), len(fresh))
+    given = fresh.at[:rows].set(given[:rows])
+  if isinstance(given, np.ndarray):
+    return jax.make_array_from_callback(given.shape, where, lambda index: given[index])
+  return jax.device_put(given, where)
+
+
+def _say(
+  source: Source, config: ModelConfig, n_params: int, n_stats: int, fresh: Sequence[str]
+) -> None:
+  """Says what was taken and what was not."""
+  step = "" if source.step is None else f", after step {source.step}"
+  LOGGER.info(
+    "starting from %s%s: %d parameters and %d running statistics", source.path, step, n_params,
+    n_stats,
+  )  # fmt: skip
+  for head in fresh:
+    why = "its tracks are others" if head in source.trained_heads else "the start has none trained"
+    LOGGER.warning("FRESH HEAD: %s, as %s", head, why)
+  before, now = source.model.n_organisms, config.n_organisms
+  if now > before:
+    LOGGER.warning("FRESH ORGANISMS: rows %d to %d of the embeddings", before, now - 1)
+  if now < before:
+    LOGGER.warning("of the start's %d organisms the first %d are kept", before, now)
