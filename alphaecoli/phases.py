@@ -10,7 +10,7 @@ from typing import Any
 from alphaecoli import cli
 from alphaecoli.annotation.genbank import read_sequences
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.phases import QUANTILES, at_margin, phase_differences, phases
+from alphaecoli.inference.phases import QUANTILES, at_margin, margins, phase_differences, phases
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS
 from alphaecoli.inference.predictor import load_predictor
 from alphaecoli.inference.progress import BaseProgress
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     options.checkpoint, device=options.device, batch_windows=options.batch_windows
   )
   window = predictor.window_bp
-  margins = options.margins or [window * k // 16 // BIN_BP * BIN_BP for k in (0, 2, 4, 6, 7)]
+  tried = options.margins or margins(window)
   plans = [
-    (at_margin(predictor, m), phases(at_margin(predictor, m), options.phases)) for m in margins
+    (at_margin(predictor, m), phases(at_margin(predictor, m), options.phases)) for m in tried
   ]
   results = []
   with BaseProgress(bases * sum(len(shifts) + 1 for _, shifts in plans), "phases") as progress:

@@ -5,8 +5,10 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from alphaecoli import cli
+from alphaecoli.annotation.genbank import read_sequences
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.campaign import SUMMARY, Campaign
 from alphaecoli.inference.extras import optional
@@ -15,9 +17,10 @@ from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.genomes import read_aliases, read_topology
 from alphaecoli.inference.known import read_known
 from alphaecoli.inference.output import FORMATS, PARQUET, Settings
+from alphaecoli.inference.phases import choose_margin, read_tolerance
 from alphaecoli.inference.prediction import UNITS
 from alphaecoli.inference.predictor import Predictor, load_predictor
-from alphaecoli.inference.sources import find_share, find_sources, share
+from alphaecoli.inference.sources import Source, find_share, find_sources, share
 
 LOGGER = logging.getLogger("alphaecoli.predict")  # __name__ is __main__ on the command line
 
@@ -37,13 +40,15 @@ def main(arguments: Sequence[str]) -> int:
   if count > 1:
     LOGGER.info("process %d of %d: %d of %d genomes", index, count, len(mine), len(sources))
   _check_writable(options.out)
+  predictor, measured = _predictor(options, sources[0])
   campaign = Campaign(
-    _predictor(options),
+    predictor,
     options.out,
     settings,
     topology=read_topology(options.circular),
     aliases=read_aliases(options.alias),
     reverse_complement=options.reverse_complement_average,
+    notes=measured,
   )
   campaign.predict(mine)
   if sources[0].folder:
@@ -96,6 +101,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   )
   add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
   add("--margin-bp", type=int, help="bases dropped at a window's ends; default: a quarter of it")
+  add(
+    "--phase-tolerance",
+    metavar="HEAD=VALUE,…",
+    help="choose the smallest margin with which other places of the windows change nothing by more "
+    "than this (log TPM, genes per bin, probability), measured on the first genome",
+  )
   add("--device", help="platform such as cpu or gpu; default: what JAX finds")
   group = parser.add_argument_group(
     "several processes", "share the genomes; found by themselves on SLURM and Open MPI"
@@ -127,8 +138,11 @@ def _check_writable(folder: Path) -> None:
     raise DataError(f"{folder}: can not be written to: {reason}")
 
 
-def _predictor(options: argparse.Namespace) -> Predictor:
-  """The model; says which heads it lacks."""
+def _predictor(options: argparse.Namespace, first: Source) -> tuple[Predictor, dict[str, Any]]:
+  """The model with its margin, and what was measured to choose it; says which heads it lacks."""
+  if options.margin_bp is not None and options.phase_tolerance:
+    raise ConfigError("--margin-bp and --phase-tolerance: give one of them")
+  tolerance = read_tolerance(options.phase_tolerance) if options.phase_tolerance else {}
   predictor = load_predictor(
     options.checkpoint,
     device=options.device,
@@ -138,7 +152,13 @@ def _predictor(options: argparse.Namespace) -> Predictor:
   untrained = [head for head in HEADS if head not in predictor.trained_heads]
   if untrained:
     LOGGER.warning("not trained in this checkpoint, so not written: %s", ", ".join(untrained))
-  return predictor
+  if not tolerance:
+    return predictor, {}
+  contigs, _ = read_sequences(first.path)
+  longest = max(contigs, key=lambda contig: contig.length_bp)
+  predictor, measured = choose_margin(predictor, longest.codes, tolerance)
+  LOGGER.info("margin %d bp: %s", predictor.margin_bp, measured["largest_difference"])
+  return predictor, {"phase_difference": {"path": str(first.path), **measured}}
 
 
 def _report(campaign: Campaign, out: Path) -> None:

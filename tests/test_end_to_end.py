@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pyBigWig
 import pytest
 
@@ -75,7 +76,7 @@ def test_prediction_covers_the_genome_under_the_name_in_the_fasta(workdir, tmp_p
   out = tmp_path / "predictions"
   run(
     "predict", "--checkpoint", str(workdir), "--fasta", str(FASTA), "--circular", "all",
-    "--out", str(out),
+    "--store", str(workdir), "--out", str(out),
   )  # fmt: skip
   for name in ("gene_expression.mean", "gene_density", "operon_membership"):
     with pyBigWig.open(str(out / f"{name}.bw")) as track:
@@ -83,3 +84,31 @@ def test_prediction_covers_the_genome_under_the_name_in_the_fasta(workdir, tmp_p
       assert track.header()["nBasesCovered"] == LENGTH_BP
       values = track.values("NC_000913.3", 0, 10_000, numpy=True)
       assert np.isfinite(values).all()
+  genes = pandas.read_csv(out / "genes.tsv", sep="\t").set_index("name")
+  assert tuple(genes.loc["thrA", ["start", "end", "strand", "split"]]) == (
+    *(337, 2799, "+", "validation"),
+  )
+  assert genes.loc["thrA", "observed_operon"] == genes.loc["thrB", "observed_operon"]
+  pairs = pandas.read_csv(out / "pairs.tsv", sep="\t")
+  lac = pairs[pairs.left_name.eq("lacY") | pairs.left_name.eq("lacA")]
+  assert sorted(zip(lac.left_name, lac.right_name, lac.observed_same_operon, strict=True)) == [
+    ("lacA", "lacY", 1.0),
+    ("lacY", "lacZ", 1.0),
+  ]
+  report = json.loads((workdir / "evaluation_test.json").read_text())
+  among = report["metrics"]["operon_membership/pairs_auroc"]["n"]
+  assert len(pairs[pairs.split.eq("test")]) == among
+
+
+def test_other_places_of_the_windows_change_little(workdir, tmp_path):
+  report = tmp_path / "phases.json"
+  run(
+    "phases", "--checkpoint", str(workdir), "--fasta", str(FASTA), "--bases", "65536",
+    "--phases", "3", "--json", str(report),
+  )  # fmt: skip
+  rows = json.loads(report.read_text())["margins"]
+  quarter = rows[2]["heads"]
+  limits = {"gene_expression": 0.4, "gene_density": 0.1, "operon_membership": 0.15}
+  for head, most in limits.items():  # what docs/prediction.md states
+    assert quarter[head]["1.0"] < most, head
+  assert quarter["gene_expression"]["1.0"] < rows[0]["heads"]["gene_expression"]["1.0"]

@@ -74,6 +74,7 @@ class Campaign:
     topology: Topology,
     aliases: Mapping[str, str],
     reverse_complement: bool,
+    notes: Mapping[str, Any] | None = None,
   ):
     """Collects what all genomes share.
 
@@ -84,10 +85,11 @@ class Campaign:
       topology: which contigs are rings, by the command line.
       aliases: new names of contigs.
       reverse_complement: average both strands.
+      notes: what every manifest says besides.
     """
     self.predictor, self.out, self.settings = predictor, out, settings
     self.topology, self.aliases = topology, aliases
-    self.reverse_complement = reverse_complement
+    self.reverse_complement, self.notes = reverse_complement, dict(notes or {})
     self.failures: dict[Path, str] = {}
     self.written = self.passed_over = 0
     known = settings.known
@@ -181,6 +183,7 @@ class Campaign:
     known = self.settings.known
     return {
       **self._common,
+      **self.notes,
       "model": self.predictor.about,
       "track_table": self.predictor.table.to_json(),
       "sequence": sequence,

@@ -5,18 +5,22 @@ difference is measured, not assumed.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from alphaecoli.errors import DataError
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.predictor import Predictor, Progress
 from alphaecoli.inference.tiling import check_margin
 from alphaecoli.schema import BIN_BP
 
 # Quantiles of the absolute difference that are reported; the last one is the largest difference.
 QUANTILES = (0.5, 0.99, 1.0)
+SHARES = (0, 2, 4, 6, 7)  # margins that are tried, in sixteenths of the window
+SAMPLE_WINDOWS, SAMPLE_PHASES = 16, 7
 
 
 def at_margin(predictor: Predictor, margin_bp: int) -> Predictor:
@@ -80,3 +84,58 @@ def _quantiles(values: Iterable[np.ndarray]) -> dict[float, float]:
   """Quantiles of all values; 0 where there are none (a single phase is possible)."""
   together = np.concatenate([np.zeros(1, np.float32), *values])
   return {q: float(np.quantile(together, q)) for q in QUANTILES}
+
+
+def margins(window_bp: int) -> list[int]:
+  """Margins to compare: 0, 1/8, 1/4, 3/8 and 7/16 of the window, in whole bins."""
+  return sorted({window_bp * share // 16 // BIN_BP * BIN_BP for share in SHARES})
+
+
+def read_tolerance(text: str) -> dict[str, float]:
+  """Reads HEAD=VALUE,HEAD=VALUE.
+
+  Raises:
+    ConfigError: no such head, or not a number of at least 0.
+  """
+  found = {}
+  for word in text.split(","):
+    head, _, value = word.partition("=")
+    if head not in HEADS or not value.replace(".", "", 1).isdecimal():
+      raise ConfigError(
+        f"--phase-tolerance={word}; expected HEAD=VALUE with one of {', '.join(HEADS)}"
+      )
+    found[head] = float(value)
+  return found
+
+
+def choose_margin(
+  predictor: Predictor, codes: UInt8[np.ndarray, " L"], tolerance: Mapping[str, float]
+) -> tuple[Predictor, dict[str, Any]]:
+  """The smallest margin whose largest difference stays within a tolerance, on a sample.
+
+  Args:
+    predictor: its margin is not used.
+    codes: a contig; as many bases as 16 windows are read as a ring, at 7 other phases.
+    tolerance: largest difference, by head, in the units of `phase_differences`.
+
+  Returns:
+    The predictor with that margin, and what was measured, for the record.
+
+  Raises:
+    ConfigError: none is wide enough; says what the best one reaches.
+    DataError: the contig is shorter than a bin.
+  """
+  bases = min(len(codes), SAMPLE_WINDOWS * predictor.window_bp) // BIN_BP * BIN_BP
+  if not bases:
+    raise DataError(f"a contig of {len(codes)} bp is too short to measure tile phases on")
+  reached: list[str] = []
+  for margin in margins(predictor.window_bp):
+    model = at_margin(predictor, margin)
+    found = phase_differences(model, codes[:bases], phases(model, SAMPLE_PHASES))
+    largest = {head: values[1.0] for head, values in found.items()}
+    if all(largest.get(head, 0.0) <= most for head, most in tolerance.items()):
+      measured = {"bases": bases, "phases": SAMPLE_PHASES + 1, "largest_difference": largest}
+      return model, {"tolerance": dict(tolerance), **measured}
+    words = ", ".join(f"{head} {value:.3g}" for head, value in largest.items())
+    reached.append(f"{margin} bp: {words}")
+  raise ConfigError(f"no margin holds the tolerance on {bases} bp: {'; '.join(reached)}")

@@ -140,7 +140,7 @@ def test_broken_fasta_is_one_line(run, tmp_path, text, message):
 
 
 def test_missing_fasta_and_blocked_output_are_one_line(run, tmp_path):
-  with pytest.raises(UserError, match="absent.fasta: can not be read: No such file"):
+  with pytest.raises(UserError, match=r"absent\.fasta: can not be read: No such file"):
     run(fasta=tmp_path / "absent.fasta")
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="can not be written to"):
