@@ -103,8 +103,8 @@ def test_prediction_covers_the_genome_under_the_name_in_the_fasta(workdir, tmp_p
 def test_other_places_of_the_windows_change_little(workdir, tmp_path):
   report = tmp_path / "phases.json"
   run(
-    "phases", "--checkpoint", str(workdir), "--fasta", str(FASTA), "--bases", "65536",
-    "--phases", "3", "--json", str(report),
+    "phases", "--checkpoint", str(workdir), "--fasta", str(FASTA), "--bases", "32768",
+    "--phases", "2", "--json", str(report),
   )  # fmt: skip
   rows = json.loads(report.read_text())["margins"]
   quarter = rows[2]["heads"]
