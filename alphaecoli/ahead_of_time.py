@@ -9,23 +9,26 @@ import os
 import re
 import time
 from collections import Counter
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 from jax import export
 from jax.experimental import topologies
 from jax.sharding import Mesh
-from jax.stages import Compiled
+from jax.stages import Compiled, Lowered
 
 from alphaecoli.collectives import collectives
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.errors import ConfigError, UserError
 from alphaecoli.hardware import hbm_bytes, peak_flops
 from alphaecoli.losses import active_weights
+from alphaecoli.memory_plan import planned
 from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.schema import Config
+from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.sharding import make_mesh
-from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.store import TrackStore, open_store
 from alphaecoli.training.batches import abstract_batch, check_batch_size
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.state import abstract_state
@@ -75,7 +78,8 @@ def use_without_chips() -> None:
   """
   if importlib.util.find_spec("libtpu") is None:
     raise UserError("compiling for TPUs needs libtpu: pip install 'alphaecoli[tpu]'")
-  os.environ.update(NO_TPU)
+  for name, value in NO_TPU.items():
+    os.environ.setdefault(name, value)
   jax.config.update("jax_platforms", "cpu")
 
 
@@ -116,7 +120,13 @@ def topology_devices(name: str, slices: int = 1) -> list[jax.Device]:
 
 
 def compile_for_tpu(
-  config: Config, store: TrackStore, topology: str, *, slices: int = 1, quick: bool = False
+  config: Config,
+  store: TrackStore,
+  topology: str,
+  *,
+  slices: int = 1,
+  quick: bool = False,
+  plan: bool = False,
 ) -> dict[str, Any]:
   """Compiles the training step for a TPU slice. First `use_without_chips`.
 
@@ -126,6 +136,7 @@ def compile_for_tpu(
     topology: as v5e:4x4.
     slices: so many of them.
     quick: spend less time on making the program fast.
+    plan: end when memory is planned, before machine code is made.
 
   Returns:
     Figures for JSON. `fits` says whether the step fits the memory of a device; where it does not,
@@ -133,26 +144,62 @@ def compile_for_tpu(
 
   Raises:
     ConfigError: an unknown topology, or a mesh or batch that does not divide over it.
+    UserError: with `plan`, the compiler failed.
   """
-  devices = topology_devices(topology, slices)
-  mesh = make_mesh(config.mesh, devices)
-  device = devices[0]
-  LOGGER.info("compiling for %d x %s; at full size this takes long", mesh.size, device.device_kind)
+  device = topology_devices(topology, slices)[0]
+  lowered, facts = _lower_for_tpu(config, store, topology, slices)
+  LOGGER.info("compiling for %d x %s", facts["devices"], device.device_kind)
+  flops, peak = _flops_per_step(config, store), peak_flops(device)
+  started = time.perf_counter()
+  if plan:
+    figures = planned(partial(_compile_in_process, config, store.path, topology, slices, quick))
+  else:
+    figures = _compile(lowered, _QUICK if quick else {})
+  result = {
+    "topology": topology,
+    "slices": slices,
+    "device": device.device_kind,
+    **facts,
+    "flops_per_step": flops,
+    "hbm_bytes_per_device": hbm_bytes(device),
+    "compile_s": time.perf_counter() - started,
+    "fits": True,
+    **figures,
+  }
+  if flops and peak:
+    result["step_s_at_peak_flops"] = flops / facts["devices"] / peak
+  return result
+
+
+def _compile_in_process(
+  config: Config, store: Path, topology: str, slices: int, quick: bool, options: dict[str, Any]
+) -> dict[str, Any]:
+  """The same in another process, which starts from nothing."""
+  use_without_chips()
+  lowered, _ = _lower_for_tpu(config, open_store(store), topology, slices)
+  return _compile(lowered, options | (_QUICK if quick else {}))
+
+
+def _lower_for_tpu(
+  config: Config, store: TrackStore, topology: str, slices: int
+) -> tuple[Lowered, dict[str, Any]]:
+  """The step for a TPU slice, before XLA, and its sizes."""
+  mesh = make_mesh(config.mesh, topology_devices(topology, slices))
   step, inputs, facts = _step(config, store, mesh)
   with jax.set_mesh(mesh):
     lowered = step.lower(*inputs)
-  result = {"topology": topology, "slices": slices, "device": device.device_kind, **facts}
-  result["hbm_bytes_per_device"] = hbm_bytes(device)
-  started = time.perf_counter()
+  return lowered, facts
+
+
+def _compile(lowered: Lowered, options: dict[str, Any]) -> dict[str, Any]:
+  """Figures of the compiled step, or what it lacks."""
   try:
-    compiled = lowered.compile(compiler_options=_QUICK if quick else None)
+    return _figures(lowered.compile(compiler_options=options))
   except jax.errors.JaxRuntimeError as error:
-    fitting = too_large(str(error))
-    if fitting is None:
+    found = too_large(str(error))
+    if found is None:
       raise
-    return result | {"compile_s": time.perf_counter() - started} | fitting
-  result |= {"compile_s": time.perf_counter() - started, "fits": True}
-  return result | _figures(compiled, peak_flops(device))
+    return found
 
 
 def lower_for_cuda(config: Config, store: TrackStore, devices: int) -> dict[str, Any]:
@@ -175,11 +222,10 @@ def lower_for_cuda(config: Config, store: TrackStore, devices: int) -> dict[str,
   mesh = make_mesh(config.mesh, jax.devices("cpu")[:devices])
   step, inputs, facts = _step(config, store, mesh)
   with jax.set_mesh(mesh):
-    lowered = step.trace(*inputs).lower(lowering_platforms=("cuda",))
     exported = export.export(step, platforms=("cuda",))(*inputs)
   return {
     **facts,
-    "flops_per_step": (lowered.cost_analysis() or {}).get("flops"),
+    "flops_per_step": _flops_per_step(config, store),
     "module_bytes": len(exported.mlir_module_serialized),
     "custom_calls": dict(Counter(_CUSTOM_CALL.findall(exported.mlir_module()))),
   }
@@ -217,7 +263,15 @@ def _step(
   return compile_train_step(pure, skeleton, optimizer, mesh), (state, batch, key), facts
 
 
-def _figures(compiled: Compiled, peak: float | None) -> dict[str, Any]:
+def _flops_per_step(config: Config, store: TrackStore) -> float | None:
+  """Arithmetic of the whole step on all devices, as written: no mesh, before any optimisation."""
+  mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), jax.devices("cpu")[:1])
+  step, inputs, _ = _step(config, store, mesh)
+  cost: Any = step.lower(*inputs).cost_analysis()
+  return (cost or {}).get("flops")
+
+
+def _figures(compiled: Compiled) -> dict[str, Any]:
   """Memory, arithmetic and collectives of one device, as the compiler counts them.
 
   Arithmetic is that of the program: what is computed again in the backward pass counts twice.
@@ -232,11 +286,9 @@ def _figures(compiled: Compiled, peak: float | None) -> dict[str, Any]:
   }
   total = sum(parts.values()) - 2 * parts["outputs_in_place_of_arguments"]
   cost: Any = compiled.cost_analysis()
-  flops = cost["flops"]
   return {
     "memory_bytes_per_device": parts | {"total": total},
-    "flops_per_step_and_device": flops,
-    **({"step_s_at_peak_flops": flops / peak} if peak else {}),
+    "flops_per_step_and_device": cost["flops"],
     "collectives_per_step_and_device": collectives(compiled.as_text() or ""),
   }
 

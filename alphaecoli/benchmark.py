@@ -51,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
   add("--topology", help="compile: TPU slice, as v5e:4x4")
   add("--slices", type=int, default=1, help="compile: so many of them (default 1)")
   add("--quick", action="store_true", help="compile: in less time, a program not made as fast")
+  add("--plan", action="store_true", help="compile: end when memory is planned: no machine code")
   add("--platform", choices=("tpu", "cuda"), default="tpu", help="compile: default tpu")
   add("--devices", type=int, default=8, help="compile: GPUs, with --platform cuda (default 8)")
   add("--workdir", type=Path, default=Path("runs/benchmark"), help="keeps the track store")
@@ -325,7 +326,7 @@ def compile_elsewhere(config: Config, flags: argparse.Namespace) -> dict[str, An
   ahead_of_time.use_without_chips()
   store = process_data(config, flags.workdir)
   figures = ahead_of_time.compile_for_tpu(
-    config, store, flags.topology, slices=flags.slices, quick=flags.quick
+    config, store, flags.topology, slices=flags.slices, quick=flags.quick, plan=flags.plan
   )
   return {"platform": "tpu", **figures}
 

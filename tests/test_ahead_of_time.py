@@ -15,6 +15,7 @@ from alphaecoli import ahead_of_time, benchmark
 from alphaecoli.config import configs_dir, load
 from alphaecoli.errors import ConfigError, UserError
 from alphaecoli.hardware import hbm_bytes, peak_flops
+from alphaecoli.memory_plan import read_plan
 from alphaecoli.sharding import make_mesh
 from tests.test_benchmark import SMALL
 
@@ -50,8 +51,8 @@ Total hbm usage >= 18.17G:
 
 @pytest.fixture
 def without_chips(monkeypatch):
-  for name in ahead_of_time.NO_TPU:
-    monkeypatch.setenv(name, "")
+  for name, value in ahead_of_time.NO_TPU.items():
+    monkeypatch.setenv(name, value)
   ahead_of_time.use_without_chips()
 
 
@@ -144,29 +145,77 @@ def test_slices_split_the_windows(without_chips):
   assert [[d.slice_index for d in row.flat] for row in mesh.devices] == [[0] * 4, [1] * 4]
 
 
+def test_memory_is_read_from_what_the_compiler_writes_down(tmp_path):
+  """Names and notation of XLA's dumps, shortened."""
+  stem = "module_0001.jit_step.cl_9.after_optimizations"
+  (tmp_path / "module_0000.jit_other.cl_9.after_optimizations.txt").write_text("other")
+  (tmp_path / f"{stem}.txt").write_text(
+    "ENTRY %main (p: f32[8]) -> f32[8] {\n"
+    '  %fusion.1 = bf16[4,98304,768]{2,1,0} fusion(%p), metadata={op_name="jit(step)/encoder"}\n'
+    "  ROOT %all = f32[8]{0} all-reduce(%p), channel_id=1\n}\n"
+  )
+  (tmp_path / f"{stem}-buffer-assignment.txt").write_text(
+    "BufferAssignment:\n"
+    "allocation 0: size 512, thread-local:\n"
+    "allocation 1: size 4096, parameter 3, shape |f32[1024]| at ShapeIndex {}:\n"
+    " value: <3 param.3 @0> (size=4096,offset=0): f32[1024]{0:T(1024)}\n"
+    "allocation 2: size 2048, parameter 0, shape |s32[512]| at ShapeIndex {}, maybe-live-out:\n"
+    "allocation 3: size 700000000, preallocated-temp:\n"
+    " value: <7 copy-start.1{} @0> (size=512,offset=9): (f32[4]{0}, f32[4]{0}, u32[]{:S(2)})\n"
+    " value: <8 fusion.1{} @0> (size=603979776,offset=0): bf16[4,98304,768]{2,1,0:T(8,128)(2,1)}\n"
+    " value: <9 copy.2 @0> (size=1024,offset=512): f32[256]{0:T(256)}\n"
+    "allocation 4: size 9000000, color 1, preallocated-temp:\n"
+    " value: <11 fusion.3 @1> (size=8000000,offset=0): f32[2000000]{0:T(128)S(1)}\n"
+  )
+  assert read_plan(tmp_path) == {
+    "memory_bytes_per_device": {
+      "arguments": 6144,
+      "temporaries": 700_000_000,
+      "others": 512,
+      "total": 700_006_656,
+    },
+    "largest": [
+      {"bytes": 603_979_776, "shape": "bf16[4,98304,768]", "of": "jit(step)/encoder"},
+      {"bytes": 1024, "shape": "f32[256]", "of": "copy.2"},
+    ],
+    "collectives_per_step_and_device": {"all-reduce": {"count": 1, "bytes": 32}},
+  }
+
+
+def compile_small(tmp_path, *options):
+  """Exit status, JSON and log of the command, as a user runs it."""
+  command = [sys.executable, "-m", "alphaecoli.benchmark", "compile", "--topology=v5e:2x2"]
+  command += [f"--workdir={tmp_path}", *SMALL, *options]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.stdout, done.stderr
+  return done.returncode, json.loads(done.stdout), done.stderr
+
+
 @needs_libtpu
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  ("options", "status"),
-  [
-    (["--config.mesh.fsdp=2", "--config.train.accumulate_steps=2"], 0),
-    (["--config.model.mlp_ratio=100000000"], 1),
-  ],
-  ids=["fits", "too-large"],
-)
-def test_the_step_compiles_for_tpus_that_are_not_here(options, status, tmp_path):
-  command = [sys.executable, "-m", "alphaecoli.benchmark", "compile", "--topology=v5e:2x2"]
-  command += ["--quick", f"--workdir={tmp_path}", *SMALL, *options]
-  done = subprocess.run(command, capture_output=True, text=True, check=False)
-  assert done.returncode == status, done.stderr
-  result = json.loads(done.stdout)
-  assert result["devices"] == 4 and result["fits"] == (not status)
-  if status:
-    assert result["needed_bytes_per_device"] > result["available_bytes_per_device"]
-    return
-  memory = result["memory_bytes_per_device"]
-  assert 0 < memory["total"] < result["hbm_bytes_per_device"]
-  assert memory["outputs_in_place_of_arguments"] > 0.9 * 12 * result["parameters"] / 2
-  assert result["flops_per_step_and_device"] > 1e6
-  assert result["collectives_per_step_and_device"]["all-reduce"]["count"] > 10
-  assert not re.search("WARNING|Traceback", done.stderr)
+def test_the_step_compiles_for_tpus_that_are_not_here(tmp_path):
+  options = ["--config.mesh.fsdp=2", "--config.train.accumulate_steps=2"]
+  status, whole, log = compile_small(tmp_path, *options)
+  assert status == 0 and whole["fits"] and whole["devices"] == 4
+  assert not re.search("WARNING|Traceback", log)
+  memory = whole["memory_bytes_per_device"]
+  assert 0 < memory["total"] < whole["hbm_bytes_per_device"]
+  assert memory["outputs_in_place_of_arguments"] > 0.9 * 12 * whole["parameters"] / 2
+  assert whole["flops_per_step_and_device"] > 1e6
+  assert whole["collectives_per_step_and_device"]["all-reduce"]["count"] > 10
+
+  status, planned, _ = compile_small(tmp_path, *options, "--plan")
+  assert status == 0 and planned["fits"]
+  same = ["flops_per_step", "parameters", "collectives_per_step_and_device"]
+  assert [planned[name] for name in same] == [whole[name] for name in same]
+  assert planned["memory_bytes_per_device"]["arguments"] == memory["arguments"]
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--quick", "--plan"])
+def test_a_step_that_does_not_fit_says_so(how, tmp_path):
+  status, result, _ = compile_small(tmp_path, "--config.model.mlp_ratio=100000000", how)
+  assert status == 1 and not result["fits"]
+  assert result["needed_bytes_per_device"] > result["available_bytes_per_device"]
+  assert result["available_bytes_per_device"] == result["hbm_bytes_per_device"]
