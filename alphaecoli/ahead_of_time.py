@@ -31,6 +31,7 @@ from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.store import TrackStore, open_store
 from alphaecoli.training.batches import abstract_batch, check_batch_size
 from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.speed import model_flops
 from alphaecoli.training.state import abstract_state
 from alphaecoli.training.step import compile_train_step, make_train_step
 
@@ -149,7 +150,7 @@ def compile_for_tpu(
   device = topology_devices(topology, slices)[0]
   lowered, facts = _lower_for_tpu(config, store, topology, slices)
   LOGGER.info("compiling for %d x %s", facts["devices"], device.device_kind)
-  flops, peak = _flops_per_step(config, store), peak_flops(device)
+  flops, peak = _model_flops(config, store), peak_flops(device)
   started = time.perf_counter()
   if plan:
     figures = planned(partial(_compile_in_process, config, store.path, topology, slices, quick))
@@ -160,13 +161,13 @@ def compile_for_tpu(
     "slices": slices,
     "device": device.device_kind,
     **facts,
-    "flops_per_step": flops,
+    "model_flops_per_step": flops,
     "hbm_bytes_per_device": hbm_bytes(device),
     "compile_s": time.perf_counter() - started,
     "fits": True,
     **figures,
   }
-  if flops and peak:
+  if peak:
     result["step_s_at_peak_flops"] = flops / facts["devices"] / peak
   return result
 
@@ -225,7 +226,7 @@ def lower_for_cuda(config: Config, store: TrackStore, devices: int) -> dict[str,
     exported = export.export(step, platforms=("cuda",))(*inputs)
   return {
     **facts,
-    "flops_per_step": _flops_per_step(config, store),
+    "model_flops_per_step": _model_flops(config, store),
     "module_bytes": len(exported.mlir_module_serialized),
     "custom_calls": dict(Counter(_CUSTOM_CALL.findall(exported.mlir_module()))),
   }
@@ -263,12 +264,12 @@ def _step(
   return compile_train_step(pure, skeleton, optimizer, mesh), (state, batch, key), facts
 
 
-def _flops_per_step(config: Config, store: TrackStore) -> float | None:
-  """Arithmetic of the whole step on all devices, as written: no mesh, before any optimisation."""
+def _model_flops(config: Config, store: TrackStore) -> float:
+  """What the step needs of arithmetic on all devices together: no mesh makes it more or less."""
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), jax.devices("cpu")[:1])
-  step, inputs, _ = _step(config, store, mesh)
-  cost: Any = step.lower(*inputs).cost_analysis()
-  return (cost or {}).get("flops")
+  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  with jax.set_mesh(mesh):
+    return model_flops(skeleton, mesh, config.train.batch_windows, config.data.window_bp)
 
 
 def _figures(compiled: Compiled) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_the_step_exports_for_gpus(tmp_path, capsys):
   assert benchmark.main([*arguments, "--config.mesh.fsdp=2", "--config.mesh.sequence=2"]) == 0
   result = json.loads(capsys.readouterr().out)
   assert result["mesh"] == {"data": 2, "fsdp": 2, "sequence": 2}
-  assert result["flops_per_step"] > 1e6
+  assert result["model_flops_per_step"] > 1e6
   assert result["module_bytes"] > 1e4
   assert result["parameters"] > 1e3
 
@@ -206,7 +206,7 @@ def test_the_step_compiles_for_tpus_that_are_not_here(tmp_path):
 
   status, planned, _ = compile_small(tmp_path, *options, "--plan")
   assert status == 0 and planned["fits"]
-  same = ["flops_per_step", "parameters", "collectives_per_step_and_device"]
+  same = ["model_flops_per_step", "parameters", "collectives_per_step_and_device"]
   assert [planned[name] for name in same] == [whole[name] for name in same]
   assert planned["memory_bytes_per_device"]["arguments"] == memory["arguments"]
 
