@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to held-out figures and predicted tracks, on two CPU cores, in about a quarter of an hour:
 # makes .venv, installs, trains on the embedded E. coli K-12 data set, evaluates on chromosome the
-# model never saw, predicts the whole genome and draws a held-out stretch.
+# model never saw, predicts the whole genome, draws a held-out stretch and writes a report (HTML).
 # Arguments go to the training command: bash launch/quickstart.sh --config.train.steps=200
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,15 +11,17 @@ python=.venv/bin/python
 workdir=runs/quickstart
 genome=alphaecoli/datasets/ecoli_k12_mg1655/NC_000913.3.fna.gz
 
-echo "1/4 Training (run this script again to resume)"
+echo "1/5 Training (run this script again to resume)"
 "$python" -m alphaecoli.train --config configs/quickstart.py --workdir "$workdir" "$@"
-echo "2/4 Evaluating on the test split"
+echo "2/5 Evaluating on the test split"
 "$python" -m alphaecoli.evaluate --workdir "$workdir" --split test
-echo "3/4 Predicting the whole genome"
+echo "3/5 Predicting the whole genome"
 "$python" -m alphaecoli.predict --checkpoint "$workdir" --fasta "$genome" --circular all \
   --store "$workdir" --out predictions
-echo "4/4 Drawing a held-out stretch"
+echo "4/5 Drawing a held-out stretch"
 "$python" -m alphaecoli.plot --workdir "$workdir" --predictions predictions --out predictions/held_out.png
+echo "5/5 Writing the report"
+"$python" -m alphaecoli.report --workdir "$workdir" --predictions predictions
 
-echo "Done: $workdir/evaluation_test.json, predictions/*.bw, predictions/operons.gff3,"
+echo "Done: $workdir/report.html, $workdir/evaluation_test.json, predictions/*.bw, predictions/operons.gff3,"
 echo "  predictions/genes.tsv, predictions/pairs.tsv, predictions/held_out.png"

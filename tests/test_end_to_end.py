@@ -72,24 +72,30 @@ def test_evaluation_prints_every_head_beside_its_baseline(workdir):
   assert report["metrics"]["operon_membership/auroc"]["baseline"] == 0.5
 
 
-def test_prediction_covers_the_genome_under_the_name_in_the_fasta(workdir, tmp_path):
-  out = tmp_path / "predictions"
+@pytest.fixture(scope="module")
+def predictions(workdir, tmp_path_factory) -> Path:
+  """The tracks of the whole genome."""
+  out = tmp_path_factory.mktemp("predictions")
   run(
     "predict", "--checkpoint", str(workdir), "--fasta", str(FASTA), "--circular", "all",
     "--store", str(workdir), "--out", str(out),
   )  # fmt: skip
+  return out
+
+
+def test_prediction_covers_the_genome_under_the_name_in_the_fasta(predictions):
   for name in ("gene_expression.mean", "gene_density", "operon_membership"):
-    with pyBigWig.open(str(out / f"{name}.bw")) as track:
+    with pyBigWig.open(str(predictions / f"{name}.bw")) as track:
       assert track.chroms() == {"NC_000913.3": LENGTH_BP}
       assert track.header()["nBasesCovered"] == LENGTH_BP
       values = track.values("NC_000913.3", 0, 10_000, numpy=True)
       assert np.isfinite(values).all()
-  genes = pandas.read_csv(out / "genes.tsv", sep="\t").set_index("name")
+  genes = pandas.read_csv(predictions / "genes.tsv", sep="\t").set_index("name")
   assert tuple(genes.loc["thrA", ["start", "end", "strand", "split"]]) == (
     *(337, 2799, "+", "validation"),
   )
   assert genes.loc["thrA", "observed_operon"] == genes.loc["thrB", "observed_operon"]
-  pairs = pandas.read_csv(out / "pairs.tsv", sep="\t")
+  pairs = pandas.read_csv(predictions / "pairs.tsv", sep="\t")
   lac = pairs[pairs.left_name.eq("lacY") | pairs.left_name.eq("lacA")]
   assert sorted(zip(lac.left_name, lac.right_name, lac.observed_same_operon, strict=True)) == [
     ("lacA", "lacY", 1.0),
@@ -112,3 +118,11 @@ def test_other_places_of_the_windows_change_little(workdir, tmp_path):
   for head, most in limits.items():  # what docs/prediction.md states
     assert quarter[head]["1.0"] < most, head
   assert quarter["gene_expression"]["1.0"] < rows[0]["heads"]["gene_expression"]["1.0"]
+
+
+def test_the_report_is_one_small_file_about_the_run(workdir, predictions):
+  run("report", "--workdir", str(workdir), "--predictions", str(predictions), "--loci", "lacZ")
+  page = workdir / "report.html"
+  assert page.stat().st_size < 10e6
+  text = page.read_text()
+  assert "finished, 12 steps" in text and '"label":"lacZ"' in text

@@ -30,7 +30,7 @@ function drawCircle() {
   });
   for (const ring of RINGS) drawRing(svg, ring, slices);
   draw(svg, "text", { y: -6, "text-anchor": "middle", "font-size": 15, "font-weight": 600 }, VIEW.contig);
-  draw(svg, "text", { y: 14, "text-anchor": "middle", "font-size": 13 }, `${grouped(VIEW.length_bp / 1000)} kb`);
+  draw(svg, "text", { y: -6, dy: "1.5em", "text-anchor": "middle", "font-size": 13 }, `${grouped(VIEW.length_bp / 1000)} kb`);
   explainRings();
   readSlices(svg, slices);
 }

@@ -64,12 +64,12 @@ function addTheme() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => browser.redraw());
   addEventListener("beforeprint", () => {
     apply("light");
-    browser.light = true;
+    browser.sharp = true;
     browser.draw();
   });
   addEventListener("afterprint", () => {
     apply(choices[choice]);
-    browser.light = false;
+    browser.sharp = false;
     browser.draw();
   });
 }

@@ -4,15 +4,16 @@ import datetime
 import importlib.resources
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alphaecoli import __version__
 from alphaecoli.observed import organism
 from alphaecoli.reporting import tables, words
 from alphaecoli.reporting.run import Run
+from alphaecoli.reporting.tracks import COARSE_BP, detail_step
 
-SCRIPTS = ("base.js", "charts.js", "layers.js", "browser.js", "circle.js", "main.js")
+SCRIPTS = ("base.js", "charts.js", "layers.js", "paint.js", "browser.js", "circle.js", "main.js")
 STYLE = "report.css"
 TEMPLATE = "template.html"
 _PREDICTED = "predicted_log_tpm:"
@@ -54,12 +55,21 @@ def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
     "quality": tables.quality(run.store.quality),
     "configuration": tables.configuration(run),
     "metadata": tables.metadata(run),
-    "detail": tables.escape(run.split),
+    "resolution": resolution(view["detail"], run.split),
     "style": _read(STYLE),
     "script": "\n".join(_read(name) for name in SCRIPTS),
     "data": embed(data),
   }
   return string.Template(_read(TEMPLATE)).substitute(values)
+
+
+def resolution(detail: Sequence[tuple[int, int]], split: str) -> str:
+  """How finely the page holds predictions, in words."""
+  step = detail_step(detail)
+  if step >= COARSE_BP:
+    return f"as means over {COARSE_BP} bp"
+  fine = "base by base" if step == 1 else f"as means over {step} bp"
+  return f"{fine} in the {split} split and the chosen loci, as means over {COARSE_BP} bp elsewhere"
 
 
 def embed(value: Any) -> str:

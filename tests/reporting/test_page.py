@@ -239,6 +239,18 @@ def test_wrong_arguments_are_one_line(finished, tmp_path):
     report.main(["--workdir", str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+  ("bases", "words"),
+  [
+    (100, "base by base in the test split and the chosen loci, as means over 32 bp elsewhere"),
+    (9_000_000, "as means over 4 bp in the test split and the chosen loci, as means over 32 bp"),
+    (90_000_000, "as means over 32 bp"),
+  ],
+)
+def test_the_page_says_how_finely_it_holds_predictions(bases, words):
+  assert page_module.resolution([(0, bases)], "test").startswith(words)
+
+
 def test_every_file_of_the_page_is_in_the_package():
   folder = importlib.resources.files("alphaecoli.reporting")
   for name in (*page_module.SCRIPTS, page_module.STYLE, page_module.TEMPLATE):
