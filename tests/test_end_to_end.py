@@ -83,7 +83,7 @@ def predictions(workdir, tmp_path_factory) -> Path:
   return out
 
 
-def test_prediction_covers_the_genome_under_the_name_in_the_fasta(predictions):
+def test_prediction_covers_the_genome_under_the_name_in_the_fasta(workdir, predictions):
   for name in ("gene_expression.mean", "gene_density", "operon_membership"):
     with pyBigWig.open(str(predictions / f"{name}.bw")) as track:
       assert track.chroms() == {"NC_000913.3": LENGTH_BP}
