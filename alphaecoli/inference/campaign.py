@@ -163,6 +163,7 @@ class Campaign:
       key = key_of({**self._common, "inputs": hashes})
       if is_done(self.out / source.folder, key):
         return Opened(source)
+      self._warn_of_others(source)
       genome = read_genome(
         source, self.topology, self.aliases, self.settings.known, alone=not source.folder
       )
@@ -175,6 +176,12 @@ class Campaign:
         raise
       return Opened(source, reason=str(error))
     return Opened(source, genome, self._about(sequence, annotation, key))
+
+  def _warn_of_others(self, source: Source) -> None:
+    """Warns where a folder holds the predictions of another file, which will be replaced."""
+    older = read_json(self.out / source.folder / MANIFEST).get("sequence", {}).get("path")
+    if older and Path(older).absolute() != source.path.absolute():
+      LOGGER.warning("%s: replaces the predictions of %s", self.out / source.folder, older)
 
   def _about(
     self, sequence: Mapping[str, str], annotation: Mapping[str, str] | None, key: str

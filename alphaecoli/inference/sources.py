@@ -97,6 +97,8 @@ def _read_list(path: Path) -> list[tuple[Path, Path | None]]:
   """Paths, and the annotations beside them."""
   rows = []
   for words in read_table(path, "--list"):
+    if words[0].startswith((">", "LOCUS ")):
+      raise DataError(f"--list={path}: holds sequences; expected a path a line (--fasta takes it)")
     if len(words) > 2:
       raise DataError(f"{path}: {len(words)} columns in {words}; expected a path and its GFF3")
     rows.append((Path(words[0]), Path(words[1]) if len(words) == 2 else None))

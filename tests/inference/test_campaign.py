@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 
 import numpy as np
 import pyBigWig
@@ -185,6 +186,54 @@ def test_genbank_brings_its_topology_and_genes(run, tmp_path, folder):
   assert bed == [["NC_9.1", "0", "300", "operon1"], ["NC_9.1", "950", "1000", "operon1"]]
   assert (out / "genes.parquet").exists() and (out / "pairs.parquet").exists()
   assert summary(tmp_path / "out")["a"][0] == "failed"  # Parquet of a genome without genes
+
+
+def test_another_file_in_the_same_folder_is_said(run, tmp_path, folder, caplog):
+  run(inputs=(folder / "a.fna", folder / "b.fna"))
+  other = tmp_path / "other" / "b.fna"
+  other.parent.mkdir()
+  other.write_text(f">b1\n{'ACGT' * 40}\n")
+  run(inputs=(folder / "a.fna", other))
+  assert f"{tmp_path / 'out' / 'b'}: replaces the predictions of {folder / 'b.fna'}" in caplog.text
+  assert caplog.text.count("replaces") == 1
+
+
+def test_head_that_was_not_trained_is_not_written(tmp_path, folder, monkeypatch, caplog):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  model = predictor(trained_heads=("gene_expression",))
+  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: model)
+  gff = tmp_path / "a.gff"
+  gff.write_text("a1\t.\tgene\t1\t90\t.\t+\t.\tID=g1\na1\t.\tgene\t95\t200\t.\t+\t.\tID=g2\n")
+  out = tmp_path / "alone"
+  flags = ["--checkpoint", "C", "--fasta", str(folder / "a.fna"), "--annotation", str(gff)]
+  assert predict.main([*flags, "--out", str(out), "--formats", "bigwig,npz"]) == 0
+  assert sorted(p.name for p in out.iterdir()) == [
+    "gene_expression.heat_+.bw",
+    "gene_expression.heat_-.bw",
+    "genes.tsv",
+    "npz",
+    "predictions.json",
+  ]
+  assert "not trained in this checkpoint" in caplog.text
+  header, row, _ = [r.split("\t") for r in (out / "genes.tsv").read_text().splitlines()]
+  found = dict(zip(header, row, strict=True))
+  assert found["operon_probability"] == "" and float(found["log_tpm:heat/+"])
+
+
+def test_ahead_does_not_wait_for_what_nobody_wants():
+  begun, release = threading.Event(), threading.Event()
+
+  def items():
+    yield 1
+    begun.set()
+    release.wait()
+    yield 2
+
+  source = ahead(items())
+  assert next(source) == 1
+  begun.wait()
+  source.close()  # returns although the second item is under way
+  release.set()
 
 
 def test_ahead_keeps_order_and_raises_in_its_place():

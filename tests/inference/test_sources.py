@@ -63,6 +63,9 @@ def test_nothing_to_predict_is_one_line(tree):
     find_sources([], tree / "list", None)
   with pytest.raises(DataError, match="can not be read"):
     find_sources([], tree / "absent", None)
+  (tree / "list").write_text(">chr\nACGT\n")
+  with pytest.raises(DataError, match="holds sequences"):
+    find_sources([], tree / "list", None)
   (tree / "list").write_text("a\tb\tc\n")
   with pytest.raises(DataError, match="3 columns"):
     find_sources([], tree / "list", None)
