@@ -24,6 +24,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from alphaecoli import __version__
 from alphaecoli.config import resolve, with_new_keys
+from alphaecoli.distributed import of_every_process
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.model.skeleton import Skeleton
@@ -183,6 +184,8 @@ class Checkpoints:
   ) -> Restored | None:
     """Reads the newest checkpoint that is whole, onto the devices that `abstract` names.
 
+    Several processes take the same one: the newest that any of them sees and all of them can read.
+
     Args:
       abstract: shapes, types and shardings of params, stats and train.
       check: called with the meta item before the arrays are read; may refuse by raising
@@ -194,24 +197,43 @@ class Checkpoints:
     Raises:
       DataError: there are checkpoints, and none can be read.
     """
-    steps = self.steps[::-1]
-    for step in steps:
-      try:
-        meta = read_meta(self.directory / str(step))
-        check(meta)
-        arrays = {name: ocp.args.StandardRestore(abstract[name]) for name in _ARRAYS}
-        with one_error_is_enough():
-          items = self._manager.restore(step, args=ocp.args.Composite(**arrays))
-      except (DataError, *BROKEN) as error:
-        LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, one_line(error))
-        continue
-      return Restored(step, {name: items[name] for name in _ARRAYS}, meta)
-    if steps:
+    passed: list[int] = []
+    while (step := self._newest_before(min(passed, default=None))) is not None:
+      restored = self._restore(step, abstract, check)
+      blind = [i for i, read in enumerate(of_every_process(restored is not None)) if not read]
+      if restored is not None and not blind:
+        return restored
+      if restored is not None:
+        text = "CHECKPOINT %d IS PASSED OVER: processes that can not read it: %s"
+        LOGGER.error(text, step, blind)
+      passed.append(step)
+    if passed:
       raise DataError(
-        f"none of the checkpoints {steps[::-1]} in {self.directory} can be read; delete them to "
+        f"none of the checkpoints {passed[::-1]} in {self.directory} can be read; delete them to "
         "start again, or choose another --workdir"
       )
     return None
+
+  def _newest_before(self, step: int | None) -> int | None:
+    """The newest checkpoint older than a step that any process sees."""
+    seen = [s for s in self.steps if step is None or s < step]
+    newest = max(of_every_process(max(seen, default=-1)))
+    return None if newest < 0 else newest
+
+  def _restore(
+    self, step: int, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
+  ) -> Restored | None:
+    """One checkpoint, None where this process can not read it."""
+    path = self.directory / str(step)
+    try:
+      meta = read_meta(path)
+      check(meta)
+      return Restored(
+        step, {name: read_item(path / name, abstract[name]) for name in _ARRAYS}, meta
+      )
+    except (DataError, *BROKEN) as error:
+      LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, one_line(error))
+      return None
 
   def delete_after(self, step: int) -> None:
     """Removes checkpoints newer than a step: those that `restore_newest` passed over."""
@@ -229,6 +251,22 @@ def describe_format() -> dict[str, Any]:
     "score": SCORE,
     "versions": {"alphaecoli": __version__, **versions},
   }
+
+
+def read_item(path: Any, abstract: Any) -> Any:
+  """Reads the arrays of one item that this process holds, onto the devices that `abstract` names.
+
+  Each process reads for itself: none waits for another, which may have failed.
+  """
+  index = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index}"
+  )
+  with (
+    one_error_is_enough(),
+    ocp.StandardCheckpointer(multiprocessing_options=alone) as reader,
+  ):
+    return reader.restore(epath.Path(path).absolute(), abstract)
 
 
 def read_meta(path: Any) -> dict[str, Any]:
@@ -305,14 +343,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     DataError: there is no checkpoint, or it is broken.
   """
   found = find_checkpoint(path, which)
-  meta = read_meta(found)
-  try:
-    config, table = resolve(with_new_keys(meta["config"])), TrackTable.from_json(meta["table"])
-  except (ConfigError, KeyError, TypeError) as error:
-    raise DataError(
-      f"{found} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "
-      f"{__version__}: {error}"
-    ) from error
+  meta, config, table = read_description(found)
   skeleton = Skeleton.of_model(config.model, table).tuned(config.init)
   devices = jax.local_devices()[:1]
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
@@ -320,8 +351,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   values = []
   for name, abstract in (("params", params), ("stats", stats)):
     try:
-      with one_error_is_enough(), ocp.StandardCheckpointer() as reader:
-        values.append(reader.restore((found / name).absolute(), abstract))
+      values.append(read_item(found / name, abstract))
     except BROKEN as error:
       raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
   return Loaded(
@@ -332,3 +362,20 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     path=Path(found),
     meta=meta,
   )
+
+
+def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
+  """The JSON item of a checkpoint, the configuration of its run and its tracks.
+
+  Raises:
+    DataError: it is broken, or of a version that this one does not understand.
+  """
+  meta = read_meta(path)
+  try:
+    config, table = resolve(with_new_keys(meta["config"])), TrackTable.from_json(meta["table"])
+  except (ConfigError, KeyError, TypeError) as error:
+    raise DataError(
+      f"{path} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "
+      f"{__version__}: {error}"
+    ) from error
+  return meta, config, table

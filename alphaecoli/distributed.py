@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from alphaecoli.errors import ConfigError, UserError
 
 LOGGER = logging.getLogger("alphaecoli")
@@ -218,3 +220,14 @@ def one_first(what: str, work: Callable[[], T]) -> T:
   wait = multihost.get_barrier_sync_fn()
   wait(key=f"alphaecoli {what}", timeout_ms=WORK_TIMEOUT_S * 1000)
   return work() if result is None else result
+
+
+def of_every_process(value: int) -> list[int]:
+  """A number of each process, in their order. All of them must ask."""
+  import jax
+
+  if jax.process_count() == 1:
+    return [int(value)]
+  from jax.experimental.multihost_utils import process_allgather
+
+  return [int(v) for v in process_allgather(np.int32(value))]

@@ -12,15 +12,20 @@ import jax
 import numpy as np
 
 from alphaecoli import cli, distributed
-from alphaecoli.checkpoint import CHECKPOINTS_DIR, Loaded, load_inference
+from alphaecoli.checkpoint import (
+  CHECKPOINTS_DIR,
+  Loaded,
+  find_checkpoint,
+  load_inference,
+  read_description,
+)
 from alphaecoli.data.splits import SPLITS, TEST, TRAIN
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import evaluate
 from alphaecoli.figures import Report
 from alphaecoli.losses import active_weights
 from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.schema import MeshConfig
-from alphaecoli.sharding import make_mesh, window_share, window_ways
+from alphaecoli.sharding import fold_mesh, make_mesh, window_share, window_ways
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store
 from alphaecoli.tracks.table import TrackTable
@@ -45,9 +50,9 @@ def run(options: argparse.Namespace) -> int:
   """Measures and writes; every process of a run calls this."""
   workdir = options.workdir
   path, which = choose_checkpoint(workdir, options.checkpoint)
-  mesh = make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1))
+  mesh = mesh_of(path, which)
   loaded = load_inference(path, which, mesh)
-  cli.LOGGER.info("checkpoint %s, %d devices", loaded.path, mesh.size)
+  cli.LOGGER.info("checkpoint %s on mesh %s", loaded.path, dict(mesh.shape))
   seen = bases_seen_before(loaded.meta, options.split)
   if seen != 0:
     cli.LOGGER.warning(
@@ -112,6 +117,12 @@ def bases_seen_before(meta: Mapping[str, Any], split: str) -> int | None:
     return 0
   seen = meta["init"]["held_out_bp_seen"]
   return None if seen is None else seen.get(split, 0)
+
+
+def mesh_of(path: Path, which: str) -> jax.sharding.Mesh:
+  """The devices, laid out as in the run that wrote a checkpoint as far as their number allows."""
+  config = read_description(find_checkpoint(path, which))[1].mesh
+  return make_mesh(fold_mesh(config, jax.device_count()))
 
 
 def find_store(loaded: Loaded, workdir: Path) -> TrackStore:

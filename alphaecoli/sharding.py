@@ -54,6 +54,18 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
   return Mesh(_arrange(sizes, devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
+def fold_mesh(config: MeshConfig, n_devices: int) -> MeshConfig:
+  """The mesh of a run on another number of devices.
+
+  As much of fsdp as divides it, so that each holds no more than it must, then of sequence; data is
+  the rest.
+  """
+  fsdp = math.gcd(n_devices, config.fsdp if config.fsdp > 0 else n_devices)
+  left = n_devices // fsdp
+  sequence = math.gcd(left, config.sequence if config.sequence > 0 else left)
+  return MeshConfig(data=left // sequence, fsdp=fsdp, sequence=sequence)
+
+
 def _arrange(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
   """The devices as an array of data x fsdp x sequence.
 

@@ -1,7 +1,8 @@
 """One process of a training run of a stand-in model: the whole path of the train command but flags.
 
 Arguments: --workdir, --mesh DATA,FSDP,SEQUENCE, --dump (of tests.toy), --genome, --steps, and those
-of `alphaecoli.distributed`. --slow makes every step take that many seconds.
+of `alphaecoli.distributed`. --slow makes every step take that many seconds; with --blind, process 1
+can not read the arrays of that checkpoint.
 """
 
 import time
@@ -17,9 +18,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(name, required=True)
   parser.add_argument("--steps", type=int, default=4)
   parser.add_argument("--slow", type=float, default=0.0)
+  parser.add_argument("--blind", type=int, metavar="STEP")
   distributed.add_flags(parser)
   flags = parser.parse_args(arguments)
   with distributed.session(flags):
+    from alphaecoli import checkpoint
     from alphaecoli.tracks.process import process_data
     from alphaecoli.training import loop
     from alphaecoli.training.run import train_on
@@ -32,6 +35,14 @@ def main(arguments: Sequence[str]) -> int:
       add(self, step, metrics)
 
     loop.Watch.add = slow_add
+    read = checkpoint.read_item
+
+    def read_some(path, abstract):
+      if flags.process_id == 1 and str(flags.blind) in Path(path).parts:
+        raise OSError(f"cannot read {path}")
+      return read(path, abstract)
+
+    checkpoint.read_item = read_some
     config = tiny_config(
       data__dump=flags.dump,
       data__genome=flags.genome,

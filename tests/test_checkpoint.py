@@ -6,6 +6,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from alphaecoli import checkpoint
 from alphaecoli.checkpoint import Checkpoints, find_checkpoint, load_inference, read_meta
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.skeleton import Skeleton
@@ -152,6 +153,24 @@ def test_meta_says_what_the_checkpoint_is(real):
 
 def test_nothing_saved_restores_nothing(tmp_path):
   assert _restore(tmp_path / "new", stand_in(), _mesh()) is None
+
+
+def test_a_checkpoint_that_another_process_can_not_read_is_passed_over(
+  tmp_path, monkeypatch, caplog
+):
+  skeleton = stand_in()
+  _save(tmp_path, _state(skeleton, _mesh()), {1: None, 2: None})
+  # Asked in turn: the newest step, whether it was read; and again. The other sees 3 and not 2.
+  others = iter([3, 0, 1, 1])
+  monkeypatch.setattr(checkpoint, "of_every_process", lambda mine: [int(mine), next(others)])
+  restored = _restore(tmp_path, skeleton, _mesh())
+  assert restored.step == 2 and next(others, None) is None
+  assert "CHECKPOINT 3 IS DAMAGED" in caplog.text
+
+  others = iter([2, 0, 1, 1])
+  caplog.clear()
+  assert _restore(tmp_path, skeleton, _mesh()).step == 1
+  assert "CHECKPOINT 2 IS PASSED OVER: processes that can not read it: [1]" in caplog.text
 
 
 def test_a_refusal_by_the_configuration_is_not_taken_for_damage(tmp_path):

@@ -263,6 +263,16 @@ def test_a_signal_to_one_process_saves_in_all_and_the_run_goes_on(data, alone, t
   same_run(tmp_path, alone, [step for step in (1, 2, 3, 4) if step != stopped])
 
 
+@pytest.mark.slow
+def test_a_checkpoint_that_one_process_can_not_read_is_passed_over_by_all(data, alone, tmp_path):
+  arguments = [*data, *options(tmp_path, "2,2,1")]
+  processes.run(RUN, arguments, 2, 2, tmp_path / "logs")
+  texts = processes.run(RUN, [*arguments, "--blind", "4"], 2, 2, tmp_path / "again")
+  assert "CHECKPOINT 4 IS PASSED OVER: processes that can not read it: [1]" in texts[0]
+  assert "CHECKPOINT 4 IS DAMAGED" in texts[1] and "continuing after step 2" in texts[0]
+  same_run(tmp_path, alone, [1, 2, 3, 4])
+
+
 SMALLEST = {"channels": 4, "channel_step": 2, "n_layers": 1, "n_heads": 1, "key_dim": 4}
 
 

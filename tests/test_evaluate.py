@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from alphaecoli import evaluate
-from alphaecoli.checkpoint import CHECKPOINTS_DIR, SCORE, Checkpoints
+from alphaecoli.checkpoint import CHECKPOINTS_DIR, SCORE, Checkpoints, load_inference
 from alphaecoli.config import resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import TEST_MODE, MeshConfig
-from alphaecoli.sharding import make_mesh
+from alphaecoli.sharding import fold_mesh, make_mesh
 from tests import stores
 
 SMALLEST = {"channels": 4, "channel_step": 2, "n_layers": 1, "n_heads": 1, "key_dim": 4}
@@ -84,6 +84,55 @@ def test_checkpoints_are_chosen_by_name_or_step(workdir):
     evaluate.choose_checkpoint(workdir, "7")
   with pytest.raises(ConfigError, match="expected best, last or a step"):
     evaluate.choose_checkpoint(workdir, "worst")
+
+
+@pytest.mark.parametrize(
+  ("run", "devices", "expected"),
+  [
+    ((-1, 1, 1), 8, (8, 1, 1)),
+    ((-1, 4, 1), 8, (2, 4, 1)),
+    ((2, 2, 2), 8, (2, 2, 2)),
+    ((16, 4, 1), 1, (1, 1, 1)),
+    ((16, 4, 4), 8, (1, 4, 2)),
+    ((1, -1, 1), 6, (1, 6, 1)),
+    ((1, 4, 1), 6, (3, 2, 1)),
+  ],
+)
+def test_a_run_s_mesh_is_folded_onto_the_devices_there_are(run, devices, expected):
+  assert fold_mesh(MeshConfig(*run), devices) == MeshConfig(*expected)
+
+
+@pytest.fixture
+def sharded(workdir, tmp_path) -> Path:
+  """The same run, had it been trained with parameters split over four devices."""
+  shutil.copytree(workdir, tmp_path / "sharded")
+  for step in ("1", "2"):
+    file = tmp_path / "sharded" / CHECKPOINTS_DIR / step / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    meta["config"]["mesh"] = {"data": -1, "fsdp": 4, "sequence": 2}
+    file.write_text(json.dumps(meta))
+  return tmp_path / "sharded"
+
+
+def test_parameters_are_split_as_in_the_run(sharded):
+  mesh = evaluate.mesh_of(sharded, "best")
+  assert dict(mesh.shape) == {"data": 1, "fsdp": 4, "sequence": 2}
+  model = load_inference(sharded, mesh=mesh).model
+  kernel = model.tower.layers[0].mlp.expand.kernel[...]
+  assert kernel.addressable_shards[0].data.nbytes == kernel.nbytes // 4
+
+
+@pytest.mark.slow
+def test_figures_do_not_depend_on_the_mesh(workdir, sharded):
+  for path in (workdir, sharded):
+    assert evaluate.main(["--workdir", str(path)]) == 0
+  one, other = (
+    json.loads((path / "evaluation_test.json").read_text()) for path in (workdir, sharded)
+  )
+  assert one["n_bases"] == other["n_bases"] > 0
+  for name, figure in one["metrics"].items():
+    assert other["metrics"][name]["n"] == figure["n"], name
+    assert other["metrics"][name]["model"] == pytest.approx(figure["model"], rel=1e-4), name
 
 
 @dataclasses.dataclass

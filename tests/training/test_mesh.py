@@ -136,9 +136,9 @@ def test_twenty_steps_are_those_of_one_device(shape, window_bp, parts):
   expected_losses, expected, _ = run_of(ONE, window_bp, parts)
   assert losses[-1]["loss/total"] < 0.8 * losses[0]["loss/total"]  # it learns
   for found, one in zip(losses, expected_losses, strict=True):
-    assert found == pytest.approx(one, rel=2e-5)
-  assert _apart(jax.device_get(state.stats), jax.device_get(expected.stats)) < 1e-4
-  assert _apart(jax.device_get(state.params), jax.device_get(expected.params)) < 1e-4
+    assert found == pytest.approx(one, rel=2e-4)
+  assert _apart(jax.device_get(state.stats), jax.device_get(expected.stats)) < 5e-4
+  assert _apart(jax.device_get(state.params), jax.device_get(expected.params)) < 5e-4
 
 
 @cases
