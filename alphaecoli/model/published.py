@@ -45,6 +45,7 @@ PUBLISHED = ModelConfig(
   remat=False,
 )
 
+TERMS = "https://deepmind.google.com/science/alphagenome/model-terms"
 ROOT = "alphagenome"
 HEADS = f"{ROOT}/head/"  # the published model's own heads, which have no place here
 
@@ -270,7 +271,7 @@ def convert(
     more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
     raise DataError(
       f"published parameters do not fit the model: {'; '.join(problems[:3])}{more}; "
-      "configs/pod.py has the published sizes"
+      "configs/base.py has the published sizes"
     )
   return values
 

@@ -64,6 +64,8 @@ def first_values(
     "sha256": source.sha256,
     "fresh_heads": fresh,
     "held_out_bp_seen": seen,
+    "terms": source.terms,
+    "before": source.meta.get("init"),
   }
   before = trained_on(source, store) or []
   return params, stats, {"init": origin, "trained_on": with_store(before, store)}
@@ -140,10 +142,10 @@ def _say(
 ) -> None:
   """Says what was taken and what was not."""
   step = "" if source.step is None else f", after step {source.step}"
-  LOGGER.info(
-    "starting from %s%s: %d parameters and %d running statistics", source.path, step, n_params,
-    n_stats,
-  )  # fmt: skip
+  LOGGER.info("starting from %s%s", source.path, step)
+  LOGGER.info("taken: %d arrays of parameters, %d of running statistics", n_params, n_stats)
+  if source.terms:
+    LOGGER.warning("ALPHAGENOME'S MODEL TERMS APPLY, for non-commercial use: %s", source.terms)
   for head in fresh:
     why = "its tracks are others" if head in source.trained_heads else "the start has none trained"
     LOGGER.warning("FRESH HEAD: %s, as %s", head, why)

@@ -83,9 +83,11 @@ def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, in
   parts = " and ".join(f"{n:,} of {total[s]:,} bases of {s}" for s, n in counts.items() if n)
   text = f"init.from={source.path} was trained on {parts}, so that figures on them say nothing"
   if not allowed:
+    data = source.meta["config"]["data"]
+    flags = (f"--config.data.{key}={data[key]}" for key in ("fold", "n_folds", "n_blocks"))
     raise ConfigError(
-      f"{text}; hold out what it held out (its data.fold, data.n_folds, data.n_blocks), or start "
-      "all the same with --config.init.allow_seen=true"
+      f"{text}; hold out what it held out ({' '.join(flags)}), or start all the same with "
+      "--config.init.allow_seen=true"
     )
   LOGGER.warning("NOT HELD OUT: %s", text)
   return counts

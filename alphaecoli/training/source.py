@@ -38,6 +38,7 @@ class Source:
     table: of the tracks its heads predict; None without heads of ours.
     trained_heads: heads that had data and a weight.
     meta: the JSON item of a checkpoint of ours.
+    terms: where to read those of AlphaGenome's parameters, if it is or began with them.
   """
 
   path: Path
@@ -49,6 +50,7 @@ class Source:
   table: TrackTable | None = None
   trained_heads: tuple[str, ...] = ()
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  terms: str | None = None
 
 
 def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Source:
@@ -82,6 +84,7 @@ def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Sou
     table=loaded.table,
     trained_heads=trained_heads(loaded.config, loaded.table),
     meta=loaded.meta,
+    terms=loaded.meta.get("init", {}).get("terms"),
   )
 
 
@@ -101,6 +104,7 @@ def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> Sourc
     params={name: value for name, value in values.items() if name in skeleton.params},
     stats={name: value for name, value in values.items() if name in skeleton.stats},
     model=sizes,
+    terms=published.TERMS,
   )
 
 

@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import itertools
+import json
 import logging
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from alphaecoli import config as config_lib
 from alphaecoli.checkpoint import Checkpoints, load_inference, read_meta
 from alphaecoli.data.splits import TEST, VALIDATION
 from alphaecoli.errors import ConfigError, DataError
@@ -26,8 +30,10 @@ from alphaecoli.training.loop import Setup, state_items
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.run import start
 from alphaecoli.training.seen import training_data
+from alphaecoli.training.source import _read_published
 from alphaecoli.training.state import TrainState
 from tests import stores
+from tests.model import test_published
 from tests.training.small import TABLE, tiny_config, with_mesh
 
 KERNEL, BIAS = "gene_expression/linear/kernel", "gene_expression/linear/bias"
@@ -225,6 +231,12 @@ def test_a_start_that_has_seen_what_is_held_out_is_refused(store, other_fold, tm
   assert origin["trained_on"] == [training_data(store), training_data(other_fold)]
 
 
+def test_where_a_start_began_is_kept_with_its_terms(store, tmp_path):
+  _save(tmp_path, tiny_config(), trained_on=[], init={"from": "alphagenome", "terms": "there"})
+  origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
+  assert origin["init"]["before"]["from"] == "alphagenome" and origin["init"]["terms"] == "there"
+
+
 def test_what_the_start_of_a_start_has_seen_counts(store, other_fold, tmp_path):
   seen = [training_data(other_fold), training_data(store)]
   _save(tmp_path, tiny_config(), trained_on=seen)
@@ -328,6 +340,7 @@ def test_a_run_starts_from_parameters_under_published_names(store, tmp_path, dev
   rows = tree[0]["alphagenome/embed"]["embeddings"]
   np.testing.assert_array_equal(found["organism/table"], rows[:1])
   assert origin["init"]["fresh_heads"] == ["gene_expression", "gene_density", "operon_membership"]
+  assert "MODEL TERMS APPLY" in caplog.text and "model-terms" in origin["init"]["terms"]
   assert origin["init"]["step"] is None and origin["trained_on"] == [training_data(store)]
   assert "of the start's 2 organisms the first 1 are kept" in caplog.text
 
@@ -350,3 +363,27 @@ def test_what_is_neither_is_refused_in_one_line(store, tmp_path, kind):
   with pytest.raises(DataError) as failure:
     _first(store, tiny_config(init__from_=str(path)))
   assert "\n" not in str(failure.value) and str(path) in str(failure.value)
+
+
+@pytest.mark.slow
+def test_the_published_tree_is_read_at_its_full_size(tmp_path):
+  """Every tensor of the published names and shapes, a constant each: 1.6 GB."""
+  data = Path(test_published.__file__).parent / "data"
+  tree, heads = (
+    json.loads((data / f"{name}.json").read_text()) for name in ("param_names", "head_param_names")
+  )
+  constants = itertools.count(1)
+  filled = [
+    {m: {n: np.full(shape, next(constants), np.float32) for n, shape in t.items()} for m, t in part}
+    for part in ((*tree["params"].items(), *heads["params"].items()), tree["state"].items())
+  ]
+  _write_published(tmp_path / "all-folds", tuple(filled))
+  config = config_lib.resolve(config_lib.base_config())
+  assert config.model.n_organisms == 1  # the published model has two
+  source = _read_published(tmp_path / "all-folds", config.model, TABLE)
+  found = {**source.params, **source.stats}
+  names = published.trunk_names(published.PUBLISHED)
+  assert len(found) == len(names) == 541 + 81
+  for path, (module, name) in names.items():
+    value, given = found["/".join(map(str, path))], filled[name == "var_ema"][module][name]
+    assert value.size == given.size and value.min() == value.max() == given.flat[0], path
