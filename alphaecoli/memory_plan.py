@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -72,8 +73,17 @@ def _compile(
   compile_it: Callable[[dict[str, Any]], dict[str, Any]], folder: Path, answer: Connection
 ) -> None:
   """What the process does; libtpu reads its environment when it is loaded."""
+  threading.Thread(target=_end_with_parent, daemon=True).start()
   os.environ |= {"TPU_LOG_DIR": str(folder), "TPU_MIN_LOG_LEVEL": "1", "TPU_STDERR_LOG_LEVEL": "3"}
   answer.send(compile_it({"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True}))
+
+
+def _end_with_parent() -> None:
+  """Waits for the command to end, however it does, and ends this process too."""
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+  parent.join()
+  os._exit(1)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:

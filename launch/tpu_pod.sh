@@ -14,6 +14,9 @@ usage: launch/tpu_pod.sh [--dry-run] COMMAND [arguments of alphaecoli.train]
   keep       all of it: create, wait, install, run; after a preemption again; until the run is finished
   delete     give the TPUs back
 
+Before create, whether the step fits the chips: python -m alphaecoli.benchmark compile --plan
+  --config configs/pod.py --topology v5e:4x8   (docs/launch.md)
+
 For TPU VMs that exist already: install, run, logs, status and stop.
 
 environment:
