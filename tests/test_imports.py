@@ -89,7 +89,7 @@ RULES = {
     ACCELERATOR,
   ),
   "prediction-knows-neither-regulondb-nor-training": (
-    ("alphaecoli.inference", "alphaecoli.predict"),
+    ("alphaecoli.inference", "alphaecoli.predict", "alphaecoli.phases"),
     (
       "alphaecoli.regulondb",
       "alphaecoli.training",

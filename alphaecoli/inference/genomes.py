@@ -106,8 +106,8 @@ def read_aliases(path: Path | None) -> dict[str, str]:
   """
   aliases = {}
   for row in read_table(path, "--alias") if path else []:
-    if len(row) != 2 or not row[1]:
-      raise DataError(f"--alias={path}: {row}; expected two columns: contig and new name")
+    if len(row) != 2 or len(row[1].split()) != 1:
+      raise DataError(f"--alias={path}: {row}; expected two columns: contig and new name, one word")
     aliases[row[0]] = row[1]
   return aliases
 

@@ -254,9 +254,10 @@ def test_aliases_name_contigs_in_every_output_and_the_order_follows(run, tmp_pat
   alias.write_text("p2\tp10\n")
   with pytest.raises(UserError, match="two contigs would be named p10"):
     run("--alias", str(alias))
-  alias.write_text("p2 A\n")
-  with pytest.raises(UserError, match="expected two columns"):
-    run("--alias", str(alias))
+  for line in ("p2 A", "p2\tA B", "p2\tA\tB"):
+    alias.write_text(line)
+    with pytest.raises(UserError, match="expected two columns"):
+      run("--alias", str(alias))
 
 
 def test_topology_from_a_file(run, tmp_path):
