@@ -9,8 +9,9 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from alphaecoli.reporting.page import embed
 from tests.reporting.conftest import ODD
 from tests.reporting.parse import Page
 
@@ -335,6 +336,55 @@ def test_no_width_needs_sideways_scrolling(driver, width):
   )
   driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
   assert inner <= outer
+
+
+def rewritten(odd_page, path, change):
+  """The page with other data in it."""
+  before, rest = odd_page.read_text().split('id="data">', 1)
+  text, after = rest.split("</script>", 1)
+  value = json.loads(text)
+  change(value)
+  path.write_text(f'{before}id="data">{embed(value)}</script>{after}', encoding="utf-8")
+  return path
+
+
+def test_heads_without_data_leave_the_rest_of_the_page_whole(chromium, odd_page, tmp_path):
+  def change(value):
+    view = value["view"]
+    view["has_expression"] = view["has_operons"] = False
+    view["observed"]["expression"] = {"start": [], "end": [], "value": []}
+    view["observed"]["operon"], view["operons"] = [], []
+    view["genes"]["observed"] = [None] * len(view["genes"]["name"])
+    view["circular"] = False
+    del view["predicted"]["expression"], view["predicted"]["operon"]
+    value["reasons"] |= {"gene_expression": "no TPM", "operon_membership": "no operons"}
+    value["scatter"], value["calibration"], value["curves"]["panels"] = [], None, []
+
+  chromium.get_log("browser")
+  driver = opened(chromium, rewritten(odd_page, tmp_path / "page.html", change))
+  before = region(driver)
+  driver.find_element(By.ID, "whole").click()
+  drawn(driver, before)
+  assert driver.get_log("browser") == []
+  assert count(driver, "#ring .observed") == count(driver, "#ring .predicted") == 1  # density
+  notes = driver.find_element(By.ID, "ring-legend").text
+  assert "no TPM" in notes and "no operons" in notes
+  assert "has not logged a step" in driver.find_element(By.ID, "curves").text
+  for place in ("scatter", "reliability"):
+    assert driver.find_element(By.ID, place).text
+
+
+def test_the_scatter_shows_the_track_that_is_chosen(chromium, odd_page, tmp_path):
+  heat = {"track": "heat", "r2": None, "pearson": 0.5, "spearman": -0.25, "name": ["a", "b", "c"]}
+  heat |= {"tag": ["b1", "b2", "b3"], "observed": [1, 2, 3], "predicted": [-1.5, 2, 4]}
+  path = rewritten(odd_page, tmp_path / "page.html", lambda value: value["scatter"].append(heat))
+  driver = opened(chromium, path)
+  Select(driver.find_element(By.ID, "scatter-track")).select_by_visible_text("heat")
+  assert count(driver, "#scatter circle.gene") == 3
+  caption = driver.find_element(By.ID, "scatter-caption").text
+  assert caption.startswith("3 genes") and "R² –, Pearson’s r 0.50, Spearman’s ρ −0.25" in caption
+  driver.find_element(By.ID, "scatter-gene").send_keys("B2")
+  assert "observed 2.00" in driver.find_element(By.ID, "tip").text
 
 
 def test_a_page_without_predictions_says_why_where_they_would_be(chromium, started):
