@@ -1,7 +1,8 @@
 """A pod: AlphaGenome's published sizes, parameters sharded over groups of four chips.
 
 Command, on every host: python -m alphaecoli.train --config configs/pod.py --workdir WORKDIR
-The work directory must be one that every host can write to. See docs/launch.md.
+The work directory must be one that every host can write to. 16 TPU v5e chips hold the batch; the
+command that tells for other slices, and what it told, is in docs/launch.md.
 """
 
 from ml_collections import ConfigDict

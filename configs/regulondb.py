@@ -2,6 +2,7 @@
 
 Command: python -m alphaecoli.train --config configs/regulondb.py --workdir runs/regulondb \
            --config.data.dump=DUMP --config.data.genome=FASTA
+One TPU v5e chip (16 GB) holds the batch: docs/launch.md.
 """
 
 from ml_collections import ConfigDict
