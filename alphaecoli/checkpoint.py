@@ -77,6 +77,16 @@ class Loaded:
   meta: dict[str, Any]
 
 
+class _Manager(ocp.CheckpointManager):
+  """Saves without asking JAX whether a preemption is due.
+
+  The loop asks, and counts its questions; one with another number would mislead other processes.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
+
+
 class Checkpoints:
   """The checkpoints of a run, for the process that trains. Use as a context manager."""
 
@@ -101,7 +111,8 @@ class Checkpoints:
     handlers = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
     self._quiet = contextlib.ExitStack()
     try:
-      self._manager = ocp.CheckpointManager(
+      _mend_scores(epath.Path(self.directory))
+      self._manager = _Manager(
         self.directory,
         options=options,
         item_names=(*_ARRAYS, "meta"),
@@ -291,6 +302,20 @@ def read_meta(path: Any) -> dict[str, Any]:
       f"{meta['versions']['alphaecoli']}"
     )
   return meta
+
+
+def _mend_scores(directory: epath.Path) -> None:
+  """Empties broken files of scores, with which the other checkpoints could not be read either."""
+  found = directory.glob("*/metrics/metrics") if jax.process_index() == 0 else ()
+  for file in found:
+    try:
+      whole = isinstance(json.loads(file.read_text()), dict)
+    except ValueError:
+      whole = False
+    if not whole:
+      LOGGER.error("%s IS DAMAGED: this checkpoint counts as not measured", file)
+      file.write_text("{}")
+  multihost.sync_global_processes("alphaecoli scores")
 
 
 def read_score(path: Any) -> float | None:

@@ -1,6 +1,7 @@
 """What every command shares: parsing, one-line errors, exit codes."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Callable, Sequence
 from alphaecoli.errors import UserError
 
 LOGGER = logging.getLogger("alphaecoli")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FREE_SPACE = "make room on that disk; a training run then goes on from its newest checkpoint"
 _OUT_OF_MEMORY = (
   "out of device memory; for training raise train.accumulate_steps, set model.remat=true, lower "
   "train.batch_windows or data.window_bp, or use mesh.fsdp and mesh.sequence; for prediction "
@@ -33,7 +36,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     print("interrupted", file=sys.stderr)
     code = 130
   except Exception as error:  # any fault must end the process, or its peers wait without end
-    if "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+      where = f" at {error.filename}" if error.filename else ""
+      print(f"error: {error.strerror}{where}: {_FREE_SPACE}", file=sys.stderr)
+    elif "RESOURCE_EXHAUSTED" in str(error):
       print(f"error: {_OUT_OF_MEMORY} ({str(error).splitlines()[0]})", file=sys.stderr)
     else:
       traceback.print_exc()

@@ -23,7 +23,7 @@ def quiet_threads() -> Iterator[None]:
   Arrays are read and written at once. The first that fails raises; what the others then meet (a
   closed event loop, a result that nobody collects) is reported past any handler.
   """
-  hook = sys.unraisablehook
+  hook, print_error = sys.unraisablehook, sys.excepthook
   loggers = {name: logging.getLogger(name) for name in ("asyncio", "absl")}
   levels = {name: logger.level for name, logger in loggers.items()}
 
@@ -31,13 +31,17 @@ def quiet_threads() -> Iterator[None]:
     if not isinstance(unraisable.exc_value, (RuntimeError, RuntimeWarning, *BROKEN)):
       hook(unraisable)
 
-  sys.unraisablehook = report
+  def report_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if "Event loop is closed" not in str(error):
+      print_error(kind, error, trace)
+
+  sys.unraisablehook, sys.excepthook = report, report_uncaught
   for logger in loggers.values():
     logger.setLevel(logging.CRITICAL)
   try:
     yield
   finally:
-    sys.unraisablehook = hook
+    sys.unraisablehook, sys.excepthook = hook, print_error
     for name, logger in loggers.items():
       logger.setLevel(levels[name])
 

@@ -1,10 +1,12 @@
 """One process of a training run of a stand-in model: the whole path of the train command but flags.
 
 Arguments: --workdir, --mesh DATA,FSDP,SEQUENCE, --dump (of tests.toy), --genome, --steps, and those
-of `alphaecoli.distributed`. --slow makes every step take that many seconds; with --blind, process 1
-can not read the arrays of that checkpoint.
+of `alphaecoli.distributed`. --slow makes every step, and every batch of an evaluation, take that
+many seconds; with --blind, process 1 can not read the arrays of that checkpoint; --full-from is a
+step: once checkpoint 2 is there as well, no file may grow beyond 2,500 bytes.
 """
 
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str]) -> int:
   parser.add_argument("--steps", type=int, default=4)
   parser.add_argument("--slow", type=float, default=0.0)
   parser.add_argument("--blind", type=int, metavar="STEP")
+  parser.add_argument("--log-every", type=int, default=1)
+  parser.add_argument("--full-from", type=int)
   distributed.add_flags(parser)
   flags = parser.parse_args(arguments)
   with distributed.session(flags):
@@ -32,6 +36,10 @@ def main(arguments: Sequence[str]) -> int:
 
     def slow_add(self, step, metrics):
       time.sleep(flags.slow)
+      if step == flags.full_from:
+        while not (Path(flags.workdir) / "checkpoints" / "2").exists():
+          time.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2500, resource.RLIM_INFINITY))
       add(self, step, metrics)
 
     loop.Watch.add = slow_add
@@ -43,13 +51,22 @@ def main(arguments: Sequence[str]) -> int:
       return read(path, abstract)
 
     checkpoint.read_item = read_some
+    until_stopped = loop.Loop._until_stopped
+
+    def slow_batches(self, batches):
+      for batch in until_stopped(self, batches):
+        time.sleep(flags.slow)
+        yield batch
+
+    loop.Loop._until_stopped = slow_batches
     config = tiny_config(
       data__dump=flags.dump,
       data__genome=flags.genome,
       data__min_genes_per_unit=1,
       train__steps=flags.steps,
       checkpoint__every_steps=2,
-      log__every_steps=1,
+      log__every_steps=flags.log_every,
+      evaluation__batch_windows=2,
     )
     workdir = Path(flags.workdir)
     config = with_mesh(config, *map(int, flags.mesh.split(",")))

@@ -24,6 +24,7 @@ cli.run(main)
     ("raise DataError('x.bson: truncated at byte 12')", 1, 1, "error: x.bson: truncated"),
     ("raise ConfigError('unknown key')", 2, 1, "error: unknown key"),
     ("raise RuntimeError('RESOURCE_EXHAUSTED: 7 bytes')", 1, 1, "train.accumulate_steps"),
+    ("raise OSError(28, 'No space left on device', 'a.json')", 1, 1, "at a.json: make room"),
     ("raise KeyboardInterrupt", 130, 1, "interrupted"),
     ("raise RuntimeError('a bug')", 1, None, "Traceback"),
   ],

@@ -171,12 +171,11 @@ def records(workdir, kind):
   return [{key: line[key] for key in keys} for line in kept]
 
 
-def same_run(found, expected, steps=(1, 2, 3, 4)):
+def same_run(found, expected):
   """Same windows step by step, same losses to rounding, every base of the evaluation once."""
   ours, theirs = records(found, "train"), records(expected, "train")
-  assert [line["step"] for line in ours] == list(steps)
-  for one in ours:
-    other = next(line for line in theirs if line["step"] == one["step"])
+  assert [line["step"] for line in ours] == [1, 2, 3, 4]
+  for one, other in zip(ours, theirs, strict=True):
     assert one == pytest.approx(other, rel=2e-5, abs=1e-6)
   reports = [json.loads((path / "validation.json").read_text()) for path in (found, expected)]
   assert reports[0]["n_bases"] == reports[1]["n_bases"] > 0
@@ -207,17 +206,32 @@ def test_any_mesh_over_any_processes_is_the_same_run(data, alone, tmp_path, coun
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (4, 1), (4, 2), (2, 4), (1, 4)])
-def test_a_run_goes_on_with_another_number_of_processes(data, alone, tmp_path, before, after):
-  for count, steps in ((before, 2), (after, 4)):
-    arguments = [*data, *options(tmp_path, "2,2,1", steps)]
-    processes.run(RUN, arguments, count, 4 // count, tmp_path / f"logs{steps}")
-  # The schedule of the first part was that of a run of two steps; windows are still the same.
-  ours, theirs = records(tmp_path, "train"), records(alone, "train")
-  assert [line["step"] for line in ours] == [1, 2, 3, 4]
-  known = [key for key in ours[0] if "known" in key]
-  for one, other in zip(ours, theirs, strict=True):
-    assert {k: one[k] for k in known} == pytest.approx({k: other[k] for k in known}, rel=1e-6)
+@pytest.mark.parametrize(
+  ("before", "after", "mesh"),
+  [
+    (2, 1, "2,2,1"),
+    (1, 2, "1,4,1"),
+    (4, 1, "4,1,1"),
+    (4, 2, "2,1,2"),
+    (2, 4, "1,4,1"),
+    (1, 4, "1,1,4"),
+  ],
+)
+def test_a_run_goes_on_with_other_processes_and_another_mesh(
+  data, alone, tmp_path, before, after, mesh
+):
+  """The first part is killed after its checkpoint of step 2."""
+  first, second = (tmp_path / name for name in ("before", "after"))
+  arguments = [*data, *options(tmp_path, "2,2,1"), "--slow", "1"]
+  running = processes.start(RUN, arguments, before, 4 // before, first)
+  _wait_for(running[0], (tmp_path / "checkpoints" / "2" / "commit_success.txt").exists)
+  for process in running:
+    process.kill()
+  processes.finish(running, first)
+  arguments = [*data, *options(tmp_path, mesh)]
+  texts = processes.run(RUN, arguments, after, 4 // after, second)
+  assert "continuing after step 2" in texts[0]
+  same_run(tmp_path, alone)
 
 
 def _wait_for(process: subprocess.Popen, condition, seconds=300):
@@ -249,18 +263,26 @@ def test_when_a_process_dies_the_others_end_and_the_run_goes_on(data, alone, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-def test_a_signal_to_one_process_saves_in_all_and_the_run_goes_on(data, alone, tmp_path, number):
+@pytest.mark.parametrize(
+  ("number", "step"),
+  [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 4)],
+  ids=["SIGTERM", "SIGINT", "in an evaluation"],
+)
+@pytest.mark.parametrize("receiver", [0, 1], ids=["coordinator", "other"])
+def test_a_signal_to_one_process_saves_in_all_and_the_run_goes_on(
+  data, alone, tmp_path, number, step, receiver
+):
   logs = tmp_path / "logs"
-  arguments = [*data, *options(tmp_path, "4,1,1")]
+  arguments = [*data, *options(tmp_path, "2,1,2")]
   running = processes.start(RUN, [*arguments, "--slow", "2"], 2, 2, logs)
-  _wait_for(running[0], lambda: "step 1/4" in (logs / "0.txt").read_text())
-  running[1].send_signal(number)
+  _wait_for(running[0], lambda: f"step {step}/4" in (logs / "0.txt").read_text())
+  running[receiver].send_signal(number)
   assert processes.finish(running, logs) == [75, 75], (logs / "0.txt").read_text()
   stopped = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-  assert stopped < 4
+  assert stopped < 4 or step == 4
+  assert not (tmp_path / "validation.json").exists()
   processes.run(RUN, arguments, 2, 2, tmp_path / "again")
-  same_run(tmp_path, alone, [step for step in (1, 2, 3, 4) if step != stopped])
+  same_run(tmp_path, alone)
 
 
 @pytest.mark.slow
