@@ -156,9 +156,9 @@ def _peak_memory_of_reading(path: Path, genes_file: Path) -> int:
 def benchmark_pipeline(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   """Training batches as the loop takes them, without a step."""
   from alphaecoli.data.pipeline import training_batches
-  from alphaecoli.tracks.process import process_data
+  from alphaecoli.tracks.organisms import open_organisms
 
-  store = process_data(config, flags.workdir)
+  store = open_organisms(config, flags.workdir).stores[0]
   per_batch = config.train.batch_windows
   n_batches = max(flags.windows // per_batch, 1)
 
@@ -196,7 +196,7 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   from alphaecoli.losses import active_weights
   from alphaecoli.model.skeleton import Skeleton
   from alphaecoli.sharding import make_mesh
-  from alphaecoli.tracks.process import process_data
+  from alphaecoli.tracks.organisms import open_organisms
   from alphaecoli.training.batches import check_batch_size, put_batch
   from alphaecoli.training.optimizer import make_optimizer
   from alphaecoli.training.state import init_state
@@ -204,7 +204,7 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
 
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
-  store = process_data(config, flags.workdir)
+  store = open_organisms(config, flags.workdir).stores[0]
   skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
   optimizer = make_optimizer(config.optimizer, config.train.steps)
   with jax.set_mesh(mesh):
@@ -283,9 +283,9 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   from alphaecoli.inference.forward import CompiledModel
   from alphaecoli.inference.predictor import Predictor, default_batch
   from alphaecoli.model.model import AlphaEcoli
-  from alphaecoli.tracks.process import process_data
+  from alphaecoli.tracks.organisms import open_organisms
 
-  table = process_data(config, flags.workdir).table
+  table = open_organisms(config, flags.workdir).table
   devices = jax.local_devices()
   model = AlphaEcoli(config.model, table, rngs=nnx.Rngs(config.train.seed))
   predictor = Predictor(
@@ -313,18 +313,18 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
 def compile_elsewhere(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   """The training step for a machine that is not here."""
   from alphaecoli import ahead_of_time
-  from alphaecoli.tracks.process import process_data
+  from alphaecoli.tracks.organisms import open_organisms
 
   if flags.platform == "cuda":
     if flags.topology:
       raise ConfigError("--topology is of TPUs; with --platform=cuda give --devices")
     ahead_of_time.stand_in_for_gpus(flags.devices)
-    store = process_data(config, flags.workdir)
+    store = open_organisms(config, flags.workdir).stores[0]
     return {"platform": "cuda", **ahead_of_time.lower_for_cuda(config, store, flags.devices)}
   if not flags.topology:
     raise ConfigError("compile needs --topology, such as v5e:4x4, or --platform=cuda")
   ahead_of_time.use_without_chips()
-  store = process_data(config, flags.workdir)
+  store = open_organisms(config, flags.workdir).stores[0]
   figures = ahead_of_time.compile_for_tpu(
     config, store, flags.topology, slices=flags.slices, quick=flags.quick, plan=flags.plan
   )

@@ -32,6 +32,7 @@ from alphaecoli.quiet import BROKEN, UNWRITTEN, one_error_is_enough, one_line, q
 from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.table import TrackTable
+from alphaecoli.tracks.trained import TrainedOrganism, organisms_of
 
 LOGGER = logging.getLogger("alphaecoli")
 FORMAT = "alphaecoli-checkpoint"
@@ -63,7 +64,9 @@ class Loaded:
   Attributes:
     model: with parameters and running statistics.
     config: of the training run.
-    table: names, units, transform and statistics of its tracks.
+    table: names, units, transform and statistics of its tracks; where it has several organisms,
+      their means.
+    organisms: each with its own table, by row of the embedding.
     step: steps done.
     path: the directory of that step.
     meta: the JSON item.
@@ -72,6 +75,7 @@ class Loaded:
   model: AlphaEcoli
   config: Config
   table: TrackTable
+  organisms: tuple[TrainedOrganism, ...]
   step: int
   path: Path
   meta: dict[str, Any]
@@ -383,6 +387,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     model=skeleton.merge(*values),
     config=config,
     table=table,
+    organisms=organisms_of(meta),
     step=int(meta["step"]),
     path=Path(found),
     meta=meta,

@@ -26,6 +26,7 @@ from alphaecoli.figures import Report
 from alphaecoli.losses import active_weights
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.sharding import fold_mesh, make_mesh, window_share, window_ways
+from alphaecoli.tracks.organisms import open_again
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store
 from alphaecoli.tracks.table import TrackTable
@@ -35,7 +36,8 @@ from alphaecoli.training.run import use_compilation_cache
 
 DESCRIPTION = """\
 Predicts a whole split and prints its figures beside those of baselines on the same bases.
-Writes evaluation_<split>.json and evaluation_<split>_genes.tsv into the work directory.
+Writes evaluation_<split>.json and evaluation_<split>_genes.tsv into the work directory, of several
+organisms with their names added.
 What the figures mean: docs/evaluation.md."""
 
 
@@ -59,13 +61,15 @@ def run(options: argparse.Namespace) -> int:
       "NOT HELD OUT: the model that training started from had seen %s of this split",
       "what it does not say" if seen is None else f"{seen:,} bases",
     )
-  store = distributed.one_first("track store", lambda: find_store(loaded, workdir))
+  stores = distributed.one_first("track store", lambda: find_stores(loaded, workdir))
   if loaded.config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
-  report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows)
-  if jax.process_index() == 0:
-    print(f"step {loaded.step}, {report.table()}")
-    write_files(workdir, report, loaded, store)
+  for row, store in enumerate(stores):
+    report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows, row)
+    if jax.process_index() == 0:
+      name = store.organism if len(stores) > 1 else ""
+      print(f"{name and name + ', '}step {loaded.step}, {report.table()}")
+      write_files(workdir, report, loaded, store, name)
   return 0
 
 
@@ -125,6 +129,16 @@ def mesh_of(path: Path, which: str) -> jax.sharding.Mesh:
   return make_mesh(fold_mesh(config, jax.device_count()))
 
 
+def find_stores(loaded: Loaded, workdir: Path) -> tuple[TrackStore, ...]:
+  """The track stores that a checkpoint was trained on, by row of the organism embedding.
+
+  Raises:
+    DataError: one is gone, or is no longer that of the run.
+  """
+  paths = loaded.config.data.stores
+  return open_again(paths, loaded.organisms) if paths else (find_store(loaded, workdir),)
+
+
 def find_store(loaded: Loaded, workdir: Path) -> TrackStore:
   """Opens the track store that a checkpoint was trained on, or builds it again.
 
@@ -158,6 +172,7 @@ def evaluate_checkpoint(
   split: str,
   mesh: jax.sharding.Mesh,
   batch_windows: int | None = None,
+  organism: int = 0,
 ) -> Report:
   """Measures a loaded checkpoint, with windows spread over a mesh.
 
@@ -167,6 +182,7 @@ def evaluate_checkpoint(
     split: train, validation or test.
     mesh: of devices.
     batch_windows: at once, rounded up to fill the mesh; by default the configuration's.
+    organism: the store's row of the organism embedding.
   """
   config = loaded.config
   skeleton = Skeleton.of_model(config.model, loaded.table)
@@ -185,11 +201,16 @@ def evaluate_checkpoint(
       process_index=share.index,
       process_count=share.count,
       contributes=share.first,
+      organism=organism,
     )
 
 
-def write_files(workdir: Path, report: Report, loaded: Loaded, store: TrackStore) -> None:
+def write_files(
+  workdir: Path, report: Report, loaded: Loaded, store: TrackStore, organism: str = ""
+) -> None:
   """Writes evaluation_<split>.json and evaluation_<split>_genes.tsv.
+
+  Where there are several organisms, they are evaluation_<split>_<organism>.json and so on.
 
   Raises:
     DataError: they can not be written.
@@ -197,16 +218,16 @@ def write_files(workdir: Path, report: Report, loaded: Loaded, store: TrackStore
   origin = {
     "checkpoint": str(loaded.path),
     "step": loaded.step,
-    "fold": loaded.config.data.fold,
+    "fold": store.manifest["config"]["fold"],
     "window_bp": loaded.config.data.window_bp,
     "store": str(store.path),
     "store_fingerprint": store.fingerprint,
     "bases_seen_before": bases_seen_before(loaded.meta, report.split),
   }
-  path = workdir / f"evaluation_{report.split}.json"
-  genes = workdir / f"evaluation_{report.split}_genes.tsv"
+  stem = f"evaluation_{report.split}" + (organism and f"_{organism}")
+  path, genes = workdir / f"{stem}.json", workdir / f"{stem}_genes.tsv"
   try:
-    write_genes(genes, report.predictions.genes, loaded.table)
+    write_genes(genes, report.predictions.genes, store.table)
     write_json(path, {**report.to_json(), **origin})
   except OSError as error:
     raise DataError(f"{workdir}: can not be written: {error.strerror}") from error

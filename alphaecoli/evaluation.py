@@ -37,6 +37,7 @@ def evaluate(
   process_count: int | None = None,
   contributes: bool = True,
   progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+  organism: int = 0,
 ) -> Report:
   """Measures a model on a split, every base once, in one pass.
 
@@ -58,6 +59,7 @@ def evaluate(
     process_count: likewise.
     contributes: False in all but one of the processes that hold the same windows.
     progress: wraps the batches, for a progress bar.
+    organism: the store's row of the organism embedding.
 
   Raises:
     UserError: a prediction is not finite.
@@ -73,6 +75,7 @@ def evaluate(
     process_index=index,
     process_count=count,
     progress=progress,
+    organism=organism,
   )
   if count > 1:
     assembly.gather(contributes)
@@ -89,6 +92,7 @@ def assemble(
   process_index: int = 0,
   process_count: int = 1,
   progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+  organism: int = 0,
 ) -> Assembly:
   """Predicts one process's share of a split. Arguments: see `evaluate`."""
   layout = Layout(tuple((int(a), int(b)) for a, b in store.arcs(split)), store.length_bp)
@@ -100,6 +104,7 @@ def assemble(
     batch_windows=batch_windows,
     process_index=process_index,
     process_count=process_count,
+    organism=organism,
   ) as batches:
     pending: tuple[Batch, Mapping[str, Any]] | None = None  # computed while the next is prepared
     for batch in batches if progress is None else progress(batches):

@@ -127,6 +127,28 @@ class Report:
     return "\n".join(lines)
 
 
+@dataclasses.dataclass(frozen=True)
+class OrganismReports:
+  """The figures of one split of several organisms, by name; asked like a `Report`."""
+
+  reports: Mapping[str, Report]
+
+  def scalars(self) -> dict[str, float]:
+    """Means over the organisms that have a figure, then each organism's as NAME/figure."""
+    each = {name: report.scalars() for name, report in self.reports.items()}
+    keys = dict.fromkeys(key for values in each.values() for key in values)
+    means = {k: float(np.mean([v[k] for v in each.values() if k in v])) for k in keys}
+    return means | {f"{name}/{k}": v for name, values in each.items() for k, v in values.items()}
+
+  def to_json(self) -> dict[str, Any]:
+    """Each organism's report."""
+    return {"organisms": {name: report.to_json() for name, report in self.reports.items()}}
+
+  def table(self) -> str:
+    """One table after the other."""
+    return "\n\n".join(f"{name}: {report.table()}" for name, report in self.reports.items())
+
+
 def _none(value: float) -> float | None:
   """JSON has no NaN."""
   return float(value) if np.isfinite(value) else None

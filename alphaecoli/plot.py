@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
   """Reads flags, finds or computes the prediction, draws."""
   options = _options(arguments)
   checkpoint = find_checkpoint(options.workdir)
-  store = find_store(Path(options.workdir), read_meta(checkpoint))
+  store = find_store(Path(options.workdir), read_meta(checkpoint), options.organism)
   start, end = options.region or choose_region(store, options.split)
   if end > store.length_bp:
     raise ConfigError(
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
   if options.predictions:
     prediction = read_prediction(options.predictions, store.contig, start, end)
   else:
-    prediction = load_predictor(checkpoint).predict(
+    prediction = load_predictor(checkpoint, organism=options.organism).predict(
       store.sequence, circular=store.circular, interval=(start, end)
     )
   title = organism(store.manifest["contig"])
@@ -48,6 +48,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--predictions", type=Path, help="directory from alphaecoli.predict; default: predict now")
   add("--region", type=_region, help="start-end, 0-based half-open; default: chosen from the split")
   add("--split", choices=list(SPLIT_WORDS), default="test", help="where to choose the stretch")
+  add("--organism", help="name or row, where the model was trained on several")
   add("--track", help="expression track; default: the first")
   return parser.parse_args(list(arguments))
 

@@ -107,6 +107,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     help="choose the smallest margin with which other places of the windows change nothing by more "
     "than this (log TPM, genes per bin, probability), measured on the first genome",
   )
+  add("--organism", help="name or row, where the model was trained on several organisms")
   add("--device", help="platform such as cpu or gpu; default: what JAX finds")
   group = parser.add_argument_group(
     "several processes", "share the genomes; found by themselves on SLURM and Open MPI"
@@ -148,6 +149,7 @@ def _predictor(options: argparse.Namespace, first: Source) -> tuple[Predictor, d
     device=options.device,
     batch_windows=options.batch_windows,
     margin_bp=options.margin_bp,
+    organism=options.organism,
   )
   untrained = [head for head in HEADS if head not in predictor.trained_heads]
   if untrained:

@@ -28,7 +28,7 @@ What the figures mean: docs/evaluation.md."""
 def main(arguments: Sequence[str]) -> int:
   """Reads the run, predicts its chromosome, writes the page."""
   options = _options(arguments)
-  run = read_run(options.workdir, options.split)
+  run = read_run(options.workdir, options.split, options.organism)
   store = run.store
   names = store.table.names
   if options.track is not None and options.track not in names:
@@ -57,6 +57,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     help="genes or contig:start-end (1-based, inclusive) with commas between, to offer in the "
     "browser at full resolution; default: a stretch of the split",
   )
+  add("--organism", help="name or row, where the model was trained on several")
   add("--track", help="expression track of the browser and the circle; default: the first")
   add("--predictions", type=Path, help="directory from alphaecoli.predict; default: predict now")
   return parser.parse_args(list(arguments))
@@ -74,7 +75,7 @@ def _predict(run: Run, folder: Path | None) -> tuple[Prediction | None, str]:
   words = f"step {run.best.step:,}"
   if folder is None:
     with BaseProgress(run.store.length_bp, f"predicting {run.store.contig}") as progress:
-      prediction = load_predictor(run.best.path).predict(
+      prediction = load_predictor(run.best.path, organism=run.organism or None).predict(
         run.store.sequence, circular=run.store.circular, progress=progress
       )
     return prediction, words

@@ -1,6 +1,7 @@
 """The configuration's names, types and ranges. Values live in `configs/base.py`."""
 
 import dataclasses
+import math
 from typing import Any
 
 from alphaecoli.errors import ConfigError
@@ -15,6 +16,8 @@ class DataConfig:
 
   dump: str
   genome: str
+  stores: tuple[str, ...]
+  store_weights: tuple[float, ...]
   circular: bool
   window_bp: int
   max_docs_per_file: int
@@ -42,6 +45,13 @@ class DataConfig:
       )
     _at_least("data", self, max_docs_per_file=0, n_folds=3, n_blocks=3, min_operon_genes=1)
     _at_least("data", self, min_genes_per_unit=1, read_threads=0, prefetch=1)
+    if self.store_weights and len(self.store_weights) != len(self.stores):
+      raise ConfigError(
+        f"data.store_weights has {len(self.store_weights)} values for {len(self.stores)} "
+        "data.stores; give one each, or none for equal shares"
+      )
+    if not all(0 < weight < math.inf for weight in self.store_weights):
+      raise ConfigError(f"data.store_weights={self.store_weights}; expected values above 0")
     if self.n_blocks < self.n_folds:
       raise ConfigError(f"data.n_blocks={self.n_blocks} is less than data.n_folds={self.n_folds}")
     if not 0 <= self.fold < self.n_folds:

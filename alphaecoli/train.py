@@ -38,12 +38,13 @@ def main(arguments: Sequence[str]) -> int:
   profile = profiled_steps(flags.profile, config.train.steps) if flags.profile else None
   workdir = flags.workdir or Path("runs") / (f"{name}-test-mode" if flags.test_mode else name)
   if flags.process_data_only:
-    from alphaecoli.tracks.process import process_data
+    from alphaecoli.tracks.organisms import open_organisms
     from alphaecoli.training.progress import reading_bar
 
     with reading_bar() as show:
-      store = process_data(config, workdir, show)
-    cli.LOGGER.info("track store: %s", store.path)
+      organisms = open_organisms(config, workdir, show)
+    for store in organisms.stores:
+      cli.LOGGER.info("track store: %s", store.path)
     return 0
   from alphaecoli.training.run import train  # imports jax
 

@@ -19,7 +19,7 @@ from alphaecoli.losses import HEADS, active_weights
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import BIN_BP, Config
 from alphaecoli.sharding import make_mesh, window_ways
-from alphaecoli.tracks.process import process_data
+from alphaecoli.tracks.organisms import open_organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import check_batch_size, put_batch
 from alphaecoli.training.loop import items_state, state_items
@@ -76,13 +76,16 @@ def main(arguments: Sequence[str]) -> int:
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
   with reading_bar() as show:
-    store = process_data(config, workdir, show)
+    organisms = open_organisms(config, workdir, show)
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
   failed = 0
-  for check in checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))):
-    print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.figures}", flush=True)
-    failed += not check.ok
+  for store in organisms.stores:
+    if len(organisms.stores) > 1:
+      print(f"{store.organism}:", flush=True)
+    for check in checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))):
+      print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.figures}", flush=True)
+      failed += not check.ok
   print(f"{failed} of the checks failed" if failed else "all checks passed")
   return 1 if failed else 0
 
@@ -134,7 +137,7 @@ def targets_not_zero(subject: Subject) -> Iterator[Check]:
     ("operons", store.table.has_operons),
   ):
     if not present:
-      yield Check(f"{name} given", False, f"the dump has no {name}: that head can not be trained")
+      yield Check(f"{name} given", False, f"the store has no {name}: that head can not be trained")
 
 
 def statistics_finite(subject: Subject) -> Iterator[Check]:

@@ -13,6 +13,8 @@ def get_config() -> ConfigDict:
   config.data = data = ConfigDict()
   data.dump = "builtin"  # directory with RegulonDB's BSON files, or builtin: E. coli K-12 MG1655
   data.genome = "builtin"  # FASTA file, builtin, or random (explicitly made-up sequence)
+  data.stores = ()  # track stores to train on instead, one an organism (alphaecoli.prepare)
+  data.store_weights = ()  # their shares of the training windows; empty: equal
   data.circular = True  # the chromosome is a circle; False for a linear contig
   data.window_bp = 98_304  # bases a model sees at once; a multiple of 2048
   data.max_docs_per_file = 0  # read only the first documents of each file; 0 reads all

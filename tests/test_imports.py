@@ -83,6 +83,8 @@ RULES = {
       "alphaecoli.tracks",
       "alphaecoli.genome",
       "alphaecoli.annotation",
+      "alphaecoli.organism",
+      "alphaecoli.prepare",
       "alphaecoli.data.splits",
       "alphaecoli.data.windows",
     ),

@@ -153,7 +153,7 @@ def command(toy_store, monkeypatch, predictor):
   }
   monkeypatch.setattr(plot, "find_checkpoint", lambda path: path)
   monkeypatch.setattr(plot, "read_meta", lambda path: meta)
-  monkeypatch.setattr(plot, "load_predictor", lambda path: predictor)
+  monkeypatch.setattr(plot, "load_predictor", lambda path, organism: predictor)
   return meta
 
 

@@ -16,6 +16,7 @@ from alphaecoli.annotation.records import (
   AnnotatedGene,
   Annotation,
   across_origin,
+  old_tags,
   one_line,
 )
 from alphaecoli.errors import DataError
@@ -40,7 +41,7 @@ def read_sequences(path: Path) -> tuple[list[genome.Contig], Annotation | None]:
   """
   if not path.is_file():
     raise DataError(f"{path}: no such genome file; expected FASTA or GenBank, plain or gzip")
-  if not _is_genbank(path):
+  if not is_genbank(path):
     return genome.read_fasta(path), None
   contigs, annotation = read_genbank(path)
   return contigs, annotation if annotation.genes else None
@@ -83,7 +84,7 @@ def read_genbank(path: Path) -> tuple[list[genome.Contig], Annotation]:
   return contigs, Annotation(tuple(genes[kind]), circular, path)
 
 
-def _is_genbank(path: Path) -> bool:
+def is_genbank(path: Path) -> bool:
   """Whether the first line with text is a LOCUS line."""
   with open_text(path, "FASTA or GenBank", errors="replace") as file:
     return next((line for line in file if line.strip()), "").startswith("LOCUS ")
@@ -151,5 +152,7 @@ def _gene(
     strand=location.strand or 0,
     segments=segments,
     line=number,
+    old_locus_tags=old_tags(notes.get("old_locus_tag", "")),
+    operon=notes.get("operon", ""),
   )
   return across_origin(gene, contig.length_bp) if contig.circular else gene

@@ -7,7 +7,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from alphaecoli.annotation.files import open_text
-from alphaecoli.annotation.records import PRODUCT_TYPES, AnnotatedGene, Annotation, one_line
+from alphaecoli.annotation.records import (
+  PRODUCT_TYPES,
+  AnnotatedGene,
+  Annotation,
+  old_tags,
+  one_line,
+)
 from alphaecoli.errors import DataError
 
 COLUMNS = 9
@@ -29,8 +35,7 @@ def read_gff3(path: Path) -> Annotation:
   """
   features: dict[str, list[AnnotatedGene]] = {"gene": [], "product": []}
   circular: set[str] = set()
-  for number, line in _lines(path):
-    feature, attributes = _parse(path, number, line)
+  for feature, attributes in read_features(path):
     if attributes.get("Is_circular", "").lower() == "true":
       circular.add(feature.contig)
     if feature.type.lower().endswith("gene"):
@@ -41,6 +46,16 @@ def read_gff3(path: Path) -> Annotation:
   if not genes:
     raise DataError(f"{path}: no gene, CDS or RNA feature; expected a GFF3 annotation")
   return Annotation(tuple(genes), frozenset(circular), path)
+
+
+def read_features(path: Path) -> Iterator[tuple[AnnotatedGene, dict[str, str]]]:
+  """Every feature of a GFF3 file, whatever its type, with its attributes.
+
+  Raises:
+    DataError: missing, unreadable or not GFF3; names the line.
+  """
+  for number, line in _lines(path):
+    yield _parse(path, number, line)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -83,6 +98,9 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
     strand=STRANDS[strand],
     segments=((start, end),),
     line=number,
+    biotype=one_line(attributes.get("gene_biotype", "")),
+    old_locus_tags=old_tags(attributes.get("old_locus_tag", "")),
+    operon=one_line(attributes.get("operon", "")),
   )
   return gene, attributes
 

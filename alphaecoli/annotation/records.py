@@ -26,6 +26,9 @@ class AnnotatedGene:
     id: the ID attribute, else the locus tag, else the name.
     segments: its stretches, in the order of the file; more than one for interrupted genes.
     line: where it was read, from 1; in GenBank files the number of the feature in its record.
+    biotype: NCBI's gene_biotype, "" where there is none.
+    old_locus_tags: those of earlier annotations.
+    operon: the name of its operon, "" where none is given.
   """
 
   id: str
@@ -38,6 +41,9 @@ class AnnotatedGene:
   strand: int
   segments: tuple[tuple[int, int], ...]
   line: int
+  biotype: str = ""
+  old_locus_tags: tuple[str, ...] = ()
+  operon: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +78,11 @@ def one_line(text: str) -> str:
   return " ".join(text.split())
 
 
+def old_tags(text: str) -> tuple[str, ...]:
+  """The locus tags of an old_locus_tag attribute, with commas or spaces between."""
+  return tuple(text.replace(",", " ").split())
+
+
 def place_genes(
   annotation: Annotation, lengths: Mapping[str, int], circular: Mapping[str, bool]
 ) -> dict[str, list[PlacedGene]]:
@@ -88,12 +99,9 @@ def place_genes(
   placed: dict[str, list[PlacedGene]] = {name: [] for name in lengths}
   skipped: Counter[str] = Counter()
   for gene in annotation.genes:
-    if gene.contig not in lengths:
-      skipped[f"on {gene.contig}, which is not in the FASTA"] += 1
-    elif gene.start >= lengths[gene.contig] or gene.end - gene.start > lengths[gene.contig]:
-      skipped[f"outside {gene.contig}"] += 1
-    elif gene.end > lengths[gene.contig] and not circular[gene.contig]:
-      skipped[f"past the end of {gene.contig}, which is linear"] += 1
+    reason = misfit(gene, lengths, circular)
+    if reason is not None:
+      skipped[reason] += 1
     else:
       length = lengths[gene.contig]
       whole = across_origin(gene, length) if circular[gene.contig] else gene
@@ -108,6 +116,19 @@ def place_genes(
       f"the FASTA {ours}"
     )
   return placed
+
+
+def misfit(
+  gene: AnnotatedGene, lengths: Mapping[str, int], circular: Mapping[str, bool]
+) -> str | None:
+  """Why a gene does not fit the contigs of the genome; None where it does."""
+  if gene.contig not in lengths:
+    return f"on {gene.contig}, which is not in the FASTA"
+  if gene.start >= lengths[gene.contig] or gene.end - gene.start > lengths[gene.contig]:
+    return f"outside {gene.contig}"
+  if gene.end > lengths[gene.contig] and not circular[gene.contig]:
+    return f"past the end of {gene.contig}, which is linear"
+  return None
 
 
 def across_origin(gene: AnnotatedGene, length_bp: int) -> AnnotatedGene:

@@ -5,13 +5,13 @@ batch a process gets is a pure function of (seed, step): so any host can build a
 of threads changes nothing, and the state of a stream is a number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, SupportsIndex
 
 import grain
 
 from alphaecoli.data.splits import TRAIN
-from alphaecoli.data.windows import check_training_arcs, draw_window, tile_windows
+from alphaecoli.data.windows import check_training_arcs, draw_organism, draw_window, tile_windows
 from alphaecoli.errors import ConfigError
 from alphaecoli.tracks.store import TrackStore, Window
 
@@ -94,7 +94,7 @@ class _Source:
 
 
 def training_batches(
-  store: TrackStore,
+  stores: TrackStore | Sequence[TrackStore],
   *,
   window_bp: int,
   batch_windows: int,
@@ -106,6 +106,7 @@ def training_batches(
   threads: int = 2,
   prefetch: int = 8,
   split: str = TRAIN,
+  shares: Sequence[float] = (1.0,),
 ) -> Batches:
   """Endless training batches: this process's rows of each (docs/data.md).
 
@@ -114,7 +115,7 @@ def training_batches(
   processes and threads.
 
   Args:
-    store: where windows are cut from.
+    stores: where windows are cut from: one, or one an organism, with the same tracks.
     window_bp: bases of a window, a multiple of 128.
     batch_windows: B, windows of a step over all processes.
     seed: of the stream.
@@ -125,21 +126,27 @@ def training_batches(
     threads: that cut batches; 0 for none.
     prefetch: windows cut ahead, rounded up to whole batches.
     split: whose arcs windows are drawn from.
+    shares: of the windows, for each store.
 
   Raises:
-    ConfigError: no arc of the split holds a window, or the batch does not divide by P.
+    ConfigError: no arc of the split of a store holds a window, or the batch does not divide by P.
   """
-  arcs = store.arcs(split)
-  store.check_window(window_bp)
-  check_training_arcs(arcs, window_bp)
+  stores = (stores,) if isinstance(stores, TrackStore) else tuple(stores)
+  arcs = [store.arcs(split) for store in stores]
+  for store, of_store in zip(stores, arcs, strict=True):
+    store.check_window(window_bp)
+    check_training_arcs(of_store, window_bp)
   rows = _rows(batch_windows, process_index, process_count)
 
   def cut(step: int) -> Window:
-    batch = store.empty_windows((len(rows),), window_bp)
+    batch = stores[0].empty_windows((len(rows),), window_bp)
     for row, j in enumerate(rows):
       index = step * batch_windows + j
-      draw = draw_window(seed, index, arcs, window_bp, store.length_bp, reverse_complement)
+      organism = draw_organism(seed, index, shares)
+      store, where = stores[organism], arcs[organism]
+      draw = draw_window(seed, index, where, window_bp, store.length_bp, reverse_complement)
       store.fill(batch, row, draw.start, draw.reverse)
+      batch["organism"][row] = organism
     return batch
 
   ahead = -(-prefetch // len(rows))
@@ -155,6 +162,7 @@ def evaluation_batches(
   process_index: int = 0,
   process_count: int = 1,
   threads: int = 2,
+  organism: int = 0,
 ) -> Batches:
   """The windows that tile a split, every base known at most once (docs/data.md).
 
@@ -168,6 +176,7 @@ def evaluation_batches(
     process_index: of this process; it gets contiguous rows, as in training.
     process_count: number of processes.
     threads: that cut batches; 0 for none.
+    organism: the store's row of the organism embedding.
 
   Raises:
     ConfigError: an arc of the split is shorter than a window, or the batch does not divide.
@@ -183,6 +192,7 @@ def evaluation_batches(
       tile = tiles[min(number, len(tiles) - 1)]
       unknown = tile.first_new_bp if number < len(tiles) else window_bp
       store.fill(batch, row, tile.start, False, unknown)
+    batch["organism"][:] = organism
     return batch
 
   return Batches(cut, -(-len(tiles) // batch_windows), threads=threads)

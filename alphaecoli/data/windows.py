@@ -100,6 +100,25 @@ def draw_window(
   return Draw(start, int(bits[1]) < int(reverse_complement * _TWO_64))
 
 
+def draw_organism(seed: int, index: int, shares: Sequence[float]) -> int:
+  """Which organism training window `index` is of; pure, and independent of `draw_window`.
+
+  Args:
+    seed: of the stream.
+    index: of the window.
+    shares: of each organism; they sum to 1.
+  """
+  if len(shares) == 1:
+    return 0
+  bits = np.random.Philox(key=seed, counter=[0, index, 0, 0]).random_raw(3)
+  at, reached = int(bits[2]), 0.0
+  for organism, share in enumerate(shares[:-1]):
+    reached += share
+    if at < int(reached * _TWO_64):
+      return organism
+  return len(shares) - 1
+
+
 def tile_windows(arcs: Sequence[Arc], window_bp: int, length_bp: int) -> list[Tile]:
   """Windows that cover every base of the arcs, in order.
 

@@ -18,6 +18,7 @@ from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.table import TrackTable
+from alphaecoli.tracks.trained import choose_organism
 
 HEADS = ("gene_expression", "gene_density", "operon_membership")
 
@@ -39,7 +40,7 @@ class LoadedModel:
 
   Attributes:
     forward: the compiled model.
-    table: its tracks.
+    table: the tracks of the organism that is predicted.
     window_bp: the window it was trained on.
     trained_heads: heads that had data and a loss weight above 0.
     about: checkpoint and configuration, for the record.
@@ -52,19 +53,34 @@ class LoadedModel:
   about: dict[str, Any]
 
 
-def load_forward(checkpoint: Path, devices: Sequence[jax.Device]) -> LoadedModel:
+def load_forward(
+  checkpoint: Path, devices: Sequence[jax.Device], organism: str | int | None = None
+) -> LoadedModel:
   """Reads a checkpoint and compiles its model for these devices when first called.
+
+  Args:
+    checkpoint: one, or a run's directory.
+    devices: to run on.
+    organism: name or row of one of those it was trained on; may be left out where there is one.
 
   Raises:
     DataError: there is no checkpoint, or it is broken.
+    ConfigError: no such organism, or several to choose from.
   """
   loaded = load_inference(checkpoint, mesh=_mesh(devices))
+  row = choose_organism(loaded.organisms, organism)
+  table = loaded.organisms[row].table
   return LoadedModel(
-    forward=CompiledModel(loaded.model, loaded.table, devices),
-    table=loaded.table,
+    forward=CompiledModel(loaded.model, table, devices, row),
+    table=table,
     window_bp=loaded.config.data.window_bp,
-    trained_heads=trained_heads(loaded.config, loaded.table),
-    about={"checkpoint": str(loaded.path), "step": loaded.step, "config": loaded.config.to_dict()},
+    trained_heads=trained_heads(loaded.config, table),
+    about={
+      "checkpoint": str(loaded.path),
+      "step": loaded.step,
+      "organism": loaded.organisms[row].name,
+      "config": loaded.config.to_dict(),
+    },
   )
 
 
@@ -86,13 +102,15 @@ class CompiledModel:
   A program is compiled at its first call, for one shape of windows.
   """
 
-  def __init__(self, model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device]):
+  def __init__(
+    self, model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device], organism: int = 0
+  ):
     self._mesh = _mesh(devices)
     everywhere = NamedSharding(self._mesh, PartitionSpec())
     self._by_window = NamedSharding(self._mesh, PartitionSpec("data"))
     self._graph, state = nnx.split(model)
     self._state = jax.device_put(state, everywhere)
-    self._order = table.reverse_order
+    self._order, self._row = table.reverse_order, organism
     self._heads, self._both_strands, self._trunk = (
       jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
       for run in (self._outputs, self._strand_mean, self._embeddings)
@@ -112,7 +130,7 @@ class CompiledModel:
 
   def _outputs(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """Window -> z-scores, genes per bin and probabilities."""
-    values = nnx.merge(self._graph, state)(codes, _organism(codes))
+    values = nnx.merge(self._graph, state)(codes, self._organism(codes))
     return {**values, "operon_membership": jax.nn.sigmoid(values["operon_membership"])}
 
   def _strand_mean(self, state: nnx.State, codes: Array) -> dict[str, Array]:
@@ -125,13 +143,12 @@ class CompiledModel:
 
   def _embeddings(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """Window -> the trunk's embeddings."""
-    values = nnx.merge(self._graph, state).embed(codes, _organism(codes))
+    values = nnx.merge(self._graph, state).embed(codes, self._organism(codes))
     return {name: x.astype(jnp.float32) for name, x in values._asdict().items()}
 
-
-def _organism(codes: Array) -> Array:
-  """Row of the organism embedding, for each window."""
-  return jnp.zeros(len(codes), jnp.int32)
+  def _organism(self, codes: Array) -> Array:
+    """Row of the organism embedding, for each window."""
+    return jnp.full(len(codes), self._row, jnp.int32)
 
 
 def reverse_complement(codes: UInt8[Array, "B S"]) -> UInt8[Array, "B S"]:

@@ -289,6 +289,7 @@ def load_predictor(
   device: str | jax.Device | Sequence[jax.Device] | None = None,
   batch_windows: int | None = None,
   margin_bp: int | None = None,
+  organism: str | int | None = None,
 ) -> Predictor:
   """Loads a model for prediction.
 
@@ -299,6 +300,8 @@ def load_predictor(
       multiple of the number of devices.
     margin_bp: bases dropped on either side of each window, a multiple of 128; a quarter of the
       window by default.
+    organism: name or row of the organism whose tracks are predicted, where the model was trained
+      on several.
 
   Raises:
     DataError: there is no checkpoint, or it is broken.
@@ -307,7 +310,7 @@ def load_predictor(
   if batch_windows is not None and batch_windows < 1:
     raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
   devices = local_devices(device)
-  loaded = load_forward(Path(checkpoint), devices)
+  loaded = load_forward(Path(checkpoint), devices, organism)
   batch = batch_windows or default_batch(loaded.window_bp, devices)
   return Predictor(
     loaded.forward,

@@ -291,31 +291,42 @@ class _Fold:
         self.report.count(f"absent {unit} read as 0", zeros, dataset=name)
         n += arrays.absent[c]
       value = np.divide(arrays.total[c], n, out=np.full_like(n, np.nan), where=n > 0)
-      return self._convert(unit, value, name, lengths, max_tpm_sum)
+      return to_tpm(unit, value, name, lengths, max_tpm_sum, self.report)
     self.report.count("data set left out: no unit with enough genes", dataset=name)
     return None
 
-  def _convert(
-    self,
-    unit: str,
-    value: Float64[np.ndarray, "G"],
-    name: str,
-    lengths: Float64[np.ndarray, "G"],
-    max_tpm_sum: float,
-  ) -> Float64[np.ndarray, "G"] | None:
-    if not np.nanmax(value) > 0:
-      self.report.count("data set left out: every value is 0", dataset=name)
-      return None
-    if unit == "count":
-      value = value / lengths
-    if unit == "tpm":
-      if np.nansum(value) <= max_tpm_sum:
-        return value
-      self.report.count("data set that can not be TPM: rescaled to a sum of 1e6", dataset=name)
-    else:
-      self.report.count(f"data set converted from {unit} to TPM", dataset=name)
-    value = value / np.nanmax(value)
-    return value * (MILLION / np.nansum(value))
+
+def to_tpm(
+  unit: str,
+  value: Float64[np.ndarray, "G"],
+  name: str,
+  lengths: Float64[np.ndarray, "G"],
+  max_tpm_sum: float,
+  report: QualityReport,
+) -> Float64[np.ndarray, "G"] | None:
+  """The TPM of one data set; None, and reported, where every value is 0.
+
+  Args:
+    unit: of the values: tpm, fpkm or count.
+    value: NaN where unknown, one at least is known.
+    name: of the data set, for the report.
+    lengths: of the genes, in bp.
+    max_tpm_sum: TPM that sum to more are rescaled.
+    report: conversions are counted here.
+  """
+  if not np.nanmax(value) > 0:
+    report.count("data set left out: every value is 0", dataset=name)
+    return None
+  if unit == "count":
+    value = value / lengths
+  if unit == "tpm":
+    if np.nansum(value) <= max_tpm_sum:
+      return value
+    report.count("data set that can not be TPM: rescaled to a sum of 1e6", dataset=name)
+  else:
+    report.count(f"data set converted from {unit} to TPM", dataset=name)
+  value = value / np.nanmax(value)
+  return value * (MILLION / np.nansum(value))
 
 
 def _parse(

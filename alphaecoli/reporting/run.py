@@ -59,6 +59,7 @@ class Run:
     best: the checkpoint that predicts; None before the first.
     split: the split of the page.
     evaluation: its figures; None where it was not measured.
+    organism: which of several the page is about; "" where there is one.
   """
 
   workdir: Path
@@ -70,6 +71,7 @@ class Run:
   best: Saved | None
   split: str
   evaluation: Evaluation | None
+  organism: str = ""
 
   @property
   def step(self) -> int:
@@ -83,22 +85,25 @@ class Run:
     return int(self.config["train"]["steps"])
 
 
-def read_run(workdir: Path, split: str) -> Run:
+def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
   """Reads a work directory.
 
   Args:
     workdir: of the run.
     split: whose figures are wanted.
+    organism: name or row, where it has several.
 
   Raises:
     DataError: it holds no run, or a file of it is broken.
+    ConfigError: no such organism, or several to choose from.
   """
   if not (workdir / "run.json").is_file():
     raise DataError(
       f"{workdir}: no run (there is no run.json); name the --workdir of alphaecoli.train"
     )
   config, starts = _read_json(workdir / "config.json"), _read_json(workdir / "run.json")["starts"]
-  store = find_store(workdir, {**starts[-1], "config": config})
+  store = find_store(workdir, {**starts[-1], "config": config}, organism)
+  several = len(config["data"].get("stores", ())) > 1
   saved = _checkpoints(workdir)
   best = None
   if saved:
@@ -113,7 +118,8 @@ def read_run(workdir: Path, split: str) -> Run:
     saved=saved,
     best=best,
     split=split,
-    evaluation=_evaluation(workdir, split),
+    evaluation=_evaluation(workdir, split, store.organism if several else ""),
+    organism=store.organism if several else "",
   )
 
 
@@ -137,10 +143,10 @@ def _history(path: Path) -> list[dict[str, Any]]:
     raise DataError(f"{path}: a line is not JSON: {error}") from error
 
 
-def _evaluation(workdir: Path, split: str) -> Evaluation | None:
+def _evaluation(workdir: Path, split: str, organism: str) -> Evaluation | None:
   """What alphaecoli.evaluate has written; for validation also what the training has."""
-  files = [workdir / f"evaluation_{split}.json"]
-  if split == "validation":
+  files = [workdir / (f"evaluation_{split}" + (organism and f"_{organism}") + ".json")]
+  if split == "validation" and not organism:
     files.append(workdir / VALIDATION_FILE)
   file = next((f for f in files if f.is_file()), None)
   if file is None:

@@ -219,7 +219,7 @@ def _named_groups(table: ExpressionTable, groups: Mapping[str, Sequence[str]]) -
     for name in names:
       if name not in table.datasets:
         raise ConfigError(
-          f"data.expression_groups.{group}: no usable data set {name!r} in the dump"
+          f"data.expression_groups.{group}: no usable data set {name!r}"
           + _nearest(name, table.datasets)
         )
     if not names:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset")
 GENOME = "genome"
 RANDOM_GENOME_SEED = 0
 # What changes how windows are cut, not what is in the store; dump and genome count by content.
-_NOT_IN_STORE = (
+NOT_IN_STORE = (
   "dump",
   "genome",
+  "stores",
+  "store_weights",
   "window_bp",
   "read_threads",
   "prefetch",
@@ -107,23 +110,40 @@ def input_files(data: DataConfig) -> dict[str, Path]:
 
 
 def _identity(data: DataConfig, files: dict[str, Path]) -> dict[str, Any]:
-  """What makes a store this one, and a hash of it."""
-  inputs = {name: _describe(path) for name, path in files.items()}
+  """What makes a store of a dump this one, and a hash of it."""
   source = data.genome if data.genome in (BUILTIN, RANDOM) else "file"
-  settings = {k: v for k, v in dataclasses.asdict(data).items() if k not in _NOT_IN_STORE}
+  seed = RANDOM_GENOME_SEED if source == RANDOM else None
+  return identify(data, files, {"genome_source": source, "genome_seed": seed})
+
+
+def identify(
+  data: DataConfig, files: Mapping[str, Path], more: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The entries of a manifest that make a store this one, their hash among them.
+
+  Args:
+    data: of the configuration.
+    files: inputs by what they are.
+    more: whatever else decides what the store holds.
+
+  Raises:
+    DataError: a file can not be read.
+  """
+  inputs = {name: _describe(path) for name, path in files.items()}
+  settings = {k: v for k, v in dataclasses.asdict(data).items() if k not in NOT_IN_STORE}
   content = {
     "format_version": FORMAT_VERSION,
     "inputs": {name: facts["sha256"] for name, facts in inputs.items()},
     "config": settings,
-    "genome_source": source,
-    "genome_seed": RANDOM_GENOME_SEED if source == RANDOM else None,
+    **more,
   }
   text = json.dumps(content, sort_keys=True)
+  kept = {key: value for key, value in more.items() if value is not None}
   return {
     "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
     "inputs": inputs,
-    "genome_source": source,
     "config": settings,
+    **kept,
   }
 
 

@@ -30,7 +30,8 @@ QUALITY = "quality.json"
 ARRAYS = ("sequence", "gene_expression", "operon_membership")
 FILES = (*(f"{name}.npy" for name in ARRAYS), GENES, QUALITY)
 PARTIAL_SUFFIX = ".partial"  # of a directory that is being written
-_REBUILD = "delete the store and run with --process-data-only to build it again"
+_MAKE = "alphaecoli.prepare, or alphaecoli.train --process-data-only"
+_REBUILD = f"delete the store and make it again with {_MAKE}"
 
 Window = dict[str, np.ndarray]
 
@@ -45,6 +46,7 @@ class TrackStore:
     length_bp: of the chromosome.
     circular: whether the chromosome is a circle.
     contig: name of the chromosome, as in the FASTA.
+    organism: its name as prepared; of a RegulonDB dump, the contig's.
     fingerprint: identifies inputs, configuration and format.
   """
 
@@ -54,6 +56,7 @@ class TrackStore:
     self.manifest = dict(manifest)
     self.table = TrackTable.from_json(manifest["tracks"])
     self.contig: str = manifest["contig"]["name"]
+    self.organism: str = manifest.get("organism", self.contig)
     self.length_bp: int = manifest["contig"]["length_bp"]
     self.circular: bool = manifest["contig"]["circular"]
     self.fingerprint: str = manifest["fingerprint"]
@@ -252,7 +255,7 @@ def open_store(path: str | os.PathLike[str]) -> TrackStore:
   manifest_path = path / MANIFEST
   if not manifest_path.is_file() or path.name.endswith(PARTIAL_SUFFIX):
     inside = sorted(p.parent.name for p in path.glob(f"[!.]*/{MANIFEST}"))
-    hint = f"; did you mean {path / inside[0]}?" if inside else f"; {_REBUILD}"
+    hint = f"; did you mean {path / inside[0]}?" if inside else f"; make one with {_MAKE}"
     raise DataError(f"{path}: not a track store (no {MANIFEST}){hint}")
   try:
     manifest = json.loads(manifest_path.read_text())

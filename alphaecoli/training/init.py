@@ -13,9 +13,9 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.model.parts import HEADS, head_of
 from alphaecoli.model.skeleton import Skeleton, Values
 from alphaecoli.schema import Config, ModelConfig
-from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.table import TrackTable
-from alphaecoli.training.seen import check_seen, trained_on, with_store
+from alphaecoli.training.seen import check_seen, trained_on, with_stores
 from alphaecoli.training.source import Source, read_source
 
 LOGGER = logging.getLogger("alphaecoli")
@@ -23,7 +23,7 @@ _NOT_SIZES = ("n_organisms", "batch_norm_decay", "head_dropout", "compute_dtype"
 
 
 def first_values(
-  skeleton: Skeleton, config: Config, store: TrackStore, mesh: Mesh
+  skeleton: Skeleton, config: Config, organisms: Organisms, mesh: Mesh
 ) -> tuple[Values, Values, dict[str, Any]]:
   """Parameters and running statistics before the first step.
 
@@ -33,7 +33,7 @@ def first_values(
   Args:
     skeleton: of the model.
     config: `init.from` says where the values come from.
-    store: the tracks to be learnt.
+    organisms: the tracks to be learnt.
     mesh: where the values go.
 
   Returns:
@@ -43,15 +43,16 @@ def first_values(
     ConfigError: the trunk has other sizes, or the source was trained on what is held out now.
     DataError: the source can not be read, or does not fit.
   """
+  stores, table = organisms.stores, organisms.table
   if not config.init.from_:
     params, stats = skeleton.init(config.train.seed, mesh)
-    return params, stats, {"trained_on": with_store([], store)}
-  source = read_source(config.init.from_, config, store.table, mesh)
-  seen = check_seen(source, store, config.init.allow_seen)
+    return params, stats, {"trained_on": with_stores([], stores)}
+  source = read_source(config.init.from_, config, table, mesh)
+  seen = [check_seen(source, store, config.init.allow_seen) for store in stores]
   check_trunk(skeleton, source, config.model)
   params, stats = skeleton.init(config.train.seed, mesh)
-  heads = heads_to_take(source, store.table)
-  given = in_units_of(source, store.table) if "gene_expression" in heads else source.params
+  heads = heads_to_take(source, table)
+  given = in_units_of(source, table) if "gene_expression" in heads else source.params
   names = [n for n in params if n in given and (head_of(n) is None or head_of(n) in heads)]
   where_params, where_stats = skeleton.shardings(mesh)
   params |= {n: _take(params[n], given[n], where_params[n]) for n in names}
@@ -63,12 +64,20 @@ def first_values(
     "step": source.step,
     "sha256": source.sha256,
     "fresh_heads": fresh,
-    "held_out_bp_seen": seen,
+    "held_out_bp_seen": _sum(seen),
     "terms": source.terms,
     "before": source.meta.get("init"),
   }
-  before = trained_on(source, store) or []
-  return params, stats, {"init": origin, "trained_on": with_store(before, store)}
+  before = next(filter(None, (trained_on(source, store) for store in stores)), [])
+  return params, stats, {"init": origin, "trained_on": with_stores(before, stores)}
+
+
+def _sum(seen: Sequence[dict[str, int] | None]) -> dict[str, int] | None:
+  """Bases of each split over all organisms; None where the start does not say."""
+  counts = [c for c in seen if c is not None]
+  if len(counts) < len(seen):
+    return None
+  return {split: sum(c[split] for c in counts) for split in counts[0]}
 
 
 def check_trunk(skeleton: Skeleton, source: Source, config: ModelConfig) -> None:

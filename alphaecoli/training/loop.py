@@ -13,10 +13,12 @@ from jax.sharding import Mesh
 
 from alphaecoli.checkpoint import SCORE, Checkpoints
 from alphaecoli.data.pipeline import training_batches
-from alphaecoli.evaluation import Report, evaluate
+from alphaecoli.evaluation import evaluate
+from alphaecoli.figures import OrganismReports, Report
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import Config, LossWeights
 from alphaecoli.sharding import window_share, window_ways
+from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import device_batches
 from alphaecoli.training.forward import make_predict
@@ -59,7 +61,7 @@ class Setup:
 
   config: Config
   workdir: Path
-  store: TrackStore
+  organisms: Organisms
   mesh: Mesh
   weights: LossWeights
   skeleton: Skeleton
@@ -161,7 +163,8 @@ class Loop:
     config, share = self.config, window_share(self.setup.mesh)
     return iter(
       training_batches(
-        self.setup.store,
+        self.setup.organisms.stores,
+        shares=self.setup.organisms.shares,
         window_bp=config.data.window_bp,
         batch_windows=config.train.batch_windows,
         seed=config.train.seed,
@@ -245,12 +248,18 @@ class Loop:
       write_json(self.setup.workdir / VALIDATION_FILE, {"step": self.step, **report.to_json()})
     return scalars.get(SCORE)
 
-  def _report(self) -> Report:
+  def _report(self) -> Report | OrganismReports:
+    stores = self.setup.organisms.stores
+    reports = {store.organism: self._report_of(i, store) for i, store in enumerate(stores)}
+    return OrganismReports(reports) if len(stores) > 1 else reports[stores[0].organism]
+
+  def _report_of(self, organism: int, store: TrackStore) -> Report:
+    """Measures the validation split of one organism."""
     ways, share = window_ways(self.setup.mesh), window_share(self.setup.mesh)
     state = self.state
     return evaluate(
       lambda batch: self._predict(state.params, state.stats, batch),
-      self.setup.store,
+      store,
       "validation",
       window_bp=self.config.data.window_bp,
       batch_windows=-(-self.config.evaluation.batch_windows // ways) * ways,
@@ -259,6 +268,7 @@ class Loop:
       process_count=share.count,
       contributes=share.first,
       progress=self._until_stopped,
+      organism=organism,
     )
 
   def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -281,8 +291,9 @@ class Loop:
     return {
       **self.setup.origin,
       "config": config.to_dict(),
-      "table": self.setup.store.table.to_json(),
-      "store_fingerprint": self.setup.store.fingerprint,
+      "table": self.setup.organisms.table.to_json(),
+      "store_fingerprint": self.setup.organisms.fingerprint,
+      "organisms": [organism.to_json() for organism in self.setup.organisms.trained],
       "data": {
         "next_step": self.step,
         "seed": config.train.seed,

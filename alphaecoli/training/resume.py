@@ -18,7 +18,7 @@ from alphaecoli.checkpoint import describe_format
 from alphaecoli.config import with_new_keys
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.schema import Config
-from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.training.record import write_json
 
 LOGGER = logging.getLogger("alphaecoli")
@@ -29,6 +29,8 @@ _FREE_SECTIONS = ("optimizer", "loss", "mesh", "checkpoint", "evaluation", "log"
 _FREE_KEYS = (
   "data.dump",
   "data.genome",
+  "data.stores",
+  "data.store_weights",
   "data.store_dir",
   "data.read_threads",
   "data.prefetch",
@@ -45,6 +47,7 @@ _FREE_KEYS = (
 _SILENT_KEYS = (
   "data.dump",
   "data.genome",
+  "data.stores",
   "data.store_dir",
   "data.read_threads",
   "data.prefetch",
@@ -80,22 +83,22 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
     raise ConfigError(f"this work directory holds another run: {', '.join(texts)}{advice}")
   if meta["store_fingerprint"] != store_fingerprint:
     raise ConfigError(
-      "this work directory holds a run on other tracks: data.dump or data.genome, or the files "
-      f"they name, have changed{advice}"
+      "this work directory holds a run on other tracks: data.dump or data.genome, the files they "
+      f"name, or data.stores have changed{advice}"
     )
   for key in changed:
     if key not in _SILENT_KEYS and key.split(".")[0] not in _SILENT_SECTIONS:
       LOGGER.warning("%s was %r and is now %r", key, before.get(key), now.get(key))
 
 
-def describe_start(step: int, config: Config, mesh: Mesh, store: TrackStore) -> dict[str, Any]:
+def describe_start(step: int, config: Config, mesh: Mesh, organisms: Organisms) -> dict[str, Any]:
   """What one start of a run was made with.
 
   Args:
     step: that it goes on from.
     config: resolved.
     mesh: of devices.
-    store: whose inputs and fingerprint count.
+    organisms: whose inputs and fingerprints count.
   """
   devices = mesh.devices.flat
   settings = ("JAX_", "XLA_", "LIBTPU_", "NCCL_")
@@ -111,8 +114,9 @@ def describe_start(step: int, config: Config, mesh: Mesh, store: TrackStore) -> 
     "processes": jax.process_count(),
     "mesh": dict(mesh.shape),
     "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(settings)},
-    "store_fingerprint": store.fingerprint,
-    "inputs": store.manifest["inputs"],
+    "store_fingerprint": organisms.fingerprint,
+    "organisms": [organism.to_json() for organism in organisms.trained],
+    "inputs": organisms.inputs,
     "config": config.to_dict(),
   }
 

@@ -17,7 +17,7 @@ from alphaecoli.losses import HEADS, active_heads, active_weights
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import Config
 from alphaecoli.sharding import make_mesh
-from alphaecoli.tracks.process import process_data
+from alphaecoli.tracks.organisms import Organisms, open_organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import check_batch_size
 from alphaecoli.training.init import first_values
@@ -28,7 +28,7 @@ from alphaecoli.training.profile import PROFILE_DIR, Profiler
 from alphaecoli.training.progress import reading_bar
 from alphaecoli.training.record import MetricsLog, Stopwatch, write_json
 from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
-from alphaecoli.training.seen import with_store
+from alphaecoli.training.seen import with_stores
 from alphaecoli.training.state import TrainState, abstract_state, first_state
 from alphaecoli.training.tracking import WandbRun, check_wandb
 
@@ -55,29 +55,30 @@ def train(config: Config, workdir: Path, profile: range | None = None) -> int:
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
   with reading_bar() as show:
-    store = one_first("track store", lambda: process_data(config, workdir, show))
+    organisms = one_first("track store", lambda: open_organisms(config, workdir, show))
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
-  skeleton = Skeleton.of_model(config.model, store.table)
-  return train_on(store, config, workdir, skeleton.tuned(config.init), profile)
+  skeleton = Skeleton.of_model(config.model, organisms.table)
+  return train_on(organisms, config, workdir, skeleton.tuned(config.init), profile)
 
 
 def train_on(
-  store: TrackStore,
+  data: TrackStore | Organisms,
   config: Config,
   workdir: Path,
   skeleton: Skeleton,
   profile: range | None = None,
 ) -> int:
-  """Trains a model on a track store. See `train`."""
+  """Trains a model on a track store, or on several organisms'. See `train`."""
   clock = Stopwatch()
   mesh = make_mesh(config.mesh)
+  organisms = data if isinstance(data, Organisms) else Organisms.of([data])
   setup = Setup(
     config=config,
     workdir=workdir,
-    store=store,
+    organisms=organisms,
     mesh=mesh,
-    weights=active_weights(config.loss.weights, store.table),
+    weights=active_weights(config.loss.weights, organisms.table),
     skeleton=skeleton,
     optimizer=make_optimizer(config.optimizer, config.train.steps),
   )
@@ -96,7 +97,7 @@ def train_on(
     step = int(state.step)
     if main:
       write_json(workdir / "config.json", config.to_dict())
-      record_start(workdir, describe_start(step, config, mesh, store))
+      record_start(workdir, describe_start(step, config, mesh, organisms))
     project = config.log.wandb if main else ""
     with MetricsLog(
       workdir,
@@ -131,19 +132,21 @@ def check_targets(setup: Setup) -> None:
   Raises:
     UserError: no head has both data and a weight, or the tracks' statistics are not finite.
   """
-  table, config = setup.store.table, setup.config
+  config = setup.config
   for head in HEADS:
     if getattr(config.loss.weights, head) and not getattr(setup.weights, head):
       LOGGER.warning("THE DATA HAVE NO %s: that head is not trained and not evaluated", head)
   if not active_heads(setup.weights):
     raise UserError("no head has both data and a loss weight above 0: there is nothing to train")
-  numbers = [t.mean for t in table.expression] + [t.std for t in table.expression]
-  numbers += [table.density_mean, table.operon_prevalence]
-  if not np.isfinite(numbers).all() or any(t.std <= 0 for t in table.expression):
-    raise UserError(
-      f"the statistics of {setup.store.path} are not finite, or a standard deviation is 0; see "
-      "its quality.json"
-    )
+  for store in setup.organisms.stores:
+    table = store.table
+    numbers = [t.mean for t in table.expression] + [t.std for t in table.expression]
+    numbers += [table.density_mean, table.operon_prevalence]
+    if not np.isfinite(numbers).all() or any(t.std <= 0 for t in table.expression):
+      raise UserError(
+        f"the statistics of {store.path} are not finite, or a standard deviation is 0; see its "
+        "quality.json"
+      )
 
 
 def start(
@@ -159,20 +162,20 @@ def start(
       does not fit.
     DataError: there are checkpoints and none can be read; or `init.from` can not be.
   """
-  config, store = setup.config, setup.store
+  config, organisms = setup.config, setup.organisms
   LOGGER.info("parameters\n%s", setup.skeleton.parameter_table())
   abstract = abstract_state(setup.skeleton, setup.optimizer, setup.mesh)
   restored = checkpoints.restore_newest(
-    state_items(abstract), lambda meta: check_resumable(meta, config, store.fingerprint)
+    state_items(abstract), lambda meta: check_resumable(meta, config, organisms.fingerprint)
   )
   if restored is None:
     LOGGER.info("starting at step 0 on mesh %s", dict(setup.mesh.shape))
-    params, stats, origin = first_values(setup.skeleton, config, store, setup.mesh)
+    params, stats, origin = first_values(setup.skeleton, config, organisms, setup.mesh)
     return first_state(setup.skeleton, setup.optimizer, params, stats, setup.mesh), origin, None
   checkpoints.delete_after(restored.step)
   LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(setup.mesh.shape))
   origin = {k: restored.meta[k] for k in ("init", "trained_on") if k in restored.meta}
-  origin = {"trained_on": with_store([], store), **origin}
+  origin = {"trained_on": with_stores([], organisms.stores), **origin}
   return items_state(restored.items), origin, restored.meta.get("loop")
 
 

@@ -40,10 +40,12 @@ def trained_on(source: Source, store: TrackStore) -> Seen | None:
   return [training_data(store)] if same else None
 
 
-def with_store(seen: Seen, store: TrackStore) -> list[dict[str, Any]]:
-  """The record with what training on a store adds."""
-  before, now = [dict(entry) for entry in seen], training_data(store)
-  return before if now in before else [*before, now]
+def with_stores(seen: Seen, stores: Sequence[TrackStore]) -> list[dict[str, Any]]:
+  """The record with what training on stores adds."""
+  entries = [dict(entry) for entry in seen]
+  for now in map(training_data, stores):
+    entries += [] if now in entries else [now]
+  return entries
 
 
 def held_out_seen(seen: Seen, store: TrackStore) -> dict[str, int]:

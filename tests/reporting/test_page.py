@@ -204,7 +204,7 @@ def test_a_head_without_weight_is_absent_and_the_page_says_why(finished, tmp_pat
   heads = ("gene_expression", "gene_density")
   store = read_run(workdir, "test").store
   predictor = predictor_of(store, trained_heads=heads)
-  monkeypatch.setattr(report, "load_predictor", lambda path: predictor)
+  monkeypatch.setattr(report, "load_predictor", lambda path, organism: predictor)
   assert report.main(["--workdir", str(workdir)]) == 0
   parsed = Page((workdir / "report.html").read_text())
   assert set(parsed.data["view"]["predicted"]) == {"expression", "density"}

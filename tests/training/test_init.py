@@ -24,6 +24,7 @@ from alphaecoli.model.parts import head_of
 from alphaecoli.model.skeleton import Skeleton, factor_names
 from alphaecoli.schema import LossWeights, MeshConfig
 from alphaecoli.sharding import make_mesh
+from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.table import ExpressionTrack
 from alphaecoli.training.init import first_values
 from alphaecoli.training.loop import Setup, state_items
@@ -91,7 +92,7 @@ def source(tmp_path_factory):
 def _first(store, config, mesh=None):
   skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
   mesh = mesh or _mesh()
-  params, stats, origin = first_values(skeleton, config, store, mesh)
+  params, stats, origin = first_values(skeleton, config, Organisms.of([store]), mesh)
   assert params.keys() == skeleton.params.keys() and stats.keys() == skeleton.stats.keys()
   for found, where in zip((params, stats), skeleton.shardings(mesh), strict=True):
     assert all(value.sharding == where[name] for name, value in found.items())
@@ -274,7 +275,7 @@ def test_a_run_under_way_goes_on_from_its_own_checkpoint(store, source, tmp_path
   skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
   weights = LossWeights(1.0, 1.0, 1.0)
   mesh, path = _mesh(2, 4), tmp_path / "run" / "checkpoints"
-  setup = Setup(config, tmp_path / "run", store, mesh, weights, skeleton, optimizer)
+  setup = Setup(config, tmp_path / "run", Organisms.of([store]), mesh, weights, skeleton, optimizer)
 
   def begin_or_go_on():
     with jax.set_mesh(mesh), Checkpoints(path, keep_last=1, keep_best=0) as checkpoints:

@@ -1,0 +1,153 @@
+"""Genes of an annotation as records, and how tables may call them."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from alphaecoli.annotation.records import AnnotatedGene, Annotation, across_origin, misfit
+from alphaecoli.errors import DataError
+from alphaecoli.genome import Contig
+from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.regulondb.records import Gene
+from alphaecoli.tracks.intervals import Interval
+
+NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
+NO_MATCH = "matches no gene"
+_MAX_OUTSIDE = 0.25  # share of genes outside the contig that shows a wrong genome
+
+
+class GeneNames:
+  """Finds genes by locus tag, else ID, else old locus tag, else name."""
+
+  def __init__(self, genes: Sequence[Gene], sources: Sequence[AnnotatedGene], skipped: set[str]):
+    """Takes the genes, what they were read as, and all names of genes that were left out."""
+    self._rows: dict[str, dict[str, int]] = {kind: {} for kind in NAME_KINDS}
+    self._shared: set[str] = set()
+    self._skipped = skipped
+    for row, (gene, source) in enumerate(zip(genes, sources, strict=True)):
+      self._rows["locus tag"].setdefault(gene.locus_tag, row)
+      for name in (gene.id, source.id):
+        self._rows["ID"].setdefault(name, row)
+      for kind, names in (("old locus tag", source.old_locus_tags), ("name", (gene.name,))):
+        for name in names:
+          if self._rows[kind].setdefault(name, row) != row:
+            self._shared.add(name)
+    for rows in self._rows.values():
+      rows.pop("", None)
+
+  def find(self, name: str) -> tuple[int, str] | str:
+    """The row of a gene and the kind of name it was found by; else why it was not."""
+    for kind in NAME_KINDS:
+      row = self._rows[kind].get(name)
+      if row is not None:
+        if kind in NAME_KINDS[2:] and name in self._shared:
+          return f"{kind} of several genes"
+        return row, kind
+    return "gene that is left out" if name in self._skipped else NO_MATCH
+
+  def examples(self, n: int = 3) -> str:
+    """A few locus tags, or IDs where there are none, for messages."""
+    names = self._rows["locus tag"] or self._rows["ID"]
+    return ", ".join(list(names)[:n])
+
+
+def take_genes(
+  annotation: Annotation,
+  contig: Contig,
+  others: Collection[str],
+  *,
+  circular: bool,
+  exclude_types: Collection[str],
+  report: QualityReport,
+) -> tuple[list[Gene], GeneNames]:
+  """The genes of one contig as records.
+
+  A gene's type is its gene_biotype, else the feature's type. The first of several genes with one
+  locus tag is the one that tables mean.
+
+  Args:
+    annotation: every gene.
+    contig: the one that is prepared.
+    others: names of the genome's other contigs.
+    circular: whether a gene may pass the contig's end.
+    exclude_types: types that are left out.
+    report: what is left out or repaired is counted here.
+
+  Raises:
+    DataError: no gene lies on the contig, or too many lie outside it.
+  """
+  genes: list[Gene] = []
+  sources: list[AnnotatedGene] = []
+  skipped: set[str] = set()
+  ids: Counter[str] = Counter()
+  outside = 0
+  lengths = {contig.name: contig.length_bp}
+  for found in annotation.genes:
+    report.total("annotated genes")
+    kind = found.biotype or found.type
+    if found.contig in others:
+      reason: str | None = "gene on a contig that is left out"
+    elif kind in exclude_types:
+      reason = f"gene of excluded type {kind}"
+    else:
+      reason = misfit(found, lengths, {contig.name: circular})
+      outside += reason is not None
+      reason = reason and f"gene {reason}"
+    if reason is not None:
+      report.count(reason, 1, found.id or found.locus_tag)
+      skipped |= {found.locus_tag, found.id, found.name, *found.old_locus_tags}
+      continue
+    placed = across_origin(found, contig.length_bp) if circular else found
+    genes.append(_record(placed, kind, contig.length_bp, ids, report))
+    sources.append(found)
+  if not genes or outside > _MAX_OUTSIDE * (outside + len(genes)):
+    raise DataError(
+      f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {contig.name} "
+      f"({contig.length_bp} bp); the annotation names {_some(g.contig for g in annotation.genes)}: "
+      "is it the annotation of this genome?"
+    )
+  report.total("genes", len(genes))
+  _count_tags(genes, report)
+  return genes, GeneNames(genes, sources, skipped - {""})
+
+
+def _record(
+  gene: AnnotatedGene, kind: str, length_bp: int, ids: Counter[str], report: QualityReport
+) -> Gene:
+  """One gene; an ID that is taken is given a number."""
+  identifier = gene.id or gene.locus_tag or f"{gene.contig}:{gene.start + 1}-{gene.end}"
+  ids[identifier] += 1
+  if ids[identifier] > 1:
+    report.count("gene whose ID is taken: numbered", 1, identifier)
+    identifier = f"{identifier}-{ids[identifier]}"
+  if gene.strand == 0:
+    report.count("gene without strand", 1, identifier)
+  fragments = _over_origin(sorted(gene.segments), length_bp)
+  whole = fragments == ((gene.start, gene.end),)
+  return Gene(
+    identifier, gene.name, gene.locus_tag, gene.start, gene.end, gene.strand, kind,
+    () if whole else fragments,
+  )  # fmt: skip
+
+
+def _over_origin(segments: list[Interval], length_bp: int) -> tuple[Interval, ...]:
+  """Segments with the two joined that a file cuts at the origin of a ring."""
+  before = next((s for s in segments if s[1] == length_bp), None)
+  after = next((s for s in segments if s[0] == length_bp), None)
+  if before is None or after is None:
+    return tuple(segments)
+  rest = [s for s in segments if s not in (before, after)]
+  return tuple(sorted([*rest, (before[0], after[1])]))
+
+
+def _count_tags(genes: Iterable[Gene], report: QualityReport) -> None:
+  """Counts genes without a locus tag, and those that share one."""
+  tags = Counter(gene.locus_tag for gene in genes)
+  report.count("gene without a locus tag", tags.pop("", 0))
+  for tag, n in tags.items():
+    report.count("gene whose locus tag an earlier gene has", n - 1, tag)
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+  """The first few different names."""
+  different = list(dict.fromkeys(names))
+  return ", ".join(different[:most]) + (", …" if len(different) > most else "")

@@ -1,0 +1,236 @@
+"""Operons from a table or a GFF3 file; the one place where their positions become 0-based."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from alphaecoli.annotation.files import open_text
+from alphaecoli.annotation.gff3 import read_features
+from alphaecoli.errors import DataError
+from alphaecoli.genome import Contig
+from alphaecoli.organism.genes import NAME_KINDS, NO_MATCH, GeneNames
+from alphaecoli.organism.tables import read_table
+from alphaecoli.regulondb.positions import covering_interval
+from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.regulondb.records import Gene, Operon
+
+LOGGER = logging.getLogger("alphaecoli")
+_EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"
+_COLUMNS = ("operon", "genes", "start", "end", "strand", "contig")
+_STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}
+
+
+@dataclasses.dataclass
+class _Listed:
+  """An operon as a file gives it: members by any name, an interval where there is one."""
+
+  id: str
+  name: str
+  members: dict[str, None]
+  contig: str = ""
+  interval: tuple[int, int] | None = None
+  strand: int = 0
+
+
+def read_operons(
+  path: Path,
+  genes: list[Gene],
+  names: GeneNames,
+  contig: Contig,
+  others: Iterable[str],
+  *,
+  circular: bool,
+  report: QualityReport,
+) -> list[Operon]:
+  """Reads operons, plain or gzip; told apart by content.
+
+  A table has a header with `operon` (an id) and `genes` (names with commas between), or `start`
+  and `end` (1-based, inclusive; an end before the start, or beyond a ring's length, passes the
+  origin), or both; `strand` and `contig` may stand beside. GFF3 has features of type operon; genes
+  belong to one by their Parent, or by an attribute operon=NAME.
+
+  An operon without positions reaches from its first to its last gene. One without genes holds
+  those of its strand that lie fully within it. A listed gene that the annotation does not have
+  counts as a gene of the operon; one that is left out does not.
+
+  Raises:
+    DataError: neither a table nor GFF3, none of its genes is known, or none of its operons can be
+      placed.
+  """
+  listed = _from_gff3(path) if _is_gff3(path) else _from_table(path)
+  _check_members(path, listed, names)
+  operons: dict[str, Operon] = {}
+  for item in listed:
+    report.total("listed operons")
+    if item.contig in others:
+      report.count("operon on a contig that is left out", 1, item.id)
+    elif item.contig and item.contig != contig.name:
+      report.count(f"operon on {item.contig}, which is not in the genome", 1, item.id)
+    elif item.id in operons:
+      report.count("operon listed twice", 1, item.id)
+    else:
+      operon = _operon(item, genes, names, contig.length_bp, circular, report)
+      if operon is not None:
+        operons[item.id] = operon
+  if not operons:
+    raise DataError(f"{path}: none of its {len(listed)} operons lies on {contig.name}")
+  report.total("operons", len(operons))
+  report.total("operons with two genes or more", sum(len(o.gene_ids) > 1 for o in operons.values()))
+  return list(operons.values())
+
+
+def _check_members(path: Path, listed: list[_Listed], names: GeneNames) -> None:
+  """Warns where most genes of the operons are unknown.
+
+  Raises:
+    DataError: all are.
+  """
+  members = dict.fromkeys(member for item in listed for member in item.members)
+  unknown = [member for member in members if names.find(member) == NO_MATCH]
+  if members and len(unknown) == len(members):
+    raise DataError(
+      f"{path}: none of its {len(members)} genes matches a gene by {', '.join(NAME_KINDS)}; it "
+      f"names {', '.join(unknown[:3])}, the annotation {names.examples()}"
+    )
+  if 2 * len(unknown) > len(members):
+    LOGGER.warning("%s: %d of %d genes match none", path, len(unknown), len(members))
+
+
+def _operon(
+  item: _Listed,
+  genes: list[Gene],
+  names: GeneNames,
+  length_bp: int,
+  circular: bool,
+  report: QualityReport,
+) -> Operon | None:
+  """An operon with its genes and its interval; None, and counted, where it has no place."""
+  interval = item.interval and _on_ring(*item.interval, length_bp, circular)
+  if item.interval and interval is None:
+    report.count("operon with positions outside the contig", 1, item.id)
+  rows, unknown = _members(item, names, report)
+  if not item.members and interval is not None:
+    rows = _within(genes, interval, item.strand, length_bp)
+  members = [genes[row] for row in rows]
+  if interval is None:
+    if not members:
+      report.count("operon skipped: no positions and no placed gene", 1, item.id)
+      return None
+    interval = covering_interval([(g.start, g.end) for g in members], length_bp)
+  strands = {gene.strand for gene in members}
+  strand = item.strand or (strands.pop() if len(strands) == 1 else 0)
+  if strand == 0:
+    report.count("operon without strand", 1, item.id)
+  return Operon(item.id, item.name, *interval, strand, (*(gene.id for gene in members), *unknown))
+
+
+def _members(item: _Listed, names: GeneNames, report: QualityReport) -> tuple[list[int], list[str]]:
+  """Rows of an operon's genes, and names that match none: those still make it an operon of more."""
+  rows: dict[int, None] = {}
+  unknown = []
+  for member in item.members:
+    found = names.find(member)
+    if not isinstance(found, str):
+      rows[found[0]] = None
+      continue
+    report.count(f"operon gene: {found}", 1, member)
+    if found == NO_MATCH:
+      unknown.append(member)
+  return list(rows), unknown
+
+
+def _on_ring(start: int, end: int, length_bp: int, circular: bool) -> tuple[int, int] | None:
+  """An interval of the contig; None where it is outside."""
+  if end <= start and circular:
+    end += length_bp
+  fits = 0 <= start < length_bp and start < end <= (start + length_bp if circular else length_bp)
+  return (start, end) if fits else None
+
+
+def _within(genes: list[Gene], interval: tuple[int, int], strand: int, length_bp: int) -> list[int]:
+  """Rows of the genes of a strand (0: either) that lie fully within an interval, in order."""
+  start, end = interval
+  offsets = {
+    row: (gene.start - start) % length_bp
+    for row, gene in enumerate(genes)
+    if strand in (0, gene.strand)
+  }
+  inside = [
+    row
+    for row, offset in offsets.items()
+    if offset + genes[row].end - genes[row].start <= end - start
+  ]
+  return sorted(inside, key=lambda row: (offsets[row], row))
+
+
+def _is_gff3(path: Path) -> bool:
+  """Whether the first line that is no comment has GFF3's nine columns with two positions."""
+  with open_text(path, f"{_EXPECTED}; or GFF3") as file:
+    for line in file:
+      if line.startswith("##gff-version"):
+        return True
+      if line.strip() and not line.startswith("#"):
+        cells = line.split("\t")
+        return len(cells) == 9 and cells[3].isdecimal() and cells[4].isdecimal()
+  return False
+
+
+def _from_gff3(path: Path) -> list[_Listed]:
+  """Operon features, and genes that name one; a feature and an attribute may name the same."""
+  operons: dict[str, _Listed] = {}
+  links: list[tuple[str, str, str]] = []  # operon, gene, contig
+  for feature, attributes in read_features(path):
+    if feature.type == "operon":
+      identifier = feature.id or feature.operon or f"operon at line {feature.line}"
+      if identifier in operons:
+        raise DataError(f"{path}, line {feature.line}: a second operon with ID {identifier}")
+      operons[identifier] = _Listed(
+        identifier,
+        feature.name or feature.operon or identifier,
+        {},
+        feature.contig,
+        (feature.start, feature.end),
+        feature.strand,
+      )
+    elif feature.type.lower().endswith("gene"):
+      own = feature.locus_tag or feature.id
+      parents = attributes.get("Parent", "").split(",")
+      links += [(p, own, feature.contig) for p in (*parents, feature.operon) if p]
+  by_name = {item.name: item for item in reversed(operons.values())}
+  for name, gene, contig in links:
+    item = operons.get(name) or by_name.get(name)
+    if item is None:
+      item = operons[name] = _Listed(name, name, {}, contig)
+    item.members[gene] = None
+  if not operons:
+    raise DataError(f"{path}: no operon feature, and no gene with an operon attribute or Parent")
+  return list(operons.values())
+
+
+def _from_table(path: Path) -> list[_Listed]:
+  """The rows of a table.
+
+  Raises:
+    DataError: a column is missing or not known, or a position is none; names the line.
+  """
+  table = read_table(path, _EXPECTED)
+  columns = [column.lower() for column in table.columns]
+  if "operon" not in columns or not ("genes" in columns or {"start", "end"} <= set(columns)):
+    raise DataError(f"{path}: columns {', '.join(table.columns)}; expected {_EXPECTED}")
+  listed = []
+  for number, cells in table.rows:
+    row = {key: dict(zip(columns, cells, strict=True)).get(key, "") for key in _COLUMNS}
+    interval = None
+    if row["start"] or row["end"]:
+      if not (row["start"].isdecimal() and row["end"].isdecimal()):
+        raise DataError(
+          f"{path}, line {number}: positions {row['start']!r} to {row['end']!r}; expected whole "
+          "numbers from 1"
+        )
+      interval = int(row["start"]) - 1, int(row["end"])
+    members = dict.fromkeys(name.strip() for name in row["genes"].split(",") if name.strip())
+    strand = _STRANDS.get(row["strand"], 0)
+    name = row["operon"]
+    listed.append(_Listed(name, name, members, row["contig"], interval, strand))
+  return listed

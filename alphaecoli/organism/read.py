@@ -1,0 +1,150 @@
+"""An organism's files as the records of one chromosome, with one quality report."""
+
+import dataclasses
+import difflib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphaecoli.annotation.genbank import read_sequences
+from alphaecoli.annotation.read import read_annotation
+from alphaecoli.annotation.records import Annotation
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.genome import Contig
+from alphaecoli.organism.expression import read_expression, read_samples
+from alphaecoli.organism.genes import take_genes
+from alphaecoli.organism.operons import read_operons
+from alphaecoli.regulondb.dump import Regulon
+from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.schema import DataConfig
+
+LOGGER = logging.getLogger("alphaecoli")
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """What is read.
+
+  Attributes:
+    genome: FASTA or GenBank.
+    annotation: GFF3 or GenBank; None where the genome file holds the genes.
+    expression: a table of genes by samples, if there is one.
+    values: of that table: tpm or counts.
+    samples: a table of growth conditions, if there is one.
+    operons: a table or GFF3, if there is one.
+  """
+
+  genome: Path
+  annotation: Path | None = None
+  expression: Path | None = None
+  values: str = "tpm"
+  samples: Path | None = None
+  operons: Path | None = None
+
+  def by_name(self) -> dict[str, Path]:
+    """The files that are given."""
+    given = {name: value for name, value in vars(self).items() if name != "values"}
+    return {name: path for name, path in given.items() if path is not None}
+
+
+def read_organism(
+  files: Files, data: DataConfig, contig_name: str | None = None
+) -> tuple[Regulon, DataConfig]:
+  """Reads one contig of a genome with its genes, expression and operons.
+
+  Args:
+    files: to read.
+    data: gene types, thresholds, and whether the contig is a circle unless a file says otherwise.
+    contig_name: which contig; by default the longest.
+
+  Returns:
+    The records, and the configuration with `circular` as it is.
+
+  Raises:
+    ConfigError: there is no such contig.
+    DataError: a file is missing or broken, or they do not belong together.
+  """
+  for path in files.by_name().values():
+    if not path.is_file():
+      raise DataError(f"{path}: no such file")
+  report = QualityReport()
+  contigs, annotation = read_sequences(files.genome)
+  if files.annotation is not None:
+    annotation = read_annotation(files.annotation)
+  if annotation is None:
+    raise DataError(f"{files.genome} holds no genes; add --annotation GFF3 or GenBank")
+  contig = choose_contig(files.genome, contigs, contig_name, report)
+  others = [c.name for c in contigs if c is not contig]
+  circular = _is_circular(contig, annotation, data.circular)
+  data = dataclasses.replace(data, circular=circular)
+  genes, names = take_genes(
+    annotation,
+    contig,
+    others,
+    circular=circular,
+    exclude_types=data.exclude_gene_types,
+    report=report,
+  )
+  expression = operons = None
+  if files.expression is None:
+    LOGGER.warning("NO EXPRESSION: the expression head has no targets; add --expression TSV")
+    report.count("no expression table: expression unknown")
+  else:
+    expression = read_expression(files.expression, files.values, genes, names, data, report)
+  if files.operons is None:
+    LOGGER.warning("NO OPERONS: the operon head has no targets; add --operons TSV or GFF3")
+    report.count("no operons: operons unknown")
+  else:
+    operons = read_operons(
+      files.operons, genes, names, contig, others, circular=circular, report=report
+    )
+  datasets = read_samples(files.samples, report) if files.samples else []
+  inputs = files.by_name()
+  return Regulon(contig, genes, operons, datasets, expression, report, inputs), data
+
+
+def choose_contig(
+  path: Path, contigs: Sequence[Contig], name: str | None, report: QualityReport
+) -> Contig:
+  """The contig of a name, or the longest; the others are counted and named.
+
+  Raises:
+    ConfigError: there is none of that name.
+  """
+  names = [contig.name for contig in contigs]
+  if name is not None and name not in names:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0)
+    raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {near[0]}")
+  longest = max(contigs, key=lambda c: c.length_bp)
+  chosen = longest if name is None else contigs[names.index(name)]
+  left = [contig for contig in contigs if contig is not chosen]
+  for contig in left:
+    report.count("contig left out: a store holds one", 1, contig.name)
+    report.count("base of a contig that is left out", contig.length_bp)
+  if left:
+    LOGGER.warning(
+      "A STORE HOLDS ONE CONTIG: %s (%d bp) is prepared; LEFT OUT are %d of %s, %d bp: %s. Prepare "
+      "another with --contig NAME",
+      chosen.name,
+      chosen.length_bp,
+      len(left),
+      path,
+      sum(contig.length_bp for contig in left),
+      ", ".join(c.name for c in left[:5]) + (", …" if len(left) > 5 else ""),
+    )
+  return chosen
+
+
+def _is_circular(contig: Contig, annotation: Annotation, configured: bool) -> bool:
+  """Linear where the genome file or the configuration says so, else a circle."""
+  if contig.circular is False:
+    LOGGER.info("%s is linear, as its file says", contig.name)
+    return False
+  declared = bool(contig.circular) or contig.name in annotation.circular
+  if configured and not declared:
+    LOGGER.warning(
+      "%s is taken as a circle (data.circular), which no file says; if it is not one, pass "
+      "--config.data.circular=false",
+      contig.name,
+    )
+  return configured

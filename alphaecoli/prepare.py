@@ -1,0 +1,108 @@
+"""Any organism's files to a track store: `python -m alphaecoli.prepare --help`."""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphaecoli import cli
+from alphaecoli.config import base_config, from_arguments, resolve
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.organism.expression import UNITS
+from alphaecoli.organism.read import Files, read_organism
+from alphaecoli.schema import DataConfig
+from alphaecoli.tracks.build import build_tracks
+from alphaecoli.tracks.process import identify
+from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
+from alphaecoli.tracks.write import write_store
+
+LOGGER = logging.getLogger("alphaecoli")
+DESCRIPTION = """\
+Writes the track store of any bacterium from its genome, annotation, expression and operons, with a
+quality report. Train on it with --config.data.stores=STORE. Formats: docs/organisms.md.
+
+  --config FILE               configuration; default configs/base.py
+  --config.data.key=value     splits, tracks and thresholds, such as --config.data.fold=1
+"""
+_FROM_DUMPS = ("dump", "genome", "max_docs_per_file", "stores")  # keys that have no say here
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Runs the command."""
+  parser = cli.parser("prepare", DESCRIPTION)
+  add = parser.add_argument
+  add("--genome", required=True, type=Path, help="FASTA or GenBank, plain or gzip")
+  add("--annotation", type=Path, help="GFF3 or GenBank; not needed where --genome holds genes")
+  add("--expression", type=Path, help="TSV: locus tag, then a column a sample")
+  add("--values", choices=list(UNITS), default="tpm", help="of --expression; default: tpm")
+  add("--samples", type=Path, help="TSV: sample, then a column a growth condition")
+  add("--operons", type=Path, help="TSV (operon, genes, start, end) or GFF3 with operon features")
+  add("--contig", help="the contig to prepare; default: the longest")
+  add("--name", help="of the organism, for training on several; default: the name of --out")
+  add("--out", required=True, type=Path, help="directory of the store; must not exist yet")
+  options, rest = parser.parse_known_args(arguments)
+  config, _ = from_arguments(rest)
+  fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(Files)}
+  store = prepare(
+    Files(**fields),
+    config.data,
+    options.out,
+    name=organism_name(options.name, options.out),
+    contig=options.contig,
+  )
+  LOGGER.info("train on it: python -m alphaecoli.train --config.data.stores=%s", store.path)
+  return 0
+
+
+def organism_name(name: str | None, out: Path) -> str:
+  """The name of an organism, by default that of its store's directory.
+
+  Raises:
+    ConfigError: it would make a bad file name.
+  """
+  name = out.resolve().name if name is None else name
+  if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
+    raise ConfigError(f"--name={name}; expected letters, digits, dots, dashes and underscores")
+  return name
+
+
+def prepare(
+  files: Files, data: DataConfig, out: Path, *, name: str, contig: str | None = None
+) -> TrackStore:
+  """Reads an organism's files and writes its track store.
+
+  Args:
+    files: to read.
+    data: splits, tracks and thresholds.
+    out: the store's directory.
+    name: of the organism.
+    contig: which contig; by default the longest.
+
+  Raises:
+    ConfigError: a key that has no say here, or a contig, data set or track that does not exist.
+    DataError: a file is missing or broken, or `out` holds something else.
+  """
+  base = resolve(base_config()).data
+  for key in _FROM_DUMPS:
+    if getattr(data, key) != getattr(base, key):
+      raise ConfigError(f"data.{key} has no say here: --genome, --annotation, … name the inputs")
+  regulon, data = read_organism(files, data, contig)
+  more = {"genome_source": "file", "organism": name, "contig_name": regulon.contig.name}
+  facts = identify(data, files.by_name(), more | {"expression_values": files.values})
+  if out.exists():
+    store = open_store(out) if (out / MANIFEST).is_file() else None
+    if store is None or store.fingerprint != facts["fingerprint"]:
+      raise DataError(
+        f"{out} is there already and is not this store; delete it, or choose another --out"
+      )
+    LOGGER.info("%s: inputs and configuration are the same, used again", out)
+    return store
+  store = write_store(out, build_tracks(regulon, data), facts)
+  LOGGER.info("%s", regulon.report.table())
+  LOGGER.info("track store %s of %s is complete", out, name)
+  return store
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,182 @@
+"""The track stores a run trains on: one an organism, in the order of the organism embedding."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alphaecoli.config import base_config, resolve
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.regulondb.dump import DumpProgress
+from alphaecoli.schema import Config, DataConfig
+from alphaecoli.tracks.process import process_data
+from alphaecoli.tracks.store import TrackStore, open_store
+from alphaecoli.tracks.table import ExpressionTrack, TrackTable
+from alphaecoli.tracks.trained import TrainedOrganism
+
+LOGGER = logging.getLogger("alphaecoli")
+
+
+@dataclasses.dataclass(frozen=True)
+class Organisms:
+  """Stores with the same expression tracks; row i of the organism embedding is store i's.
+
+  Attributes:
+    stores: one an organism.
+    shares: of the training windows; they sum to 1.
+  """
+
+  stores: tuple[TrackStore, ...]
+  shares: tuple[float, ...]
+
+  @classmethod
+  def of(cls, stores: Sequence[TrackStore], weights: Sequence[float] = ()) -> "Organisms":
+    """Stores with weights, by default equal ones.
+
+    Raises:
+      ConfigError: two have one name, or other tracks; names both.
+    """
+    first = stores[0]
+    for i, store in enumerate(stores):
+      if store.organism in [s.organism for s in stores[:i]]:
+        raise ConfigError(
+          f"data.stores: two organisms are called {store.organism!r}; prepare one with --name"
+        )
+      ours, theirs = store.table.names, first.table.names
+      if ours != theirs:
+        raise ConfigError(
+          f"data.stores have other expression tracks: {first.organism} {', '.join(theirs)}; "
+          f"{store.organism} {', '.join(ours)}; prepare them with the same track names "
+          "(data.expression_groups)"
+        )
+    weights = weights or [1.0] * len(stores)
+    return cls(tuple(stores), tuple(weight / sum(weights) for weight in weights))
+
+  @property
+  def trained(self) -> tuple[TrainedOrganism, ...]:
+    """What a checkpoint says of each."""
+    return tuple(TrainedOrganism(s.organism, s.table, s.fingerprint) for s in self.stores)
+
+  @property
+  def fingerprint(self) -> str:
+    """The store's own; of several, a hash of theirs in order."""
+    prints = [store.fingerprint for store in self.stores]
+    return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
+
+  @property
+  def inputs(self) -> dict[str, Any]:
+    """The input files of the store; of several, by organism."""
+    if len(self.stores) == 1:
+      return self.stores[0].manifest["inputs"]
+    return {store.organism: store.manifest["inputs"] for store in self.stores}
+
+  @property
+  def table(self) -> TrackTable:
+    """The store's own table; of several, what heads start from: means by share.
+
+    A mean is over the organisms that have the data.
+    """
+    tables = [store.table for store in self.stores]
+    if len(tables) == 1:
+      return tables[0]
+    expression, operons = [t.has_expression for t in tables], [t.has_operons for t in tables]
+    tracks = tuple(
+      ExpressionTrack(
+        same[0].name,
+        same[0].strand,
+        (),
+        self._mean([t.mean for t in same], expression, 0.0),
+        self._mean([t.std for t in same], expression, 1.0),
+      )
+      for same in zip(*(t.expression for t in tables), strict=True)
+    )
+    return TrackTable(
+      tracks,
+      self._mean([t.density_mean for t in tables], [True] * len(tables), 0.0),
+      self._mean([t.operon_prevalence for t in tables], operons, 0.5),
+      any(expression),
+      any(operons),
+    )
+
+  def _mean(self, values: Sequence[float], counted: Sequence[bool], none: float) -> float:
+    """The mean by share of the values that count."""
+    pairs = [(v, s) for v, s, c in zip(values, self.shares, counted, strict=True) if c]
+    return sum(v * s for v, s in pairs) / sum(s for _, s in pairs) if pairs else none
+
+
+def open_organisms(
+  config: Config, workdir: Path, progress: DumpProgress | None = None
+) -> Organisms:
+  """Opens what a configuration trains on: `data.stores`, or else the store of its dump.
+
+  What shapes a store (splits, tracks, thresholds) is settled when it is prepared: keys that are
+  left alone have no say, and one that is set must be what the store was prepared with.
+
+  Args:
+    config: its `data` section is read, and `model.n_organisms`.
+    workdir: of the run; the dump's store may lie there.
+    progress: called while geneExpression is read.
+
+  Raises:
+    ConfigError: stores that do not go together, or not with the configuration.
+    DataError: as `process_data` and `open_store`.
+  """
+  data = config.data
+  if not data.stores:
+    return Organisms.of([process_data(config, workdir, progress)])
+  stores = [open_store(Path(path).expanduser()) for path in data.stores]
+  if len(stores) > config.model.n_organisms:
+    raise ConfigError(
+      f"data.stores names {len(stores)} organisms and model.n_organisms="
+      f"{config.model.n_organisms}; set --config.model.n_organisms={len(stores)}"
+    )
+  for store in stores:
+    _check_settings(data, store)
+  organisms = Organisms.of(stores, data.store_weights)
+  for index, (store, share) in enumerate(zip(stores, organisms.shares, strict=True)):
+    LOGGER.info("organism %d: %s, %.1f%% of the windows, %s", index, store.organism, 100 * share,
+                store.path)  # fmt: skip
+  return organisms
+
+
+def open_again(paths: Sequence[str], trained: Sequence[TrainedOrganism]) -> tuple[TrackStore, ...]:
+  """Opens the stores that a checkpoint was trained on.
+
+  Args:
+    paths: `data.stores` of the run.
+    trained: the checkpoint's organisms.
+
+  Raises:
+    DataError: one is gone, or holds other tracks now.
+  """
+  stores = tuple(open_store(Path(path).expanduser()) for path in paths)
+  for store, organism in zip(stores, trained, strict=True):
+    if store.fingerprint != organism.store_fingerprint:
+      raise DataError(
+        f"{store.path}: prepared again since the checkpoint was trained on {organism.name}; "
+        "prepare it as it was, or train again"
+      )
+  return stores
+
+
+def _check_settings(data: DataConfig, store: TrackStore) -> None:
+  """Compares what the configuration sets with what a store was prepared with.
+
+  Raises:
+    ConfigError: it sets something else.
+  """
+  given, base = (_as_json(d) for d in (data, resolve(base_config()).data))
+  for key, kept in store.manifest["config"].items():
+    if given[key] not in (kept, base[key]):
+      raise ConfigError(
+        f"data.{key}={given[key]!r}, and {store.path} was prepared with {kept!r}; leave it out, or "
+        "prepare the store again with it"
+      )
+
+
+def _as_json(data: DataConfig) -> dict[str, Any]:
+  """A section as a manifest keeps it."""
+  return json.loads(json.dumps(dataclasses.asdict(data)))
