@@ -1,6 +1,7 @@
 """A small store, configuration and stand-in model for the tests of training."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,11 +10,14 @@ import numpy as np
 from flax import nnx
 
 from alphaecoli import config as configuration
+from alphaecoli.checkpoint import Checkpoints
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.model.layers import Linear, RMSBatchNorm
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import TEST_MODE, Config, InitConfig, MeshConfig
 from alphaecoli.tracks.table import ExpressionTrack, TrackTable
+from alphaecoli.training.loop import state_items
+from alphaecoli.training.state import TrainState
 
 WINDOW_BP = 2048
 TINY = {
@@ -118,3 +122,26 @@ def with_mesh(config: Config, data: int, fsdp: int = 1, sequence: int = 1) -> Co
   """The same configuration on another mesh."""
   mesh = MeshConfig(data=data, fsdp=fsdp, sequence=sequence)
   return dataclasses.replace(config, mesh=mesh)
+
+
+def random_values(skeleton: Skeleton, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Random parameters and statistics, without compiling anything."""
+  rng = np.random.default_rng(seed)
+  params, stats = (
+    {n: rng.uniform(0.5, 1, v.get_value().shape).astype(np.float32) for n, v in part.items()}
+    for part in (skeleton.params, skeleton.stats)
+  )
+  return params, stats
+
+
+def save_checkpoint(
+  workdir: Path, config: Config, table: TrackTable = TABLE, seed: int = 5, **meta: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """A checkpoint of a model with random values; returns those."""
+  skeleton = Skeleton.of_model(config.model, table).tuned(config.init)
+  params, stats = random_values(skeleton, seed)
+  state = TrainState(jnp.int32(7), params, stats, {"moments": jnp.zeros(1)})
+  meta = {"config": config.to_dict(), "table": table.to_json(), "store_fingerprint": "f", **meta}
+  with Checkpoints(workdir / "checkpoints", keep_last=1, keep_best=0) as checkpoints:
+    checkpoints.save(7, state_items(state), meta)
+  return params, stats

@@ -32,10 +32,15 @@ from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.run import start
 from alphaecoli.training.seen import training_data
 from alphaecoli.training.source import _read_published
-from alphaecoli.training.state import TrainState
 from tests import stores
 from tests.model import test_published
-from tests.training.small import TABLE, tiny_config, with_mesh
+from tests.training.small import (
+  TABLE,
+  random_values,
+  save_checkpoint,
+  tiny_config,
+  with_mesh,
+)
 
 KERNEL, BIAS = "gene_expression/linear/kernel", "gene_expression/linear/bias"
 QUERY = "tower/layers/0/attention/query/kernel"
@@ -45,48 +50,28 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
-def _values(skeleton, seed):
-  """Random parameters and statistics, without compiling anything."""
-  rng = np.random.default_rng(seed)
-  return tuple(
-    {n: rng.uniform(0.5, 1, v.get_value().shape).astype(np.float32) for n, v in part.items()}
-    for part in (skeleton.params, skeleton.stats)
-  )
-
-
 _of_model = functools.lru_cache(Skeleton.of_model)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-  """Skeletons are made once; fresh values are those of `_values` with the run's seed."""
+  """Skeletons are made once; fresh values are those of `random_values` with the run's seed."""
 
   def init(self, seed, mesh):
     return tuple(
       {name: jax.device_put(value, where[name]) for name, value in part.items()}
-      for part, where in zip(_values(self, seed), self.shardings(mesh), strict=True)
+      for part, where in zip(random_values(self, seed), self.shardings(mesh), strict=True)
     )
 
   monkeypatch.setattr(Skeleton, "init", init)
   monkeypatch.setattr(Skeleton, "of_model", _of_model)
 
 
-def _save(workdir, config, table=TABLE, seed=5, **meta):
-  """A checkpoint of a model with random values; returns those."""
-  skeleton = Skeleton.of_model(config.model, table).tuned(config.init)
-  params, stats = _values(skeleton, seed)
-  state = TrainState(jnp.int32(7), params, stats, {"moments": jnp.zeros(1)})
-  meta = {"config": config.to_dict(), "table": table.to_json(), "store_fingerprint": "f", **meta}
-  with Checkpoints(workdir / "checkpoints", keep_last=1, keep_best=0) as checkpoints:
-    checkpoints.save(7, state_items(state), meta)
-  return params, stats
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
   """A work directory, and the parameters and statistics of its checkpoint."""
   workdir = tmp_path_factory.mktemp("source")
-  return workdir, *_save(workdir, tiny_config(), trained_on=[])
+  return workdir, *save_checkpoint(workdir, tiny_config(), trained_on=[])
 
 
 def _first(store, config, mesh=None):
@@ -125,7 +110,7 @@ def test_a_run_starts_with_the_values_of_a_checkpoint(store, source, devices, ca
 def test_the_hash_of_a_start_is_that_of_its_values(store, source, tmp_path):
   copy, other = tmp_path / "copy", tmp_path / "other"
   shutil.copytree(source[0], copy)
-  _save(other, tiny_config(), seed=6, trained_on=[])
+  save_checkpoint(other, tiny_config(), seed=6, trained_on=[])
   hashes = [
     _first(store, tiny_config(init__from_=str(path)))[2]["init"]["sha256"]
     for path in (source[0], copy, other)
@@ -135,12 +120,12 @@ def test_the_hash_of_a_start_is_that_of_its_values(store, source, tmp_path):
 
 def test_a_head_whose_tracks_differ_is_fresh_and_named(store, tmp_path, caplog):
   tracks = (ExpressionTrack("heat", ".", ("a",), 2.0, 1.5),)
-  params, _ = _save(
+  params, _ = save_checkpoint(
     tmp_path, tiny_config(), dataclasses.replace(TABLE, expression=tracks), trained_on=[]
   )
   config = tiny_config(init__from_=str(tmp_path), train__seed=3)
   found, _, origin = _first(store, config)
-  fresh, _ = _values(Skeleton.of_model(config.model, store.table), 3)
+  fresh, _ = random_values(Skeleton.of_model(config.model, store.table), 3)
   _same(found, {n: (fresh if head_of(n) == "gene_expression" else params)[n] for n in found})
   assert "FRESH HEAD: gene_expression, as its tracks are others" in caplog.text
   assert origin["init"]["fresh_heads"] == ["gene_expression"]
@@ -156,7 +141,7 @@ def test_more_tracks_than_before_can_be_learnt(toy_store, source, tmp_path):
 
 
 def test_a_head_that_was_not_trained_is_fresh(store, tmp_path, caplog):
-  params, _ = _save(tmp_path, tiny_config(loss__weights__gene_density=0.0), trained_on=[])
+  params, _ = save_checkpoint(tmp_path, tiny_config(loss__weights__gene_density=0.0), trained_on=[])
   found, _, _ = _first(store, tiny_config(init__from_=str(tmp_path)))
   assert "FRESH HEAD: gene_density, as the start has none trained" in caplog.text
   kernel = "gene_density/linear/kernel"
@@ -167,7 +152,7 @@ def test_organisms_that_come_new_have_fresh_rows(store, source, caplog):
   _, params, _ = source
   config = tiny_config(init__from_=str(source[0]), model__n_organisms=3, train__seed=3)
   found, _, _ = _first(store, config)
-  fresh, _ = _values(Skeleton.of_model(config.model, store.table), 3)
+  fresh, _ = random_values(Skeleton.of_model(config.model, store.table), 3)
   tables = [name for name in found if name.endswith("organism/table")]
   assert len(tables) == 4
   for name in tables:
@@ -186,7 +171,7 @@ def test_another_trunk_is_refused_with_its_sizes(store, source):
 
 def test_factors_of_a_start_are_part_of_the_kernels_that_a_run_begins_with(store, tmp_path):
   tuned = tiny_config(init__freeze="tower", init__lora_rank=2, init__lora_alpha=6.0)
-  params, _ = _save(tmp_path, tuned, trained_on=[])
+  params, _ = save_checkpoint(tmp_path, tuned, trained_on=[])
   down, up = (params[name] for name in factor_names(QUERY))
   expected = params[QUERY] + 3 * down @ up
   found, _, _ = _first(store, tiny_config(init__from_=str(tmp_path)))
@@ -216,7 +201,7 @@ def other_fold(tmp_path_factory):
 
 
 def test_a_start_that_has_seen_what_is_held_out_is_refused(store, other_fold, tmp_path, caplog):
-  _save(tmp_path, tiny_config(), trained_on=[training_data(store)])
+  save_checkpoint(tmp_path, tiny_config(), trained_on=[training_data(store)])
   same = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
   assert same["init"]["held_out_bp_seen"] == {VALIDATION: 0, TEST: 0}
   assert same["trained_on"] == [training_data(store)]
@@ -233,34 +218,36 @@ def test_a_start_that_has_seen_what_is_held_out_is_refused(store, other_fold, tm
 
 
 def test_where_a_start_began_is_kept_with_its_terms(store, tmp_path):
-  _save(tmp_path, tiny_config(), trained_on=[], init={"from": "alphagenome", "terms": "there"})
+  save_checkpoint(
+    tmp_path, tiny_config(), trained_on=[], init={"from": "alphagenome", "terms": "there"}
+  )
   origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
   assert origin["init"]["before"]["from"] == "alphagenome" and origin["init"]["terms"] == "there"
 
 
 def test_what_the_start_of_a_start_has_seen_counts(store, other_fold, tmp_path):
   seen = [training_data(other_fold), training_data(store)]
-  _save(tmp_path, tiny_config(), trained_on=seen)
+  save_checkpoint(tmp_path, tiny_config(), trained_on=seen)
   with pytest.raises(ConfigError, match="was trained on"):
     _first(store, tiny_config(init__from_=str(tmp_path)))
 
 
 def test_another_genome_has_seen_nothing_held_out(store, tmp_path):
   other = {**training_data(store), "genome_sha256": "0" * 64, "arcs": [[0, store.length_bp]]}
-  _save(tmp_path, tiny_config(), trained_on=[other])
+  save_checkpoint(tmp_path, tiny_config(), trained_on=[other])
   origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
   assert origin["trained_on"] == [other, training_data(store)]
 
 
 def test_a_start_that_does_not_say_what_it_has_seen_is_loud(store, tmp_path, caplog):
-  _save(tmp_path, tiny_config())
+  save_checkpoint(tmp_path, tiny_config())
   origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
   assert "DOES NOT SAY WHAT IT WAS TRAINED ON" in caplog.text
   assert origin["init"]["held_out_bp_seen"] is None
 
 
 def test_an_older_checkpoint_on_the_same_store_is_known(store, tmp_path, caplog):
-  _save(tmp_path, tiny_config(), store_fingerprint=store.fingerprint)
+  save_checkpoint(tmp_path, tiny_config(), store_fingerprint=store.fingerprint)
   origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
   assert "DOES NOT SAY" not in caplog.text
   assert origin["init"]["held_out_bp_seen"] == {VALIDATION: 0, TEST: 0}
