@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
   if options.predictions:
     prediction = read_prediction(options.predictions, store.contig, start, end)
   else:
-    prediction = load_predictor(checkpoint, organism=options.organism).predict(
+    prediction = load_predictor(Path(checkpoint), organism=options.organism).predict(
       store.sequence, circular=store.circular, interval=(start, end)
     )
   title = organism(store.manifest["contig"])
