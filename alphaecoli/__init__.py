@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
   from alphaecoli.inference.predictor import load_predictor
   from alphaecoli.inference.reference import Interval, read_genome
+  from alphaecoli.inference.vcf import Variant
   from alphaecoli.tracks.store import open_store
 
 # Where the public calls live; they are imported when first used, so that the package imports fast.
@@ -16,9 +17,10 @@ _PUBLIC = {
   "load_predictor": "alphaecoli.inference.predictor",
   "open_store": "alphaecoli.tracks.store",
   "read_genome": "alphaecoli.inference.reference",
+  "Variant": "alphaecoli.inference.vcf",
 }
 
-__all__ = ["Interval", "__version__", "load_predictor", "open_store", "read_genome"]
+__all__ = ["Interval", "Variant", "__version__", "load_predictor", "open_store", "read_genome"]
 
 
 def __getattr__(name: str) -> Any:

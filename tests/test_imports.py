@@ -91,7 +91,7 @@ RULES = {
     ACCELERATOR,
   ),
   "prediction-knows-neither-regulondb-nor-training": (
-    ("alphaecoli.inference", "alphaecoli.predict", "alphaecoli.phases"),
+    ("alphaecoli.inference", "alphaecoli.predict", "alphaecoli.phases", "alphaecoli.score"),
     (
       "alphaecoli.regulondb",
       "alphaecoli.training",

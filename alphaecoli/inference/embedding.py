@@ -1,6 +1,7 @@
 """What the trunk of the model knows about a stretch of sequence."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,3 +84,28 @@ class Embeddings:
       coords=coords,
       attrs={"contig": self.contig, "start": self.start, "end": self.end},
     )
+
+
+def cropped(
+  values: Mapping[str, np.ndarray], contig: str, start: int, end: int, first: int
+) -> Embeddings:
+  """The part of a window's embeddings that a stretch needs.
+
+  Args:
+    values: one_bp, bins and pair of the whole window.
+    contig: name of the contig.
+    start: first base, a multiple of 128 from the window's first.
+    end: the base after the last.
+    first: first base of the window.
+  """
+  low, high = start - first, end - first
+  pairs = slice(low // PAIR_BP, -(-high // PAIR_BP))
+  return Embeddings(
+    one_bp=values["one_bp"][low:high],
+    bins=values["bins"][low // BIN_BP : -(-high // BIN_BP)],
+    pair=values["pair"][pairs, pairs],
+    start=start,
+    pair_start=first + pairs.start * PAIR_BP,
+    contig=contig,
+    window=(first, first + len(values["one_bp"])),
+  )

@@ -11,22 +11,25 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.embedding import Embeddings
+from alphaecoli.inference.embedding import Embeddings, cropped
 from alphaecoli.inference.forward import HEADS, Forward, load_forward
+from alphaecoli.inference.ism import Mutagenesis, as_target, mutagenesis
 from alphaecoli.inference.prediction import Prediction, check_units
-from alphaecoli.inference.reference import locate
+from alphaecoli.inference.reference import Interval, as_genome, locate
 from alphaecoli.inference.requests import Request, Work, whole_bins
+from alphaecoli.inference.scores import VariantScores
 from alphaecoli.inference.tiling import (
   UNKNOWN_BASE,
   Tile,
   check_margin,
   default_margin,
-  n_bins,
   plan_tiles,
   tile_codes,
   window_start,
 )
-from alphaecoli.schema import BIN_BP, PAIR_BP
+from alphaecoli.inference.variants import UPSTREAM_BP, score_variants
+from alphaecoli.inference.vcf import as_variants
+from alphaecoli.schema import PAIR_BP
 from alphaecoli.tracks.table import TrackTable
 
 # Bases in a batch, per device: more gains nothing on two CPU cores.
@@ -183,18 +186,75 @@ class Predictor:
         yield (request, start, end, first), self.cut(request.codes, first, request.circular)
 
     for (request, start, end, first), values in self._batched(windows(), self._forward.embed):
-      low, high = start - first, end - first
-      bins = slice(low // BIN_BP, n_bins(high))
-      pairs = slice(low // PAIR_BP, -(-high // PAIR_BP))
-      yield Embeddings(
-        one_bp=values["one_bp"][low:high],
-        bins=values["bins"][bins],
-        pair=values["pair"][pairs, pairs],
-        start=start,
-        pair_start=first + pairs.start * PAIR_BP,
-        contig=request.contig,
-        window=(first, first + self.window_bp),
-      )
+      yield cropped(values, request.contig, start, end, first)
+
+  def score_variants(
+    self,
+    variants: Any,
+    genome: Any,
+    *,
+    upstream_bp: int = UPSTREAM_BP,
+    reverse_complement: bool = False,
+  ) -> VariantScores:
+    """Scores variants: what the model says of the changed genome minus that of the unchanged one.
+
+    Args:
+      variants: a data frame with chrom, pos (1-based), ref, alt; `Variant` objects; or the name of
+        a VCF file.
+      genome: what `alphaecoli.read_genome` gives (with an annotation, genes are scored too), a
+        `Contig`, contigs by name or in a list, or a file's name.
+      upstream_bp: a variant this close before a gene's start affects it.
+      reverse_complement: average the predictions of both strands: twice the work.
+
+    Returns:
+      One score a variant and allele, in order; refused ones with the reason.
+
+    Raises:
+      DataError: not variants, or a file is broken.
+    """
+    known = as_genome(genome)
+    found = score_variants(
+      self,
+      as_variants(variants),
+      known,
+      known.surroundings,
+      upstream_bp=upstream_bp,
+      reverse_complement=reverse_complement,
+    )
+    return VariantScores(tuple(found), self.table)
+
+  def ism(
+    self,
+    interval: Any,
+    genome: Any,
+    *,
+    target: Any = None,
+    reverse_complement: bool = False,
+  ) -> Mutagenesis:
+    """Replaces each base of a region by the three others, and measures a target.
+
+    Args:
+      interval: as for `predict`; it must fit in one window. On a ring it may pass the origin.
+      genome: as for `score_variants`.
+      target: bases over whose mean the effect is measured: a gene's name or locus tag, or an
+        interval of the same contig; by default the region itself.
+      reverse_complement: average the predictions of both strands: twice the work.
+
+    Raises:
+      ConfigError: the region or the target does not fit.
+    """
+    known = as_genome(genome)
+    _, name, _, span = locate(known, interval, None)
+    contig = known[name]
+    start, end = span or (0, contig.length_bp)
+    return mutagenesis(
+      self,
+      contig,
+      start,
+      end,
+      as_target(target, known, Interval(name, start, end)),
+      reverse_complement=reverse_complement,
+    )
 
   def cut(
     self, codes: UInt8[np.ndarray, " L"], start: int, circular: bool
@@ -289,6 +349,7 @@ def load_predictor(
   device: str | jax.Device | Sequence[jax.Device] | None = None,
   batch_windows: int | None = None,
   margin_bp: int | None = None,
+  window_bp: int | None = None,
   organism: str | int | None = None,
 ) -> Predictor:
   """Loads a model for prediction.
@@ -300,6 +361,8 @@ def load_predictor(
       multiple of the number of devices.
     margin_bp: bases dropped on either side of each window, a multiple of 128; a quarter of the
       window by default.
+    window_bp: bases the model sees at once, a multiple of 2,048; by default what it was trained on.
+      Other windows are quicker or see further, but the model has not learnt from them.
     organism: name or row of the organism whose tracks are predicted, where the model was trained
       on several.
 
@@ -311,11 +374,14 @@ def load_predictor(
     raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
   devices = local_devices(device)
   loaded = load_forward(Path(checkpoint), devices, organism)
-  batch = batch_windows or default_batch(loaded.window_bp, devices)
+  window_bp = window_bp or loaded.window_bp
+  if window_bp < 1 or window_bp % PAIR_BP:
+    raise ConfigError(f"window_bp={window_bp}; expected a multiple of {PAIR_BP}")
+  batch = batch_windows or default_batch(window_bp, devices)
   return Predictor(
     loaded.forward,
     loaded.table,
-    window_bp=loaded.window_bp,
+    window_bp=window_bp,
     margin_bp=margin_bp,
     batch_windows=-(-batch // len(devices)) * len(devices),
     trained_heads=loaded.trained_heads,

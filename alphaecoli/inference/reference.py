@@ -3,16 +3,24 @@
 import dataclasses
 import difflib
 import os
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli import genome
+from alphaecoli.annotation.elements import read_elements
+from alphaecoli.annotation.genbank import read_sequences
+from alphaecoli.annotation.read import read_annotation
+from alphaecoli.annotation.records import PlacedGene, place_genes
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genome import UNKNOWN, Contig
+from alphaecoli.inference.genomes import Topology, choose_topology
+from alphaecoli.inference.surroundings import Surroundings
 
+Found = TypeVar("Found")
 FILE_ENDINGS = (".fa", ".fna", ".fasta", ".gb", ".gbk", ".gbff", ".gz")
 
 
@@ -53,44 +61,113 @@ class Located(NamedTuple):
   interval: tuple[int, int] | None
 
 
+class AnnotatedGenome(Mapping[str, Contig]):
+  """Contigs by name, with what is known of their genes and operons.
+
+  Attributes:
+    surroundings: genes and operons, by contig; empty without an annotation.
+  """
+
+  def __init__(
+    self, contigs: Iterable[Contig], surroundings: Mapping[str, Surroundings] | None = None
+  ):
+    self._contigs = {contig.name: contig for contig in contigs}
+    self.surroundings = dict(surroundings or {})
+
+  def __getitem__(self, name: str) -> Contig:
+    return self._contigs[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._contigs)
+
+  def __len__(self) -> int:
+    return len(self._contigs)
+
+  def genes(self) -> list[PlacedGene]:
+    """All genes, contig by contig."""
+    return [gene for around in self.surroundings.values() for gene in around.genes]
+
+  def gene(self, name: str) -> PlacedGene:
+    """A gene by its locus tag, id or name.
+
+    Raises:
+      ConfigError: there is no such gene, or several.
+    """
+    for key in ("locus_tag", "id", "name"):
+      found = [placed for placed in self.genes() if getattr(placed.gene, key) == name]
+      if len(found) > 1:
+        places = ", ".join(f"{p.gene.contig}:{p.gene.start + 1}-{p.gene.end}" for p in found[:3])
+        raise ConfigError(f"{len(found)} genes are called {name!r}: {places}; use a locus tag")
+      if found:
+        return found[0]
+    if not self.genes():
+      raise ConfigError(f"gene {name!r} needs an annotation, and the genome was read without one")
+    labels = {n for p in self.genes() for n in (p.gene.locus_tag, p.gene.name) if n}
+    near = difflib.get_close_matches(name, sorted(labels), n=3, cutoff=0)
+    raise ConfigError(f"no gene {name!r} in the annotation; nearest: {', '.join(near)}")
+
+
 def read_genome(
-  path: str | os.PathLike[str], circular: bool | Collection[str] | None = None
-) -> dict[str, Contig]:
-  """Reads a genome: its contigs by name.
+  path: str | os.PathLike[str],
+  *,
+  annotation: str | os.PathLike[str] | None = None,
+  operons: str | os.PathLike[str] | None = None,
+  circular: bool | Collection[str] | Topology | None = None,
+) -> AnnotatedGenome:
+  """Reads a genome: its contigs by name, with genes and operons where files name them.
 
   Args:
-    path: a FASTA file, plain or gzip.
+    path: FASTA or GenBank, plain or gzip; GenBank brings its genes and topology.
+    annotation: genes in GFF3 or GenBank, instead of the file's own.
+    operons: features of type operon in GFF3, or BED.
     circular: whether the ends of all contigs join, or the names of those whose ends do; None keeps
-      what the file says, and FASTA says nothing, which counts as linear.
+      what the files say, and what they do not declare is linear.
 
   Raises:
-    DataError: the file is missing, broken or empty.
+    DataError: a file is missing, broken or empty, or no gene lies on a contig.
     ConfigError: `circular` names a contig that is not there.
   """
-  contigs = {contig.name: contig for contig in genome.read_fasta(path)}
-  if circular is None:
-    return contigs
-  if isinstance(circular, str):
-    circular = (circular,)
-  rings = circular if isinstance(circular, Collection) else contigs if circular else ()
-  for name in rings:
-    find_contig(contigs, name)
-  return {
-    name: dataclasses.replace(contig, circular=name in rings) for name, contig in contigs.items()
+  contigs, known = read_sequences(Path(path))
+  if annotation is not None:
+    known = read_annotation(Path(annotation))
+  rings = choose_topology(contigs, _topology(circular), known)
+  contigs = [dataclasses.replace(c, circular=rings[c.name]) for c in contigs]
+  lengths = {contig.name: contig.length_bp for contig in contigs}
+  genes = {} if known is None else place_genes(known, lengths, rings)
+  stretches: dict[str, list[tuple[int, int]]] = {name: [] for name in lengths}
+  if operons is not None:
+    for element in read_elements(Path(operons), "operon"):
+      find_contig(lengths, element.contig)
+      stretches[element.contig].append((element.start, element.end))
+  surroundings = {
+    name: Surroundings(genes.get(name, ()), None if operons is None else stretches[name])
+    for name in lengths
   }
+  return AnnotatedGenome(contigs, surroundings)
 
 
-def as_genome(source: Any) -> dict[str, Contig]:
-  """A genome from what users have: contigs by name, a list of contigs, one contig, or a file.
+def _topology(circular: bool | Collection[str] | Topology | None) -> Topology:
+  """What the argument `circular` says, as the command line's flag would."""
+  if circular is None or isinstance(circular, Topology):
+    return circular or Topology()
+  if isinstance(circular, bool):
+    return Topology(every=circular)
+  names = [circular] if isinstance(circular, str) else circular
+  return Topology(named={name: True for name in names})
+
+
+def as_genome(source: Any) -> AnnotatedGenome:
+  """A genome from what users have: `read_genome`'s, contigs by name or in a list, or a file.
 
   Raises:
     DataError: something else, or an unreadable file.
   """
+  if isinstance(source, AnnotatedGenome):
+    return source
   if isinstance(source, str | os.PathLike):
     return read_genome(source)
-  if isinstance(source, Contig):
-    return {source.name: source}
-  contigs = list(source.values()) if isinstance(source, Mapping) else source
+  contigs = [source] if isinstance(source, Contig) else source
+  contigs = list(contigs.values()) if isinstance(contigs, Mapping) else contigs
   if not isinstance(contigs, Sequence) or not all(isinstance(c, Contig) for c in contigs):
     raise DataError(
       f"genome is a {type(source).__name__}; expected a file name, a Contig, or what "
@@ -98,10 +175,10 @@ def as_genome(source: Any) -> dict[str, Contig]:
     )
   if not contigs:
     raise DataError("the genome has no contig")
-  return {contig.name: contig for contig in contigs}
+  return AnnotatedGenome(contigs)
 
 
-def find_contig(contigs: Mapping[str, Contig], name: str) -> Contig:
+def find_contig(contigs: Mapping[str, Found], name: str) -> Found:
   """A contig by its exact name.
 
   Raises:

@@ -10,28 +10,19 @@ import pytest
 from flax import nnx
 
 import alphaecoli
-from alphaecoli import config as configuration
 from alphaecoli import genome
-from alphaecoli.checkpoint import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.forward import HEADS, CompiledModel, trained_heads
 from alphaecoli.inference.predictor import Predictor, default_batch, local_devices
-from alphaecoli.model.model import AlphaEcoli
-from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.schema import TEST_MODE
+from tests.inference.runs import CONFIG, WINDOW_BP, save_run, tiny_model
 from tests.inference.standin import TABLE
 
-WINDOW_BP = 4096
 CODES = np.random.default_rng(0).integers(0, 4, 4 * WINDOW_BP).astype(np.uint8)
-RUN = configuration.base_config()
-configuration.apply_overrides(RUN, TEST_MODE)
-CONFIG = configuration.resolve(RUN)
-TINY = dataclasses.replace(CONFIG.model, channels=8, channel_step=4, n_layers=1)
 
 
 @pytest.fixture(scope="module")
 def model():
-  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(0)))()
+  return tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +107,39 @@ def test_embeddings_are_the_trunks(model, forward):
   assert found.pair.shape[:2] == (2, 2)
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["one-strand", "both-strands"])
+def test_score_is_the_difference_of_two_predictions(forward, both):
+  model, start = predictor(forward), 9000
+  ref = genome.decode(CODES[start : start + 3])
+  variants = [
+    alphaecoli.Variant("c", start + 1, ref, "".join("ACGT"["TGCA".index(b)] for b in ref)),
+    alphaecoli.Variant("c", start + 1, ref, ref[0]),
+  ]
+  contig = genome.Contig("c", CODES, circular=True)
+  whole, deletion = model.score_variants(variants, contig, reverse_complement=both).scores
+
+  def full(codes):
+    result = model.predict(
+      codes, whole.window, circular=True, one_window=True, reverse_complement=both
+    )
+    density = np.repeat(result.gene_density, 128, axis=0)
+    return np.hstack([result.gene_expression, density, result.operon_membership])
+
+  before, at = full(CODES), start - whole.window[0]
+  changed = CODES.copy()
+  changed[start : start + 3] = genome.encode(variants[0].alt)
+  change = full(changed) - before
+  assert np.abs(change[at : at + 3]).max() > 1e-3
+  close = {"rtol": 1e-4, "atol": 1e-5}
+  np.testing.assert_allclose(whole.changes["at_variant"], change[at : at + 3].mean(0), **close)
+  np.testing.assert_allclose(whole.changes["mean_abs"], np.abs(change).mean(0), **close)
+  np.testing.assert_allclose(whole.changes["max_abs"], np.abs(change).max(0), **close)
+  shorter = full(np.delete(CODES, [start + 1, start + 2]))
+  moved = np.vstack([shorter[: at + 1] - before[: at + 1], shorter[at + 1 : -2] - before[at + 3 :]])
+  np.testing.assert_allclose(deletion.changes["mean_abs"], np.abs(moved).mean(0), **close)
+  np.testing.assert_allclose(deletion.changes["at_variant"], moved[at], **close)
+
+
 def test_head_without_weight_or_data_counts_as_untrained():
   assert trained_heads(CONFIG, TABLE) == HEADS
   weights = dataclasses.replace(CONFIG.loss.weights, gene_density=0.0)
@@ -136,16 +160,7 @@ def test_devices_by_platform():
 @pytest.fixture(scope="module")
 def run(model, tmp_path_factory):
   """The directory of a run that has saved the model once."""
-  folder = tmp_path_factory.mktemp("run")
-  data = dataclasses.replace(CONFIG.data, window_bp=WINDOW_BP)
-  config = dataclasses.replace(CONFIG, data=data, model=TINY)
-  params, stats = Skeleton.of_model(TINY, TABLE).split(model)
-  items = {"params": params, "stats": stats, "train": {"step": jnp.array(7)}}
-  meta = {"config": config.to_dict(), "table": TABLE.to_json()}
-  with Checkpoints(folder / "checkpoints", keep_last=1, keep_best=0) as checkpoints:
-    checkpoints.save(7, items, meta)
-    checkpoints.wait()
-  return folder
+  return save_run(tmp_path_factory.mktemp("run"), model)
 
 
 def test_checkpoint_and_fasta_are_all_that_prediction_needs(run, forward, tmp_path):
@@ -158,6 +173,14 @@ def test_checkpoint_and_fasta_are_all_that_prediction_needs(run, forward, tmp_pa
   expected = predictor(forward).predict(CODES, circular=True)
   for head in HEADS:
     np.testing.assert_allclose(getattr(result, head), getattr(expected, head), rtol=1e-4, atol=1e-4)
+
+
+def test_another_window_is_a_choice(run):
+  loaded = alphaecoli.load_predictor(run, device=jax.devices()[0], window_bp=2048)
+  assert loaded.window_bp == 2048 and loaded.margin_bp == 512
+  assert loaded.predict(CODES[:3000]).end == 3000
+  with pytest.raises(ConfigError, match="window_bp=3000; expected a multiple of 2048"):
+    alphaecoli.load_predictor(run, window_bp=3000)
 
 
 def test_missing_checkpoint_is_one_line(tmp_path):

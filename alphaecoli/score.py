@@ -1,0 +1,264 @@
+"""Effects of sequence changes: `python -m alphaecoli.score --help`."""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from alphaecoli import __version__, cli
+from alphaecoli.annotation.elements import read_elements
+from alphaecoli.annotation.records import PlacedGene
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.constructs import compare_constructs, pair_columns, pair_row
+from alphaecoli.inference.genomes import read_topology
+from alphaecoli.inference.logo import draw_logo
+from alphaecoli.inference.predictor import Predictor, load_predictor
+from alphaecoli.inference.progress import BaseProgress
+from alphaecoli.inference.reference import AnnotatedGenome, Interval, read_genome
+from alphaecoli.inference.scores import (
+  gene_columns,
+  gene_rows,
+  score_columns,
+  score_row,
+  text_row,
+)
+from alphaecoli.inference.variants import UPSTREAM_BP, score_variants
+from alphaecoli.inference.vcf import read_vcf
+from alphaecoli.inference.writers import write_text
+
+LOGGER = logging.getLogger("alphaecoli.score")  # __name__ is __main__ on the command line
+
+DESCRIPTION = """What the model says of a changed sequence minus what it says of the unchanged one:
+for the variants of a VCF file (--vcf), for every substitution in a region (--ism, --ism-gene), or
+gene by gene for two versions of a construct (--compare)."""
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Reads flags, scores, writes."""
+  options = _options(arguments)
+  genome = read_genome(
+    options.fasta,
+    annotation=options.annotation,
+    operons=options.operons,
+    circular=read_topology(options.circular),
+  )
+  predictor = load_predictor(
+    options.checkpoint,
+    device=options.device,
+    batch_windows=options.batch_windows,
+    window_bp=options.window_bp,
+  )
+  if options.vcf:
+    done = _variants(options, predictor, genome)
+  elif options.compare:
+    done = _compare(options, predictor, genome)
+  else:
+    done = _ism(options, predictor, genome)
+  about = {
+    "model": predictor.about,
+    "window_bp": predictor.window_bp,
+    "options": {k: str(v) for k, v in sorted(vars(options).items()) if v not in (None, False)},
+    "circular": [contig.name for contig in genome.values() if contig.circular],
+    "alphaecoli": __version__,
+    **done,
+  }
+  write_text(options.out.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
+  return 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+  """The command line."""
+  parser = cli.parser("score", DESCRIPTION)
+  add = parser.add_argument
+  add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
+  add("--fasta", required=True, type=Path, help="the genome: FASTA or GenBank, plain or gzip")
+  add("--out", required=True, type=Path, help="table to write, such as scores.tsv")
+  what = parser.add_mutually_exclusive_group(required=True)
+  what.add_argument("--vcf", type=Path, help="variants, VCF 4.x, plain or gzip")
+  what.add_argument("--ism", metavar="CONTIG:FIRST-LAST", help="mutate a region (1-based)")
+  what.add_argument("--ism-gene", metavar="GENE", help="mutate what lies upstream of a gene")
+  what.add_argument("--compare", type=Path, help="another version of the construct in --fasta")
+  add("--annotation", type=Path, help="genes: GFF3 or GenBank; default: those in --fasta")
+  add("--compare-annotation", type=Path, help="genes of --compare; default: those in the file")
+  add("--operons", type=Path, help="operons: GFF3 or BED; default: what the model predicts")
+  add("--circular", metavar="all|none|NAME,NAME|@FILE", help="rings; default: as the files say")
+  add("--upstream", type=int, default=UPSTREAM_BP, help="bp before a gene (default %(default)s)")
+  add("--target", help="of --ism: a gene, or CONTIG:FIRST-LAST; default: the region itself")
+  add(
+    "--show", metavar="CHANNEL", help="what the picture shows; default: the first expression track"
+  )
+  add("--elements", type=Path, help="promoter elements for the picture: GFF3 or BED")
+  add("--picture", type=Path, help="default: --out, ending in .png")
+  add("--reverse-complement-average", action="store_true", help="average strands: twice the work")
+  add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
+  add("--window-bp", type=int, help="bases the model sees; default: as trained")
+  add("--device", help="platform such as cpu or gpu; default: what JAX finds")
+  options = parser.parse_args(list(arguments))
+  if options.target and not options.ism and not options.ism_gene:
+    raise ConfigError("--target goes with --ism or --ism-gene")
+  if options.upstream < 1:
+    raise ConfigError(f"--upstream={options.upstream}; expected at least 1")
+  return options
+
+
+def _variants(
+  options: argparse.Namespace, predictor: Predictor, genome: AnnotatedGenome
+) -> dict[str, Any]:
+  """Scores a VCF file.
+
+  Raises:
+    DataError: no variant in it could be scored.
+  """
+  variants = list(read_vcf(options.vcf))
+  if not variants:
+    raise DataError(f"{options.vcf}: no variant in it")
+  refused: Counter[str] = Counter()
+  paths = {options.out: score_columns(predictor.table)}
+  by_gene = options.out.with_suffix(f".genes{options.out.suffix}")
+  if genome.genes():
+    paths[by_gene] = gene_columns(predictor.table)
+  with contextlib.ExitStack() as stack:
+    tables = {path: stack.enter_context(_Table(path, names)) for path, names in paths.items()}
+    total_bp = len(variants) * predictor.window_bp
+    progress = stack.enter_context(BaseProgress(total_bp, "score"))
+    for score in score_variants(
+      predictor,
+      variants,
+      genome,
+      genome.surroundings,
+      upstream_bp=options.upstream,
+      reverse_complement=options.reverse_complement_average,
+    ):
+      tables[options.out].write(score_row(score, predictor.table))
+      if by_gene in tables:
+        tables[by_gene].write_all(gene_rows(score))
+      if score.reason:
+        refused[score.reason.partition(":")[0]] += 1
+      progress(predictor.window_bp)
+  scored = len(variants) - refused.total()
+  reasons = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
+  if not scored:
+    raise DataError(
+      f"{options.vcf}: none of its {len(variants)} alleles could be scored ({reasons}); the column "
+      f"`reason` of {options.out} says why"
+    )
+  LOGGER.info("scored %d of %d alleles", scored, len(variants))
+  if refused:
+    LOGGER.warning("refused, see the column `reason`: %s", reasons)
+  return {"alleles": len(variants), "scored": scored, "refused": dict(refused)}
+
+
+def _ism(
+  options: argparse.Namespace, predictor: Predictor, genome: AnnotatedGenome
+) -> dict[str, Any]:
+  """Mutates a region or a gene's upstream; writes table and picture."""
+  target = options.target
+  if options.ism_gene:
+    placed = genome.gene(options.ism_gene)
+    interval = upstream(placed, genome, options.upstream)
+    target = target or options.ism_gene
+  else:
+    interval = Interval.parse(options.ism)
+  channel = options.show or f"expression:{predictor.table.names[0]}"
+  elements = read_elements(options.elements) if options.elements else []
+  result = predictor.ism(
+    interval,
+    genome,
+    target=target,
+    reverse_complement=options.reverse_complement_average,
+  )
+  result.channel(channel)
+  with _Table(options.out, result.columns()) as table:
+    table.write_all(result.rows())
+  picture = options.picture or options.out.with_suffix(".png")
+  draw_logo(result, picture, channel, elements)
+  LOGGER.info("wrote %s and %s: effects on %s", options.out, picture, result.target.name)
+  if result.target_share < 1:
+    LOGGER.warning("%.0f%% of the target is in the window", 100 * result.target_share)
+  baseline = dict(zip(result.channel_names, result.baseline.tolist(), strict=True))
+  return {"target": result.target.name, "target_share": result.target_share, "baseline": baseline}
+
+
+def upstream(placed: PlacedGene, genome: AnnotatedGenome, bp: int) -> Interval:
+  """The bases before a gene, as it is read; fewer at the end of a linear contig.
+
+  Raises:
+    ConfigError: the gene's strand is unknown, or there is none before it.
+  """
+  gene, contig = placed.gene, genome[placed.gene.contig]
+  if not gene.strand:
+    raise ConfigError(f"gene {gene.name or gene.id} has no strand; use --ism {contig.name}:…")
+  start, end = (gene.end, gene.end + bp) if gene.strand < 0 else (gene.start - bp, gene.start)
+  if not contig.circular:
+    start, end = max(start, 0), min(end, contig.length_bp)
+  elif start >= contig.length_bp:
+    start, end = start - contig.length_bp, end - contig.length_bp
+  if start >= end:
+    raise ConfigError(f"nothing lies upstream of {gene.name or gene.id} on {contig.name}")
+  return Interval(contig.name, start, end)
+
+
+def _compare(
+  options: argparse.Namespace, predictor: Predictor, genome: AnnotatedGenome
+) -> dict[str, Any]:
+  """Compares two versions of a construct."""
+  other = read_genome(
+    options.compare,
+    annotation=options.compare_annotation,
+    circular=read_topology(options.circular),
+  )
+  pairs = compare_constructs(
+    predictor, genome, other, reverse_complement=options.reverse_complement_average
+  )
+  with _Table(options.out, pair_columns(predictor.table)) as table:
+    table.write_all(pair_row(pair) for pair in pairs)
+  counts = Counter(pair_row(pair)[2] for pair in pairs)
+  LOGGER.info(
+    "%d genes in both, %d only in %s, %d only in %s",
+    *(counts["both"], counts["a"], options.fasta, counts["b"], options.compare),
+  )
+  return {"genes": dict(counts)}
+
+
+class _Table:
+  """A file of tab-separated values that gets its name when it is complete; a context manager."""
+
+  def __init__(self, path: Path, columns: Sequence[str]):
+    self._path, self._columns = path, columns
+    self._temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+  def __enter__(self) -> "_Table":
+    try:
+      self._file = open(self._temporary, "w", encoding="utf-8")
+    except OSError as error:
+      raise DataError(f"{self._path}: can not be written: {error.strerror}") from error
+    self.write(self._columns)
+    return self
+
+  def write(self, row: Sequence[Any]) -> None:
+    """Adds one row."""
+    try:
+      self._file.write(text_row(row))
+    except OSError as error:
+      raise DataError(f"{self._path}: can not be written: {error.strerror}") from error
+
+  def write_all(self, rows: Iterable[Sequence[Any]]) -> None:
+    """Adds rows."""
+    for row in rows:
+      self.write(row)
+
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    self._file.close()
+    if kind is None:
+      os.replace(self._temporary, self._path)
+    else:
+      self._temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,37 @@
+"""A run that has saved a small, untrained model once."""
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+from flax import nnx
+
+from alphaecoli import config as configuration
+from alphaecoli.checkpoint import Checkpoints
+from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.schema import TEST_MODE
+from tests.inference.standin import TABLE
+
+WINDOW_BP = 4096
+RUN = configuration.base_config()
+configuration.apply_overrides(RUN, TEST_MODE)
+CONFIG = configuration.resolve(RUN)
+TINY = dataclasses.replace(CONFIG.model, channels=8, channel_step=4, n_layers=1)
+
+
+def tiny_model() -> AlphaEcoli:
+  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(0)))()
+
+
+def save_run(folder: Path, model: AlphaEcoli | None = None) -> Path:
+  """Saves a model as step 7 of a run; returns the run's directory."""
+  data = dataclasses.replace(CONFIG.data, window_bp=WINDOW_BP)
+  config = dataclasses.replace(CONFIG, data=data, model=TINY)
+  params, stats = Skeleton.of_model(TINY, TABLE).split(tiny_model() if model is None else model)
+  items = {"params": params, "stats": stats, "train": {"step": jnp.array(7)}}
+  meta = {"config": config.to_dict(), "table": TABLE.to_json()}
+  with Checkpoints(folder / "checkpoints", keep_last=1, keep_best=0) as checkpoints:
+    checkpoints.save(7, items, meta)
+    checkpoints.wait()
+  return folder
