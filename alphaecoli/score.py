@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     device=options.device,
     batch_windows=options.batch_windows,
     window_bp=options.window_bp,
+    organism=options.organism,
   )
   if options.vcf:
     done = _variants(options, predictor, genome)
@@ -97,6 +98,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--reverse-complement-average", action="store_true", help="average strands: twice the work")
   add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
   add("--window-bp", type=int, help="bases the model sees; default: as trained")
+  add("--organism", help="name or row, where the model was trained on several organisms")
   add("--device", help="platform such as cpu or gpu; default: what JAX finds")
   options = parser.parse_args(list(arguments))
   if options.target and not options.ism and not options.ism_gene:

@@ -21,9 +21,17 @@ GFF = (
 )
 
 
+ASKED = {}
+
+
+def load(options):
+  ASKED.update(options)
+  return predictor()
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path, caplog):
-  monkeypatch.setattr(score, "load_predictor", lambda checkpoint, **_: predictor())
+  monkeypatch.setattr(score, "load_predictor", lambda checkpoint, **options: load(options))
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   caplog.set_level(logging.INFO, "alphaecoli")
   (tmp_path / "c.fa").write_text(f">c toy\n{TEXT}\n")
@@ -111,7 +119,9 @@ def test_mutagenesis_of_what_lies_upstream_of_a_gene(run, caplog):
 
 
 def test_upstream_of_a_gene_on_the_minus_strand_passes_the_origin(run):
-  table = run("--ism-gene", "b2", "--upstream", 30, "--show", "density")
+  flags = ["--organism", "K-12", "--window-bp", 4096, "--batch-windows", 3, "--device", "cpu"]
+  table = run("--ism-gene", "b2", "--upstream", 30, "--show", "density", *flags)
+  assert ASKED == {"organism": "K-12", "window_bp": 4096, "batch_windows": 3, "device": "cpu"}
   assert set(table.pos) == {*range(4991, 5001), *range(1, 21)}
 
 
