@@ -13,6 +13,7 @@ from alphaecoli.annotation.records import PlacedGene
 from alphaecoli.genome import Contig
 from alphaecoli.inference.edits import Edit, View, alternative, realigned, trimmed
 from alphaecoli.inference.effects import channels, largest, mean_over
+from alphaecoli.inference.features import operons_of_bases
 from alphaecoli.inference.scores import GeneEffect, VariantScore
 from alphaecoli.inference.surroundings import Surroundings, distance_bp
 from alphaecoli.inference.tiling import window_start
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
   from alphaecoli.inference.predictor import Predictor
 
 UPSTREAM_BP = 200  # most promoters of E. coli lie closer to their gene's start
-OPERON_THRESHOLD = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -200,19 +200,14 @@ def _operon(
   if gene is not None:
     own = view.where(PlacedGene(gene.gene).bases(view.length_bp))
   if around.operons is not None:
-    stretches = [(s, view.where(np.arange(*s))) for s in around.operons_in(view)]
-    for wanted in (at, own):
-      for stretch, rows in stretches:
-        if np.isin(wanted, rows).any():
-          return stretch, rows
-    return None, np.zeros(0, np.int64)
-  inside = reference[:, -1] >= OPERON_THRESHOLD
-  inside[: view.low] = inside[view.high :] = False
-  nearest = own[np.argsort(np.abs(own - at[0]), kind="stable")]
-  starts = [row for row in (*at, *nearest) if inside[row]]
-  if not starts:
-    return None, np.zeros(0, np.int64)
-  gaps = np.flatnonzero(~np.concatenate([[False], inside, [False]])) - 1
-  place = int(np.searchsorted(gaps, starts[0]))
-  low, high = int(gaps[place - 1]) + 1, int(gaps[place])
-  return (view.first + low, view.first + high), np.arange(low, high)
+    found = [(s, view.where(np.arange(*s))) for s in around.operons_in(view)]
+  else:
+    predicted = operons_of_bases(reference[view.low : view.high, -1], circular=False)
+    spans = [(operon.start + view.low, operon.end + view.low) for operon in predicted]
+    found = [((view.first + a, view.first + b), np.arange(a, b)) for a, b in spans]
+  found.sort(key=lambda operon: int(np.abs(operon[1] - at[0]).min()))
+  for wanted in (at, own):
+    for stretch, rows in found:
+      if np.isin(wanted, rows).any():
+        return stretch, rows
+  return None, np.zeros(0, np.int64)

@@ -208,16 +208,17 @@ class Runs(StandIn):
 @pytest.mark.parametrize(
   ("position", "genes", "operon"),
   [
-    (4006, [("next", 4302, 4340, 1)], (4004, 4009)),
-    (4002, [("next", 4302, 4340, 1)], (4302, 4306)),
-    (4002, [], None),
+    (3906, [("next", 4302, 4340, 1)], (3600, 4000)),
+    (4102, [("next", 4302, 4340, 1)], (4300, 4700)),
+    (4102, [("next", 4102, 5000, 1)], (4300, 4700)),
+    (4102, [], None),
   ],
-  ids=["about-the-variant", "about-the-gene", "none"],
+  ids=["about-the-variant", "about-the-gene", "nearest-of-two", "none"],
 )
 def test_operon_is_the_predicted_stretch(position, genes, operon):
-  codes = CODES.copy()
-  codes[4000:4013] = genome.encode("AAAACGGTCAAAA")
-  codes[4300:4309] = genome.encode("AAGGTCAAA")
+  codes = np.zeros(9000, np.uint8)
+  for start in (3600, 4300, 4810):  # bases that are not A lie in operons
+    codes[start : start + 400] = CODES[:400] % 3 + 1
   model = predictor()
   model._forward = Runs(3)
   (score,) = model.score_variants(
