@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alphaecoli import cli
-from alphaecoli.checkpoint import Checkpoints, load_inference
+from alphaecoli.checkpoint import load_inference
 from alphaecoli.config import base_config, from_arguments, resolve
 from alphaecoli.data.pipeline import evaluation_batches, training_batches
 from alphaecoli.errors import UserError
@@ -22,6 +22,7 @@ from alphaecoli.sharding import make_mesh, window_ways
 from alphaecoli.tracks.organisms import open_organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import check_batch_size, put_batch
+from alphaecoli.training.checkpoints import Checkpoints
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.progress import reading_bar

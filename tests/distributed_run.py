@@ -26,9 +26,8 @@ def main(arguments: Sequence[str]) -> int:
   distributed.add_flags(parser)
   flags = parser.parse_args(arguments)
   with distributed.session(flags):
-    from alphaecoli import checkpoint
     from alphaecoli.tracks.process import process_data
-    from alphaecoli.training import loop
+    from alphaecoli.training import checkpoints, loop
     from alphaecoli.training.run import train_on
     from tests.training.small import stand_in, tiny_config, with_mesh
 
@@ -43,14 +42,14 @@ def main(arguments: Sequence[str]) -> int:
       add(self, step, metrics)
 
     loop.Watch.add = slow_add
-    read = checkpoint.read_item
+    read = checkpoints.read_item
 
     def read_some(path, abstract):
       if flags.process_id == 1 and str(flags.blind) in Path(path).parts:
         raise OSError(f"cannot read {path}")
       return read(path, abstract)
 
-    checkpoint.read_item = read_some
+    checkpoints.read_item = read_some
     until_stopped = loop.Loop._until_stopped
 
     def slow_batches(self, batches):

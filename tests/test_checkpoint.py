@@ -6,12 +6,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alphaecoli import checkpoint
-from alphaecoli.checkpoint import Checkpoints, find_checkpoint, load_inference, read_meta
+from alphaecoli.checkpoint import find_checkpoint, load_inference, read_meta
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import MeshConfig
 from alphaecoli.sharding import make_mesh
+from alphaecoli.training import checkpoints
+from alphaecoli.training.checkpoints import Checkpoints
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.state import abstract_state, init_state
@@ -162,7 +163,7 @@ def test_a_checkpoint_that_another_process_can_not_read_is_passed_over(
   _save(tmp_path, _state(skeleton, _mesh()), {1: None, 2: None})
   # Asked in turn: the newest step, whether it was read; and again. The other sees 3 and not 2.
   others = iter([3, 0, 1, 1])
-  monkeypatch.setattr(checkpoint, "of_every_process", lambda mine: [int(mine), next(others)])
+  monkeypatch.setattr(checkpoints, "of_every_process", lambda mine: [int(mine), next(others)])
   restored = _restore(tmp_path, skeleton, _mesh())
   assert restored.step == 2 and next(others, None) is None
   assert "CHECKPOINT 3 IS DAMAGED" in caplog.text

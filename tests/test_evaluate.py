@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from alphaecoli import evaluate
-from alphaecoli.checkpoint import CHECKPOINTS_DIR, SCORE, Checkpoints, load_inference
+from alphaecoli.checkpoint import CHECKPOINTS_DIR, SCORE, load_inference
 from alphaecoli.config import resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import TEST_MODE, MeshConfig
 from alphaecoli.sharding import fold_mesh, make_mesh
+from alphaecoli.training.checkpoints import Checkpoints
 from tests import stores
 
 SMALLEST = {"channels": 4, "channel_step": 2, "n_layers": 1, "n_heads": 1, "key_dim": 4}

@@ -12,9 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alphaecoli import checkpoint
 from alphaecoli.checkpoint import read_meta, read_score
-from alphaecoli.training import loop
+from alphaecoli.training import checkpoints, loop
 from tests import distributed_run, processes, toy
 from tests.training.test_run import TIMED
 
@@ -147,7 +146,7 @@ def same(found: Run, expected: Run, step: int) -> None:
 
 def test_a_killed_run_ends_as_if_it_never_was(data, tmp_path, monkeypatch):
   monkeypatch.setattr(loop.Watch, "add", loop.Watch.add)  # the run wraps these
-  monkeypatch.setattr(checkpoint, "read_item", checkpoint.read_item)
+  monkeypatch.setattr(checkpoints, "read_item", checkpoints.read_item)
   monkeypatch.setattr(loop.Loop, "_until_stopped", loop.Loop._until_stopped)
   arguments = ["--dump", data.dump, "--genome", data.fasta]
   arguments += ["--mesh", "4,2,1", "--steps", 5, "--slow", 0.2]

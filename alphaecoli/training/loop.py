@@ -11,7 +11,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from alphaecoli.checkpoint import SCORE, Checkpoints
+from alphaecoli.checkpoint import SCORE
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.evaluation import evaluate
 from alphaecoli.figures import OrganismReports, Report
@@ -21,6 +21,7 @@ from alphaecoli.sharding import window_share, window_ways
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import device_batches
+from alphaecoli.training.checkpoints import Checkpoints
 from alphaecoli.training.forward import make_predict
 from alphaecoli.training.interrupt import EXIT_STOPPED, Interruption
 from alphaecoli.training.optimizer import learning_rate

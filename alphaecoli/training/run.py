@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphaecoli.checkpoint import CHECKPOINTS_DIR, Checkpoints
+from alphaecoli.checkpoint import CHECKPOINTS_DIR
 from alphaecoli.distributed import one_first
 from alphaecoli.errors import UserError
 from alphaecoli.losses import HEADS, active_heads, active_weights
@@ -20,6 +20,7 @@ from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.organisms import Organisms, open_organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.batches import check_batch_size
+from alphaecoli.training.checkpoints import Checkpoints
 from alphaecoli.training.init import first_values
 from alphaecoli.training.interrupt import Interruption
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from alphaecoli import config as config_lib
-from alphaecoli.checkpoint import Checkpoints, load_inference, read_meta
+from alphaecoli.checkpoint import load_inference, read_meta
 from alphaecoli.data.splits import TEST, VALIDATION
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluate import bases_seen_before
@@ -26,6 +26,7 @@ from alphaecoli.schema import LossWeights, MeshConfig
 from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.table import ExpressionTrack
+from alphaecoli.training.checkpoints import Checkpoints
 from alphaecoli.training.init import first_values
 from alphaecoli.training.loop import Setup, state_items
 from alphaecoli.training.optimizer import make_optimizer

@@ -11,11 +11,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alphaecoli.checkpoint import Checkpoints, read_score
+from alphaecoli.checkpoint import read_score
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
 from alphaecoli.training import watch as watch_module
+from alphaecoli.training.checkpoints import Checkpoints
 from alphaecoli.training.interrupt import EXIT_STOPPED
 from alphaecoli.training.run import train_on
 from tests import stores, toy
