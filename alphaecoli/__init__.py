@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-  from alphaecoli.inference.predictor import load_predictor
+  from alphaecoli.inference.load import load_predictor
   from alphaecoli.inference.reference import Interval, read_genome
   from alphaecoli.inference.vcf import Variant
   from alphaecoli.tracks.store import open_store
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Where the public calls live; they are imported when first used, so that the package imports fast.
 _PUBLIC = {
   "Interval": "alphaecoli.inference.reference",
-  "load_predictor": "alphaecoli.inference.predictor",
+  "load_predictor": "alphaecoli.inference.load",
   "open_store": "alphaecoli.tracks.store",
   "read_genome": "alphaecoli.inference.reference",
   "Variant": "alphaecoli.inference.vcf",

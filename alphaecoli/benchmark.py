@@ -281,7 +281,8 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   from flax import nnx
 
   from alphaecoli.inference.forward import CompiledModel
-  from alphaecoli.inference.predictor import Predictor, default_batch
+  from alphaecoli.inference.load import default_batch
+  from alphaecoli.inference.predictor import Predictor
   from alphaecoli.model.model import AlphaEcoli
   from alphaecoli.tracks.organisms import open_organisms
 

@@ -10,9 +10,9 @@ from typing import Any
 from alphaecoli import cli
 from alphaecoli.annotation.genbank import read_sequences
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.load import load_predictor
 from alphaecoli.inference.phases import QUANTILES, at_margin, margins, phase_differences, phases
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS
-from alphaecoli.inference.predictor import load_predictor
 from alphaecoli.inference.progress import BaseProgress
 from alphaecoli.schema import BIN_BP
 

@@ -10,7 +10,7 @@ from alphaecoli import cli
 from alphaecoli.checkpoint import find_checkpoint, read_meta
 from alphaecoli.drawing import plot_region
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.predictor import load_predictor
+from alphaecoli.inference.load import load_predictor
 from alphaecoli.inference.reading import read_prediction
 from alphaecoli.observed import SPLIT_WORDS, choose_region, find_store, organism
 

@@ -16,10 +16,11 @@ from alphaecoli.inference.features import OPERON_THRESHOLD
 from alphaecoli.inference.forward import HEADS
 from alphaecoli.inference.genomes import read_aliases, read_topology
 from alphaecoli.inference.known import read_known
+from alphaecoli.inference.load import load_predictor
 from alphaecoli.inference.output import FORMATS, PARQUET, Settings
 from alphaecoli.inference.phases import choose_margin, read_tolerance
 from alphaecoli.inference.prediction import UNITS
-from alphaecoli.inference.predictor import Predictor, load_predictor
+from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.sources import Source, find_share, find_sources, share
 
 LOGGER = logging.getLogger("alphaecoli.predict")  # __name__ is __main__ on the command line

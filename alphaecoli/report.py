@@ -7,8 +7,8 @@ from pathlib import Path
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.load import load_predictor
 from alphaecoli.inference.prediction import Prediction
-from alphaecoli.inference.predictor import load_predictor
 from alphaecoli.inference.progress import BaseProgress
 from alphaecoli.inference.reading import read_manifest, read_prediction
 from alphaecoli.reporting.loci import choose_loci

@@ -16,8 +16,9 @@ from alphaecoli.annotation.records import PlacedGene
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.constructs import compare_constructs, pair_columns, pair_row
 from alphaecoli.inference.genomes import read_topology
+from alphaecoli.inference.load import load_predictor
 from alphaecoli.inference.logo import draw_logo
-from alphaecoli.inference.predictor import Predictor, load_predictor
+from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.progress import BaseProgress
 from alphaecoli.inference.reference import AnnotatedGenome, Interval, read_genome
 from alphaecoli.inference.scores import (

@@ -101,7 +101,13 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
     raise DataError(
       f"{workdir}: no run (there is no run.json); name the --workdir of alphaecoli.train"
     )
-  config, starts = _read_json(workdir / "config.json"), _read_json(workdir / "run.json")["starts"]
+  config, record = _read_json(workdir / "config.json"), _read_json(workdir / "run.json")
+  starts = record.get("starts")
+  if not starts:
+    raise DataError(
+      f"{workdir / 'run.json'} has no starts of a run, perhaps of an earlier version; move it away "
+      "and run the training command again, which ends at once where the run is finished"
+    )
   store = find_store(workdir, {**starts[-1], "config": config}, organism)
   several = len(config["data"].get("stores", ())) > 1
   saved = _checkpoints(workdir)

@@ -13,7 +13,8 @@ import alphaecoli
 from alphaecoli import genome
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.forward import HEADS, CompiledModel, trained_heads
-from alphaecoli.inference.predictor import Predictor, default_batch, local_devices
+from alphaecoli.inference.load import default_batch, local_devices
+from alphaecoli.inference.predictor import Predictor
 from tests.inference.runs import CONFIG, WINDOW_BP, save_run, tiny_model
 from tests.inference.standin import TABLE
 

@@ -237,6 +237,10 @@ def test_wrong_arguments_are_one_line(finished, tmp_path):
     report.main([*base, "--loci", "thrZ"])
   with pytest.raises(DataError, match=r"no run \(there is no run.json\)"):
     report.main(["--workdir", str(tmp_path)])
+  (tmp_path / "run.json").write_text("{}")
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(DataError, match="has no starts of a run"):
+    report.main(["--workdir", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
