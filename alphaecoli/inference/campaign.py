@@ -96,6 +96,7 @@ class Campaign:
     self._common = {
       "format": FORMAT,
       "model_sha256": hash_checkpoint(predictor.about["checkpoint"]),
+      "organism": predictor.about.get("organism"),
       "window_bp": predictor.window_bp,
       "margin_bp": predictor.margin_bp,
       "reverse_complement_average": reverse_complement,

@@ -37,7 +37,7 @@ def run(monkeypatch, tmp_path, folder, caplog):
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   caplog.set_level(logging.INFO, "alphaecoli")
 
-  def go(*flags, stop_after=None, inputs=(folder,)):
+  def go(*flags, stop_after=None, inputs=(folder,), organism="coli"):
     model = predictor(batch_windows=4)
     forward = model._forward
 
@@ -47,7 +47,7 @@ def run(monkeypatch, tmp_path, folder, caplog):
       return forward(windows, both)
 
     monkeypatch.setattr(model, "_forward", limited)
-    model.about = {"checkpoint": "C"}
+    model.about = {"checkpoint": "C", "organism": organism}
     monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: model)
     given = ["--checkpoint", "C", "--out", str(tmp_path / "out"), "--circular", "all"]
     if inputs:
@@ -114,6 +114,12 @@ def test_killed_run_leaves_parts_that_the_next_one_replaces(run, tmp_path):
   run()
   assert not partial.exists()
   check(tmp_path / "out")
+
+
+def test_another_organism_of_the_model_is_predicted_anew(run, caplog):
+  run()
+  run(organism="subtilis")
+  assert "4 genomes predicted, 0 done already" in caplog.text.splitlines()[-1]
 
 
 def test_broken_genome_is_counted_with_its_reason_and_the_others_are_done(run, tmp_path, folder):
