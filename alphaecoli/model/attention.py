@@ -56,7 +56,11 @@ class AttentionBias(nnx.Module):
     self, pair: Float[Array, "B P P F"], *, train: bool = False
   ) -> Float[Array, "B H N N"]:
     bias = self.linear(jax.nn.gelu(self.norm(pair, train=train)))
-    return repeat(bias, "b p q h -> b h (p m) (q n)", m=BINS_PER_PAIR, n=BINS_PER_PAIR)
+    rows = repeat(bias, "b p q h -> b h (p m) q", m=BINS_PER_PAIR)
+    # A matrix product with ones and zeros repeats the columns: on a TPU an array whose last axis
+    # is the 16 bins of a pair takes eight times its size.
+    columns = jnp.repeat(jnp.eye(pair.shape[2], dtype=bias.dtype), BINS_PER_PAIR, axis=1)
+    return jnp.matmul(rows, columns, precision="highest")
 
 
 class MultiQueryAttention(nnx.Module):
