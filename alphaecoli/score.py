@@ -142,7 +142,9 @@ def _variants(
         tables[by_gene].write_all(gene_rows(score))
       if score.reason:
         refused[score.reason.partition(":")[0]] += 1
-      progress(predictor.window_bp)
+        progress.expect(-predictor.window_bp)
+      else:
+        progress(predictor.window_bp)
   scored = len(variants) - refused.total()
   reasons = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
   if not scored:
