@@ -6,21 +6,40 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-  from alphaecoli.inference.load import load_predictor
-  from alphaecoli.inference.reference import Interval, read_genome
-  from alphaecoli.inference.vcf import Variant
+  from alphaecoli.api import Predictor, load_predictor
+  from alphaecoli.genomics.bed import read_elements
+  from alphaecoli.genomics.intervals import Interval
+  from alphaecoli.genomics.vcf import Variant
+  from alphaecoli.inference.arguments import read_genome
+  from alphaecoli.inference.prediction import Request
+  from alphaecoli.plotting.logo import draw_logo
   from alphaecoli.tracks.store import open_store
 
-# Where the public calls live; they are imported when first used, so that the package imports fast.
+# Where the public names live; they are imported when first used, so that the package imports fast.
 _PUBLIC = {
-  "Interval": "alphaecoli.inference.reference",
-  "load_predictor": "alphaecoli.inference.load",
+  "Interval": "alphaecoli.genomics.intervals",
+  "Predictor": "alphaecoli.api",
+  "Request": "alphaecoli.inference.prediction",
+  "Variant": "alphaecoli.genomics.vcf",
+  "draw_logo": "alphaecoli.plotting.logo",
+  "load_predictor": "alphaecoli.api",
   "open_store": "alphaecoli.tracks.store",
-  "read_genome": "alphaecoli.inference.reference",
-  "Variant": "alphaecoli.inference.vcf",
+  "read_elements": "alphaecoli.genomics.bed",
+  "read_genome": "alphaecoli.inference.arguments",
 }
 
-__all__ = ["Interval", "Variant", "__version__", "load_predictor", "open_store", "read_genome"]
+__all__ = [
+  "Interval",
+  "Predictor",
+  "Request",
+  "Variant",
+  "__version__",
+  "draw_logo",
+  "load_predictor",
+  "open_store",
+  "read_elements",
+  "read_genome",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import difflib
 import importlib.machinery
 import importlib.util
 import keyword
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -220,3 +221,43 @@ def _flag(argument: str) -> str:
     return argument
   name, equals, value = argument.partition("=")
   return ".".join(map(attribute, name.split("."))) + equals + value
+
+
+def reference() -> str:
+  """docs/configuration.md: every key of configs/base.py with its type, value and meaning."""
+  hints = {}
+  for name in key_names():
+    kind: Any = Config
+    for part in map(attribute, name.split(".")):
+      kind = typing.get_type_hints(kind)[part]
+    hints[name] = kind.__name__ if typing.get_origin(kind) is None else str(kind)
+  comments = meanings()
+  values = base_config()
+  lines = [
+    "# Configuration",
+    "",
+    "Generated from `configs/base.py` by `python -m alphaecoli.config`; a test keeps it so.",
+    "Override any key on the command line: `--config.train.steps=2000`.",
+    "",
+    "| key | type | value | meaning |",
+    "| --- | --- | --- | --- |",
+  ]
+  for name in key_names():
+    value: Any = values
+    for part in map(attribute, name.split(".")):
+      value = value[part]
+    value = value.to_dict() if isinstance(value, ConfigDict) else value
+    lines.append(f"| `{name}` | {hints[name]} | `{value!r}` | {comments[name]} |")
+  return "\n".join(lines) + "\n"
+
+
+def meanings() -> dict[str, str]:
+  """What each key means: its comment in configs/base.py."""
+  text = (configs_dir() / "base.py").read_text()
+  comments = dict(re.findall(r"^  (\w+\.\w+) = .*?  # (.*)$", text, re.MULTILINE))
+  leaves = {name: map(attribute, name.split(".")[-2:]) for name in key_names()}
+  return {name: comments.get(".".join(leaf), "") for name, leaf in leaves.items()}
+
+
+if __name__ == "__main__":
+  print(reference(), end="")

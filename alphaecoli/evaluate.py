@@ -1,38 +1,14 @@
 """Measures a checkpoint on held-out data: `python -m alphaecoli.evaluate --help`."""
 
 import argparse
-import csv
-import io
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
-
-from alphaecoli import cli, distributed
-from alphaecoli.checkpoint import (
-  CHECKPOINTS_DIR,
-  Loaded,
-  find_checkpoint,
-  load_inference,
-  read_description,
-)
-from alphaecoli.data.splits import SPLITS, TEST, TRAIN
-from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.evaluation import evaluate
-from alphaecoli.figures import Report
-from alphaecoli.losses import active_weights
-from alphaecoli.model.skeleton import Skeleton
-from alphaecoli.sharding import fold_mesh, make_mesh, window_share, window_ways
-from alphaecoli.tracks.organisms import open_again
-from alphaecoli.tracks.process import process_data
-from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.table import TrackTable
-from alphaecoli.training.forward import make_predict
-from alphaecoli.training.record import write_json
-from alphaecoli.training.run import use_compilation_cache
+from alphaecoli import cli
+from alphaecoli.errors import ConfigError
+from alphaecoli.evaluation.run import run
+from alphaecoli.parallel import distributed
+from alphaecoli.tracks.splits import SPLITS, TEST
 
 DESCRIPTION = """\
 Predicts a whole split and prints its figures beside those of baselines on the same bases.
@@ -46,31 +22,6 @@ def main(arguments: Sequence[str]) -> int:
   options = _options(arguments)
   with distributed.session(options):
     return run(options)
-
-
-def run(options: argparse.Namespace) -> int:
-  """Measures and writes; every process of a run calls this."""
-  workdir = options.workdir
-  path, which = choose_checkpoint(workdir, options.checkpoint)
-  mesh = mesh_of(path, which)
-  loaded = load_inference(path, which, mesh)
-  cli.LOGGER.info("checkpoint %s on mesh %s", loaded.path, dict(mesh.shape))
-  seen = bases_seen_before(loaded.meta, options.split)
-  if seen != 0:
-    cli.LOGGER.warning(
-      "NOT HELD OUT: the model that training started from had seen %s of this split",
-      "what it does not say" if seen is None else f"{seen:,} bases",
-    )
-  stores = distributed.one_first("track store", lambda: find_stores(loaded, workdir))
-  if loaded.config.log.compilation_cache:
-    use_compilation_cache(workdir / "jax_cache")
-  for row, store in enumerate(stores):
-    report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows, row)
-    if jax.process_index() == 0:
-      name = store.organism if len(stores) > 1 else ""
-      print(f"{name and name + ', '}step {loaded.step}, {report.table()}")
-      write_files(workdir, report, loaded, store, name)
-  return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -89,178 +40,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   if options.batch_windows is not None and options.batch_windows < 1:
     raise ConfigError(f"--batch-windows={options.batch_windows}; expected at least 1")
   return options
-
-
-def choose_checkpoint(workdir: Path, name: str) -> tuple[Path, str]:
-  """What `load_inference` is to read: a path, and which of several.
-
-  Args:
-    workdir: of the run.
-    name: best, last or a step.
-
-  Raises:
-    ConfigError: another name.
-    DataError: no checkpoint of that step; says which there are.
-  """
-  if name in ("best", "last"):
-    return workdir, {"best": "best", "last": "latest"}[name]
-  if not name.isdecimal():
-    raise ConfigError(f"--checkpoint={name}; expected best, last or a step")
-  folder = workdir / CHECKPOINTS_DIR
-  path = folder / str(int(name))
-  if not path.is_dir():
-    steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal())
-    found = f"there are {', '.join(map(str, steps))}" if steps else "there are none"
-    raise DataError(f"no checkpoint of step {name} in {folder}; {found}")
-  return path, "best"
-
-
-def bases_seen_before(meta: Mapping[str, Any], split: str) -> int | None:
-  """Bases of a split that a run's start had been trained on; None where it did not say."""
-  if "init" not in meta or split == TRAIN:
-    return 0
-  seen = meta["init"]["held_out_bp_seen"]
-  return None if seen is None else seen.get(split, 0)
-
-
-def mesh_of(path: Path, which: str) -> jax.sharding.Mesh:
-  """The devices, laid out as in the run that wrote a checkpoint as far as their number allows."""
-  config = read_description(find_checkpoint(path, which))[1].mesh
-  return make_mesh(fold_mesh(config, jax.device_count()))
-
-
-def find_stores(loaded: Loaded, workdir: Path) -> tuple[TrackStore, ...]:
-  """The track stores that a checkpoint was trained on, by row of the organism embedding.
-
-  Raises:
-    DataError: one is gone, or is no longer that of the run.
-  """
-  paths = loaded.config.data.stores
-  return open_again(paths, loaded.organisms) if paths else (find_store(loaded, workdir),)
-
-
-def find_store(loaded: Loaded, workdir: Path) -> TrackStore:
-  """Opens the track store that a checkpoint was trained on, or builds it again.
-
-  Raises:
-    DataError: the inputs are no longer those of the run.
-  """
-  fingerprint = loaded.meta["store_fingerprint"]
-  folders = [workdir / "tracks"]
-  if loaded.config.data.store_dir:
-    folders.insert(0, Path(loaded.config.data.store_dir).expanduser())
-  for folder in folders:
-    path = folder / fingerprint[:16]
-    if path.is_dir():
-      store = open_store(path)
-      if store.fingerprint == fingerprint:
-        return store
-  cli.LOGGER.info("the run's track store is gone from %s, building it again", folders[0])
-  store = process_data(loaded.config, workdir)
-  if store.fingerprint != fingerprint:
-    raise DataError(
-      f"{store.path}: built from other data than the checkpoint's (data.dump="
-      f"{loaded.config.data.dump}, data.genome={loaded.config.data.genome} or their files have "
-      "changed); restore them, or train again"
-    )
-  return store
-
-
-def evaluate_checkpoint(
-  loaded: Loaded,
-  store: TrackStore,
-  split: str,
-  mesh: jax.sharding.Mesh,
-  batch_windows: int | None = None,
-  organism: int = 0,
-) -> Report:
-  """Measures a loaded checkpoint, with windows spread over a mesh.
-
-  Args:
-    loaded: with its parameters on the mesh.
-    store: the targets.
-    split: train, validation or test.
-    mesh: of devices.
-    batch_windows: at once, rounded up to fill the mesh; by default the configuration's.
-    organism: the store's row of the organism embedding.
-  """
-  config = loaded.config
-  skeleton = Skeleton.of_model(config.model, loaded.table)
-  params, stats = skeleton.split(loaded.model)
-  ways, share = window_ways(mesh), window_share(mesh)
-  windows = batch_windows or config.evaluation.batch_windows
-  with jax.set_mesh(mesh):
-    predict = make_predict(skeleton, mesh)
-    return evaluate(
-      lambda batch: predict(params, stats, batch),
-      store,
-      split,
-      window_bp=config.data.window_bp,
-      batch_windows=-(-windows // ways) * ways,
-      weights=active_weights(config.loss.weights, loaded.table),
-      process_index=share.index,
-      process_count=share.count,
-      contributes=share.first,
-      organism=organism,
-    )
-
-
-def write_files(
-  workdir: Path, report: Report, loaded: Loaded, store: TrackStore, organism: str = ""
-) -> None:
-  """Writes evaluation_<split>.json and evaluation_<split>_genes.tsv.
-
-  Where there are several organisms, they are evaluation_<split>_<organism>.json and so on.
-
-  Raises:
-    DataError: they can not be written.
-  """
-  origin = {
-    "checkpoint": str(loaded.path),
-    "step": loaded.step,
-    "fold": store.manifest["config"]["fold"],
-    "window_bp": loaded.config.data.window_bp,
-    "store": str(store.path),
-    "store_fingerprint": store.fingerprint,
-    "bases_seen_before": bases_seen_before(loaded.meta, report.split),
-  }
-  stem = f"evaluation_{report.split}" + (organism and f"_{organism}")
-  path, genes = workdir / f"{stem}.json", workdir / f"{stem}_genes.tsv"
-  try:
-    write_genes(genes, report.predictions.genes, store.table)
-    write_json(path, {**report.to_json(), **origin})
-  except OSError as error:
-    raise DataError(f"{workdir}: can not be written: {error.strerror}") from error
-  cli.LOGGER.info("wrote %s and %s", path, genes)
-
-
-def write_genes(path: Path, genes: Mapping[str, np.ndarray], table: TrackTable) -> None:
-  """Writes one line a gene of the split: place, operon, observed and predicted expression.
-
-  Expression is ln(1 + TPM), empty where it was not measured; `operon_probability` is the mean over
-  the gene's bases.
-  """
-  columns: dict[str, Any] = {
-    key: genes[key]
-    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
-  }
-  columns["operon_probability"] = _text(genes["probability"])
-  observed, predicted = (table.to_log_tpm(genes[k]) for k in ("target_z", "predicted_z"))
-  for i, track in enumerate(table.names):
-    columns[f"observed_log_tpm:{track}"] = _text(observed[:, i])
-    columns[f"predicted_log_tpm:{track}"] = _text(predicted[:, i])
-  out = io.StringIO()
-  writer = csv.writer(out, dialect="excel-tab", lineterminator="\n")
-  writer.writerow(columns)
-  writer.writerows(zip(*columns.values(), strict=True))
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(out.getvalue(), encoding="utf-8")
-  os.replace(temporary, path)
-
-
-def _text(values: np.ndarray) -> list[str]:
-  """Four decimals, empty for NaN."""
-  return ["" if np.isnan(v) else f"{v:.4f}" for v in values]
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli import cli
-from alphaecoli.annotation.genbank import read_sequences
+from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.load import load_predictor
-from alphaecoli.inference.phases import QUANTILES, at_margin, margins, phase_differences, phases
+from alphaecoli.genomics.genbank import read_sequences
+from alphaecoli.inference.margins import QUANTILES, at_margin, margins, phase_differences, phases
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS
-from alphaecoli.inference.progress import BaseProgress
+from alphaecoli.progress import BaseProgress
 from alphaecoli.schema import BIN_BP
 
 LOGGER = logging.getLogger("alphaecoli.phases")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphaecoli import cli
-from alphaecoli.checkpoint import find_checkpoint, read_meta
-from alphaecoli.drawing import plot_region
+from alphaecoli.api import load_predictor
+from alphaecoli.checkpoints.read import find_checkpoint, read_meta
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.load import load_predictor
-from alphaecoli.inference.reading import read_prediction
-from alphaecoli.observed import SPLIT_WORDS, choose_region, find_store, organism
+from alphaecoli.inference.read import read_prediction
+from alphaecoli.plotting.observed import SPLIT_WORDS, choose_region, find_store, organism
+from alphaecoli.plotting.region import plot_region
 
 LOGGER = logging.getLogger("alphaecoli.plot")
 

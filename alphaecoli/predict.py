@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli import cli
-from alphaecoli.annotation.genbank import read_sequences
+from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.campaign import SUMMARY, Campaign
-from alphaecoli.inference.extras import optional
-from alphaecoli.inference.features import OPERON_THRESHOLD
-from alphaecoli.inference.forward import HEADS
+from alphaecoli.files import optional
+from alphaecoli.genomics.genbank import read_sequences
+from alphaecoli.inference.batch import SUMMARY, Campaign
+from alphaecoli.inference.compiled import HEADS
 from alphaecoli.inference.genomes import read_aliases, read_topology
 from alphaecoli.inference.known import read_known
-from alphaecoli.inference.load import load_predictor
+from alphaecoli.inference.margins import choose_margin, read_tolerance
+from alphaecoli.inference.operon_calls import OPERON_THRESHOLD
 from alphaecoli.inference.output import FORMATS, PARQUET, Settings
-from alphaecoli.inference.phases import choose_margin, read_tolerance
 from alphaecoli.inference.prediction import UNITS
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.sources import Source, find_share, find_sources, share
@@ -145,7 +145,7 @@ def _predictor(options: argparse.Namespace, first: Source) -> tuple[Predictor, d
   if options.margin_bp is not None and options.phase_tolerance:
     raise ConfigError("--margin-bp and --phase-tolerance: give one of them")
   tolerance = read_tolerance(options.phase_tolerance) if options.phase_tolerance else {}
-  predictor = load_predictor(
+  predictor: Predictor = load_predictor(
     options.checkpoint,
     device=options.device,
     batch_windows=options.batch_windows,

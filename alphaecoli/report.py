@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphaecoli import cli
+from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.load import load_predictor
 from alphaecoli.inference.prediction import Prediction
-from alphaecoli.inference.progress import BaseProgress
-from alphaecoli.inference.reading import read_manifest, read_prediction
-from alphaecoli.reporting.loci import choose_loci
+from alphaecoli.inference.read import read_manifest, read_prediction
+from alphaecoli.progress import BaseProgress
+from alphaecoli.reporting.chromosome import choose_loci, genome_view
 from alphaecoli.reporting.page import render
 from alphaecoli.reporting.run import Run, read_run
-from alphaecoli.reporting.tables import missing_evaluation
-from alphaecoli.reporting.tracks import genome_view
-from alphaecoli.tracks.table import TrackTable
+from alphaecoli.reporting.sections import missing_evaluation
+from alphaecoli.tracks.track_table import TrackTable
 
 DESCRIPTION = """\
 Writes one HTML file about a finished or running run: figures of a held-out split beside baselines,

@@ -8,6 +8,7 @@ from alphaecoli.errors import ConfigError
 
 BIN_BP = 128
 PAIR_BP = 2048
+BINS_PER_PAIR = PAIR_BP // BIN_BP
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,26 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli import __version__, cli
-from alphaecoli.annotation.elements import read_elements
-from alphaecoli.annotation.records import PlacedGene
+from alphaecoli.api import Predictor, load_predictor
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.constructs import compare_constructs, pair_columns, pair_row
+from alphaecoli.files import write_text
+from alphaecoli.genomics.bed import read_elements
+from alphaecoli.genomics.genes import PlacedGene
+from alphaecoli.genomics.vcf import read_vcf
+from alphaecoli.inference.arguments import AnnotatedGenome, Interval, read_genome
 from alphaecoli.inference.genomes import read_topology
-from alphaecoli.inference.load import load_predictor
-from alphaecoli.inference.logo import draw_logo
-from alphaecoli.inference.predictor import Predictor
-from alphaecoli.inference.progress import BaseProgress
-from alphaecoli.inference.reference import AnnotatedGenome, Interval, read_genome
-from alphaecoli.inference.scores import (
-  gene_columns,
-  gene_rows,
-  score_columns,
-  score_row,
-  text_row,
-)
-from alphaecoli.inference.variants import UPSTREAM_BP, score_variants
-from alphaecoli.inference.vcf import read_vcf
-from alphaecoli.inference.writers import write_text
+from alphaecoli.plotting.logo import draw_logo
+from alphaecoli.progress import BaseProgress
+from alphaecoli.variants.constructs import compare_constructs, pair_columns, pair_row
+from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row, text_row
+from alphaecoli.variants.scoring import UPSTREAM_BP, score_variants
 
 LOGGER = logging.getLogger("alphaecoli.score")  # __name__ is __main__ on the command line
 
@@ -133,7 +126,7 @@ def _variants(
       predictor,
       variants,
       genome,
-      genome.surroundings,
+      genome.features,
       upstream_bp=options.upstream,
       reverse_complement=options.reverse_complement_average,
     ):

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphaecoli import cli, distributed
+from alphaecoli import cli
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
+from alphaecoli.parallel import distributed
 
 DESCRIPTION = """\
 Processes the data if needed, trains, evaluates on validation and saves checkpoints.
@@ -38,15 +39,15 @@ def main(arguments: Sequence[str]) -> int:
   profile = profiled_steps(flags.profile, config.train.steps) if flags.profile else None
   workdir = flags.workdir or Path("runs") / (f"{name}-test-mode" if flags.test_mode else name)
   if flags.process_data_only:
+    from alphaecoli.progress import reading_bar
     from alphaecoli.tracks.organisms import open_organisms
-    from alphaecoli.training.progress import reading_bar
 
     with reading_bar() as show:
       organisms = open_organisms(config, workdir, show)
     for store in organisms.stores:
       cli.LOGGER.info("track store: %s", store.path)
     return 0
-  from alphaecoli.training.run import train  # imports jax
+  from alphaecoli.training.run import train
 
   with distributed.session(flags):
     return train(config, workdir, profile)

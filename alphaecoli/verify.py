@@ -11,24 +11,31 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alphaecoli import cli
-from alphaecoli.checkpoint import load_inference
+from alphaecoli.checkpoints.read import load_inference
+from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import base_config, from_arguments, resolve
 from alphaecoli.data.pipeline import evaluation_batches, training_batches
 from alphaecoli.errors import UserError
-from alphaecoli.losses import HEADS, active_weights
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel.batches import check_batch_size, put_batch
+from alphaecoli.parallel.hardware import use_compilation_cache
+from alphaecoli.parallel.sharding import make_mesh, window_ways
+from alphaecoli.progress import reading_bar
 from alphaecoli.schema import BIN_BP, Config
-from alphaecoli.sharding import make_mesh, window_ways
 from alphaecoli.tracks.organisms import open_organisms
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.training.batches import check_batch_size, put_batch
-from alphaecoli.training.checkpoints import Checkpoints
+from alphaecoli.tracks.track_table import active_weights
 from alphaecoli.training.loop import items_state, state_items
+from alphaecoli.training.losses import HEADS
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.progress import reading_bar
-from alphaecoli.training.run import make_directory, use_compilation_cache
-from alphaecoli.training.state import TrainState, abstract_state, init_state
-from alphaecoli.training.step import compile_train_step, make_train_step
+from alphaecoli.training.run import make_directory
+from alphaecoli.training.step import (
+  TrainState,
+  abstract_state,
+  compile_train_step,
+  init_state,
+  make_train_step,
+)
 
 DESCRIPTION = """\
 Checks the data, the configured model and checkpoints; one line a check, exit 1 if one fails.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alphaecoli import config as config_lib
-from alphaecoli import config_page
+from alphaecoli import config as config_page
 from alphaecoli.errors import ConfigError
 from alphaecoli.schema import TEST_MODE
 

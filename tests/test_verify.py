@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from alphaecoli import verify
-from alphaecoli.sharding import make_mesh
+from alphaecoli.parallel.sharding import make_mesh
 from tests import stores
 from tests.training.small import tiny_config, with_mesh
 

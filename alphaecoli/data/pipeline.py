@@ -10,9 +10,9 @@ from typing import Any, SupportsIndex
 
 import grain
 
-from alphaecoli.data.splits import TRAIN
 from alphaecoli.data.windows import check_training_arcs, draw_organism, draw_window, tile_windows
 from alphaecoli.errors import ConfigError
+from alphaecoli.tracks.splits import TRAIN
 from alphaecoli.tracks.store import TrackStore, Window
 
 _ENDLESS = 1 << 40  # steps

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alphaecoli.data.splits import Arc
 from alphaecoli.errors import ConfigError
 from alphaecoli.schema import PAIR_BP
+from alphaecoli.tracks.splits import Arc
 
 _TWO_64 = 1 << 64
 

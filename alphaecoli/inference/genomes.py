@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from alphaecoli import genome
-from alphaecoli.annotation.genbank import read_sequences
-from alphaecoli.annotation.gff3 import read_gff3
-from alphaecoli.annotation.records import AnnotatedGene, Annotation, place_genes
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.features import in_order
+from alphaecoli.genomics.genbank import read_sequences
+from alphaecoli.genomics.genes import AnnotatedGene, Annotation, place_genes
+from alphaecoli.genomics.gff3 import read_gff3
+from alphaecoli.genomics.sequence import UNKNOWN, Contig
 from alphaecoli.inference.known import KnownGenes
+from alphaecoli.inference.operon_calls import in_order
 from alphaecoli.inference.sources import Source, read_table
 
 LOGGER = logging.getLogger("alphaecoli.predict")
@@ -158,10 +158,10 @@ def read_genome(
   return Genome(source, tuple(named), annotation is not None)
 
 
-def _warn_of_letters(path: Path, contigs: Sequence[genome.Contig]) -> None:
+def _warn_of_letters(path: Path, contigs: Sequence[Contig]) -> None:
   """Warns of contigs that are no nucleotides."""
   for contig in contigs:
-    unknown = float(np.mean(contig.codes == genome.UNKNOWN))
+    unknown = float(np.mean(contig.codes == UNKNOWN))
     if unknown > MANY_UNKNOWN:
       LOGGER.warning(
         "%s: %.0f%% of %s is not A C G T; is it a nucleotide sequence?",
@@ -172,7 +172,7 @@ def _warn_of_letters(path: Path, contigs: Sequence[genome.Contig]) -> None:
 
 
 def choose_topology(
-  contigs: Sequence[genome.Contig],
+  contigs: Sequence[Contig],
   topology: Topology,
   annotation: Annotation | None = None,
   alone: bool = True,
@@ -203,9 +203,9 @@ def choose_topology(
   return {name: ring for name, (ring, _) in rings.items()}
 
 
-def _log_topology(contigs: Sequence[genome.Contig], rings: Mapping[str, tuple[bool, str]]) -> None:
+def _log_topology(contigs: Sequence[Contig], rings: Mapping[str, tuple[bool, str]]) -> None:
   """Says which contigs are rings, and warns where linear is only an assumption."""
-  groups: dict[tuple[bool, str], list[genome.Contig]] = {}
+  groups: dict[tuple[bool, str], list[Contig]] = {}
   for contig in contigs:
     groups.setdefault(rings[contig.name], []).append(contig)
   for (ring, reason), members in groups.items():

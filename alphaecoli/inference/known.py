@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alphaecoli.annotation.records import AnnotatedGene, Annotation
 from alphaecoli.errors import DataError
-from alphaecoli.tracks.genes import GeneTable, read_genes
+from alphaecoli.genomics.genes import AnnotatedGene, Annotation
+from alphaecoli.tracks.gene_table import GeneTable, read_genes
 
 MANIFEST, GENES = "manifest.json", "genes.tsv"  # of a store
 

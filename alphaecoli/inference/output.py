@@ -14,10 +14,11 @@ import numpy as np
 from etils import epath
 
 from alphaecoli.errors import DataError
-from alphaecoli.inference import arrays, tables, writers
-from alphaecoli.inference.features import gene_pairs, operons_of_bases, operons_of_genes
+from alphaecoli.inference import tables, writers
+from alphaecoli.inference import writers as arrays
 from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.known import KnownGenes
+from alphaecoli.inference.operon_calls import gene_pairs, operons_of_bases, operons_of_genes
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.schema import BIN_BP
@@ -240,19 +241,6 @@ def is_done(folder: Path, key: str) -> bool:
 def key_of(content: Mapping[str, Any]) -> str:
   """A hash of everything that decides what is written."""
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-  """The hash of a file's bytes.
-
-  Raises:
-    DataError: it can not be read.
-  """
-  try:
-    with open(path, "rb") as file:
-      return hashlib.file_digest(file, "sha256").hexdigest()
-  except OSError as error:
-    raise DataError(f"{path}: can not be read: {error.strerror}") from error
 
 
 def hash_checkpoint(path: str) -> str:

@@ -7,13 +7,26 @@ import numpy as np
 from jaxtyping import Float32
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.extras import analysis
+from alphaecoli.files import analysis
 from alphaecoli.schema import BIN_BP
-from alphaecoli.tracks.table import TrackTable
+from alphaecoli.tracks.track_table import TrackTable
 
 if TYPE_CHECKING:
   import pandas
   import xarray
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from jaxtyping import UInt8
+
+from alphaecoli.inference.tiling import Tile, n_bins
+from alphaecoli.schema import PAIR_BP
+
+if TYPE_CHECKING:
+  import pandas
+  import xarray
+
 
 UNITS = {"log_tpm": "ln(1 + TPM)", "tpm": "TPM", "z": "z-score of ln(1 + TPM)"}
 TRACK_UNITS = {"gene_density": "genes per 128 bp", "operon_membership": "probability"}
@@ -143,3 +156,167 @@ def check_units(units: str) -> None:
   """
   if units not in UNITS:
     raise ConfigError(f"units={units!r}; expected one of {', '.join(UNITS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What to predict: a contig and how to read it.
+
+  Attributes:
+    codes: its bases, 0 to 4.
+    circular: whether its end joins its start.
+    interval: (start, end) within 0 to L to predict instead of all of it; widened to whole bins.
+    contig: its name.
+    one_window: the interval is the model's window itself: as long, anywhere, also across the
+      origin of a ring or (over unknown bases) the ends of a linear contig.
+  """
+
+  codes: UInt8[np.ndarray, " L"]
+  circular: bool = False
+  interval: tuple[int, int] | None = None
+  contig: str = ""
+  one_window: bool = False
+
+
+class Work:
+  """The arrays of one contig, filled tile by tile."""
+
+  def __init__(self, request: Request, start: int, end: int, n_tiles: int, n_tracks: int):
+    self.request, self.start, self.end, self.tiles_left = request, start, end, n_tiles
+    bins = n_bins(end - start)
+    shapes = {
+      "gene_expression": (end - start, n_tracks),
+      "gene_density": (bins, 1),
+      "operon_membership": (end - start, 1),
+    }
+    self.arrays = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+
+  def put(self, tile: Tile, outputs: dict[str, np.ndarray]) -> int:
+    """Stores the kept part of a tile; returns its number of bases."""
+    first, last = max(tile.start, self.start), min(tile.end, self.end)
+    for name, values in outputs.items():
+      bp = BIN_BP if name == "gene_density" else 1
+      source = slice((first - tile.window_start) // bp, -(-(last - tile.window_start) // bp))
+      target = slice((first - self.start) // bp, -(-(last - self.start) // bp))
+      self.arrays[name][target] = values[source]
+    self.tiles_left -= 1
+    return last - first
+
+  def finish(self, table: TrackTable, units: str) -> Prediction:
+    """The prediction, once no tile is left."""
+    return Prediction(
+      **{**self.arrays, "gene_expression": from_z(self.arrays["gene_expression"], units, table)},
+      table=table,
+      units=units,
+      start=self.start,
+      circular=self.request.circular,
+      contig=self.request.contig,
+    )
+
+
+def whole_bins(interval: tuple[int, int] | None, length_bp: int) -> tuple[int, int]:
+  """An interval widened to whole bins, within the contig."""
+  if interval is None:
+    return 0, length_bp
+  start, end = interval
+  if not 0 <= start < end <= length_bp:
+    raise ConfigError(
+      f"interval {start}-{end} is not within the sequence: 0 <= start < end <= {length_bp}"
+    )
+  return start // BIN_BP * BIN_BP, min(n_bins(end) * BIN_BP, length_bp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+  """Embeddings of one stretch, all from one window of the model.
+
+  Attributes:
+    one_bp: one row a base, from `start` on.
+    bins: one row a bin of 128 bp, from `start` on.
+    pair: one row and one column for each 2,048 bp, from `pair_start` on.
+    start: first base, 0-based.
+    pair_start: first base of the pair embedding, at or before `start`.
+    contig: name of the contig; empty where there is none.
+    window: first base of the model's window and the base after its last one. On a ring, positions
+      below 0 or past the end count around the origin; elsewhere they stand for unknown bases.
+  """
+
+  one_bp: Float32[np.ndarray, "S C"]
+  bins: Float32[np.ndarray, "N D"]
+  pair: Float32[np.ndarray, "P P F"]
+  start: int
+  pair_start: int
+  contig: str
+  window: tuple[int, int]
+
+  @property
+  def end(self) -> int:
+    """The base after the last."""
+    return self.start + len(self.one_bp)
+
+  def to_numpy(self) -> dict[str, np.ndarray]:
+    """The arrays by name."""
+    return {"one_bp": self.one_bp, "bins": self.bins, "pair": self.pair}
+
+  def to_pandas(self, resolution: int = 1) -> "pandas.DataFrame":
+    """One row a base (resolution 1) or bin (128), one column a feature.
+
+    Raises:
+      ConfigError: pandas is not installed.
+      ValueError: another resolution; pairs have two axes: use `to_xarray`.
+    """
+    if resolution not in (1, BIN_BP):
+      raise ValueError(f"resolution={resolution}; expected 1 or {BIN_BP}")
+    values = self.one_bp if resolution == 1 else self.bins
+    positions = self.start + resolution * np.arange(len(values))
+    pandas = analysis("pandas")
+    return pandas.DataFrame(values, index=pandas.Index(positions, name="position"))
+
+  def to_xarray(self) -> "xarray.Dataset":
+    """The three arrays with coordinates: first base of each row, 0-based.
+
+    Raises:
+      ConfigError: xarray is not installed.
+    """
+    step = {"position": 1, "bin": BIN_BP}
+    lengths = {"position": len(self.one_bp), "bin": len(self.bins)}
+    coords: dict[str, Any] = {
+      name: (name, self.start + bp * np.arange(lengths[name]), {"units": "bp, 0-based"})
+      for name, bp in step.items()
+    }
+    for name in ("pair_row", "pair_column"):
+      coords[name] = (name, self.pair_start + PAIR_BP * np.arange(len(self.pair)))
+    return analysis("xarray").Dataset(
+      {
+        "one_bp": (("position", "feature"), self.one_bp),
+        "bins": (("bin", "bin_feature"), self.bins),
+        "pair": (("pair_row", "pair_column", "pair_feature"), self.pair),
+      },
+      coords=coords,
+      attrs={"contig": self.contig, "start": self.start, "end": self.end},
+    )
+
+
+def cropped(
+  values: Mapping[str, np.ndarray], contig: str, start: int, end: int, first: int
+) -> Embeddings:
+  """The part of a window's embeddings that a stretch needs.
+
+  Args:
+    values: one_bp, bins and pair of the whole window.
+    contig: name of the contig.
+    start: first base, a multiple of 128 from the window's first.
+    end: the base after the last.
+    first: first base of the window.
+  """
+  low, high = start - first, end - first
+  pairs = slice(low // PAIR_BP, -(-high // PAIR_BP))
+  return Embeddings(
+    one_bp=values["one_bp"][low:high],
+    bins=values["bins"][low // BIN_BP : -(-high // BIN_BP)],
+    pair=values["pair"][pairs, pairs],
+    start=start,
+    pair_start=first + pairs.start * PAIR_BP,
+    contig=contig,
+    window=(first, first + len(values["one_bp"])),
+  )

@@ -9,13 +9,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.embedding import Embeddings, cropped
-from alphaecoli.inference.forward import HEADS, Forward
-from alphaecoli.inference.ism import Mutagenesis, as_target, mutagenesis
-from alphaecoli.inference.prediction import Prediction, check_units
-from alphaecoli.inference.reference import Interval, as_genome, locate
-from alphaecoli.inference.requests import Request, Work, whole_bins
-from alphaecoli.inference.scores import VariantScores
+from alphaecoli.inference.arguments import locate
+from alphaecoli.inference.compiled import HEADS, Forward
+from alphaecoli.inference.prediction import (
+  Embeddings,
+  Prediction,
+  Request,
+  Work,
+  check_units,
+  cropped,
+  whole_bins,
+)
 from alphaecoli.inference.tiling import (
   UNKNOWN_BASE,
   Tile,
@@ -25,9 +29,7 @@ from alphaecoli.inference.tiling import (
   tile_codes,
   window_start,
 )
-from alphaecoli.inference.variants import UPSTREAM_BP, score_variants
-from alphaecoli.inference.vcf import as_variants
-from alphaecoli.tracks.table import TrackTable
+from alphaecoli.tracks.track_table import TrackTable
 
 # Called with the number of bases finished since the last call.
 Progress = Callable[[int], None]
@@ -181,74 +183,6 @@ class Predictor:
 
     for (request, start, end, first), values in self._batched(windows(), self._forward.embed):
       yield cropped(values, request.contig, start, end, first)
-
-  def score_variants(
-    self,
-    variants: Any,
-    genome: Any,
-    *,
-    upstream_bp: int = UPSTREAM_BP,
-    reverse_complement: bool = False,
-  ) -> VariantScores:
-    """Scores variants: what the model says of the changed genome minus that of the unchanged one.
-
-    Args:
-      variants: a data frame with chrom, pos (1-based), ref, alt; `Variant` objects; or the name of
-        a VCF file.
-      genome: what `alphaecoli.read_genome` gives (with an annotation, genes are scored too), a
-        `Contig`, contigs by name or in a list, or a file's name.
-      upstream_bp: a variant this close before a gene's start affects it.
-      reverse_complement: average the predictions of both strands: twice the work.
-
-    Returns:
-      One score a variant and allele, in order; refused ones with the reason.
-
-    Raises:
-      DataError: not variants, or a file is broken.
-    """
-    known = as_genome(genome)
-    found = score_variants(
-      self,
-      as_variants(variants),
-      known,
-      known.surroundings,
-      upstream_bp=upstream_bp,
-      reverse_complement=reverse_complement,
-    )
-    return VariantScores(tuple(found), self.table)
-
-  def ism(
-    self,
-    interval: Any,
-    genome: Any,
-    *,
-    target: Any = None,
-    reverse_complement: bool = False,
-  ) -> Mutagenesis:
-    """Replaces each base of a region by the three others, and measures a target.
-
-    Args:
-      interval: as for `predict`; it must fit in one window. On a ring it may pass the origin.
-      genome: as for `score_variants`.
-      target: bases over whose mean the effect is measured: a gene's name or locus tag, or an
-        interval of the same contig; by default the region itself.
-      reverse_complement: average the predictions of both strands: twice the work.
-
-    Raises:
-      ConfigError: the region or the target does not fit.
-    """
-    known = as_genome(genome)
-    _, name, _, span = locate(known, interval, None)
-    contig = known[name]
-    start, end = span or (0, contig.length_bp)
-    return mutagenesis(
-      self,
-      contig,
-      start,
-      end,
-      as_target(target, known, Interval(name, start, end)),
-      reverse_complement=reverse_complement,
-    )
 
   def cut(
     self, codes: UInt8[np.ndarray, " L"], start: int, circular: bool

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from alphaecoli.annotation.gff3 import gff3_header, gff3_line
-from alphaecoli.annotation.records import AnnotatedGene, PlacedGene
-from alphaecoli.inference.extras import optional
-from alphaecoli.inference.features import GenePair, Operon
+from alphaecoli.files import optional, write_text
+from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
+from alphaecoli.genomics.gff3 import gff3_header, gff3_line
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.known import KnownGenes
+from alphaecoli.inference.operon_calls import GenePair, Operon
 from alphaecoli.inference.prediction import UNITS, Prediction
-from alphaecoli.inference.writers import write_text
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
 STRANDS = {1: "+", -1: "-", 0: "."}

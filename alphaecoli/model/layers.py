@@ -18,7 +18,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int
 
-from alphaecoli.sharding import whole
+from alphaecoli.parallel.sharding import whole
 
 EPSILON = 1e-5  # of every norm
 FAN_IN_VARIANCE_FLOOR = 1e-4  # of standardised convolutions

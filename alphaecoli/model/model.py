@@ -8,19 +8,20 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32, Int, PRNGKeyArray, UInt8
 
-from alphaecoli.model.embedders import OutputEmbedder, OutputPair
+from alphaecoli.model.convolutions import Decoder, Encoder, level_channels
 from alphaecoli.model.heads import (
   GeneDensityHead,
   GeneExpressionHead,
   OperonMembershipHead,
+  OutputEmbedder,
+  OutputPair,
   dropout,
 )
 from alphaecoli.model.layers import OrganismEmbedding, run_block
-from alphaecoli.model.tower import Tower
-from alphaecoli.model.unet import Decoder, Encoder, level_channels
+from alphaecoli.model.transformer import Tower
+from alphaecoli.parallel.sharding import pin
 from alphaecoli.schema import PAIR_BP, ModelConfig
-from alphaecoli.sharding import pin
-from alphaecoli.tracks.table import TrackTable
+from alphaecoli.tracks.track_table import TrackTable
 
 
 class Embeddings(NamedTuple):

@@ -13,10 +13,9 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32, Int
 
-from alphaecoli.model.attention import BINS_PER_PAIR
 from alphaecoli.model.layers import LayerNorm, Linear, mean_pool, parameter
-from alphaecoli.schema import ModelConfig
-from alphaecoli.sharding import pin
+from alphaecoli.parallel.sharding import pin
+from alphaecoli.schema import BINS_PER_PAIR, ModelConfig
 
 MAX_PAIR_DISTANCE = 512  # pair bins in 2 ** 20 bp, the longest published window
 

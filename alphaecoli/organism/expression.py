@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.expression import ExpressionTable, to_tpm
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Dataset, Gene
+from alphaecoli.genomics.text import Table, read_table
 from alphaecoli.organism.genes import NAME_KINDS, GeneNames
-from alphaecoli.organism.tables import Table, read_table
-from alphaecoli.regulondb.expression import ExpressionTable, to_tpm
-from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import Dataset, Gene
 from alphaecoli.schema import DataConfig
 
 LOGGER = logging.getLogger("alphaecoli")

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from alphaecoli.annotation.records import AnnotatedGene, Annotation, across_origin, misfit
 from alphaecoli.errors import DataError
-from alphaecoli.genome import Contig
-from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import Gene
-from alphaecoli.tracks.intervals import Interval
+from alphaecoli.genomics.genes import AnnotatedGene, Annotation, across_origin, misfit
+from alphaecoli.genomics.intervals import StartEnd
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Gene
+from alphaecoli.genomics.sequence import Contig
 
 NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
 NO_MATCH = "matches no gene"
@@ -129,7 +129,7 @@ def _record(
   )  # fmt: skip
 
 
-def _over_origin(segments: list[Interval], length_bp: int) -> tuple[Interval, ...]:
+def _over_origin(segments: list[StartEnd], length_bp: int) -> tuple[StartEnd, ...]:
   """Segments with the two joined that a file cuts at the origin of a ring."""
   before = next((s for s in segments if s[1] == length_bp), None)
   after = next((s for s in segments if s[0] == length_bp), None)

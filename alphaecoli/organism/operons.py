@@ -5,15 +5,14 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from alphaecoli.annotation.files import open_text
-from alphaecoli.annotation.gff3 import read_features
 from alphaecoli.errors import DataError
-from alphaecoli.genome import Contig
+from alphaecoli.genomics.gff3 import read_features
+from alphaecoli.genomics.intervals import covering_interval
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Gene, Operon
+from alphaecoli.genomics.sequence import Contig
+from alphaecoli.genomics.text import open_text, read_table
 from alphaecoli.organism.genes import NAME_KINDS, NO_MATCH, GeneNames
-from alphaecoli.organism.tables import read_table
-from alphaecoli.regulondb.positions import covering_interval
-from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import Gene, Operon
 
 LOGGER = logging.getLogger("alphaecoli")
 _EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"

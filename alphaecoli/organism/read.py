@@ -6,16 +6,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphaecoli.annotation.genbank import read_sequences
-from alphaecoli.annotation.read import read_annotation
-from alphaecoli.annotation.records import Annotation
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.genome import Contig
+from alphaecoli.genomics.genbank import read_sequences
+from alphaecoli.genomics.genes import Annotation
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.read import read_annotation
+from alphaecoli.genomics.records import Regulon
+from alphaecoli.genomics.sequence import Contig
 from alphaecoli.organism.expression import read_expression, read_samples
 from alphaecoli.organism.genes import take_genes
 from alphaecoli.organism.operons import read_operons
-from alphaecoli.regulondb.dump import Regulon
-from alphaecoli.regulondb.quality import QualityReport
 from alphaecoli.schema import DataConfig
 
 LOGGER = logging.getLogger("alphaecoli")

@@ -1,20 +1,19 @@
 """A whole dump: genome, genes, operons, data sets and expression, with one quality report."""
 
-import dataclasses
 import importlib.resources
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from alphaecoli import genome
 from alphaecoli.errors import DataError
-from alphaecoli.genome import Contig
+from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Dataset, Regulon
+from alphaecoli.genomics.sequence import Contig, random_genome, read_fasta
 from alphaecoli.regulondb import bson, expression, records
 from alphaecoli.regulondb.bson import find_collection
-from alphaecoli.regulondb.expression import ExpressionTable
-from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import Dataset, Gene, GeneScan, Operon
+from alphaecoli.regulondb.records import GeneScan, Operon
 from alphaecoli.schema import DataConfig
 
 LOGGER = logging.getLogger("alphaecoli")
@@ -24,29 +23,6 @@ _BUILTIN_FOLDER = ("datasets", "ecoli_k12_mg1655")
 _MAX_OUTSIDE = 0.25  # share of genes outside the chromosome that shows a wrong genome
 
 DumpProgress = Callable[[str, int, int, int], None]  # collection, bytes done, in all, documents
-
-
-@dataclasses.dataclass(frozen=True)
-class Regulon:
-  """What a dump says about one chromosome.
-
-  Attributes:
-    contig: the chromosome.
-    genes: placed genes of the wanted types, in file order.
-    operons: None where the dump has no operonDatamart.
-    datasets: growth conditions by data set; empty where the dump has none.
-    expression: None where the dump has no geneExpression, or no usable data set.
-    report: everything that was skipped or repaired.
-    inputs: the files that were read, by collection.
-  """
-
-  contig: Contig
-  genes: list[Gene]
-  operons: list[Operon] | None
-  datasets: list[Dataset]
-  expression: ExpressionTable | None
-  report: QualityReport
-  inputs: dict[str, Path]
 
 
 def builtin_dump() -> Path:
@@ -87,9 +63,9 @@ def read_genome(data: DataConfig, report: QualityReport, *, seed: int = 0) -> Co
       raise DataError(f"{path}: no gene has a position, so a random genome has no length")
     LOGGER.warning("data.genome=random: %d bp of made-up sequence, seed %d", length_bp, seed)
     report.count("random bases in place of a genome", length_bp)
-    return genome.random_genome(length_bp, seed)
+    return random_genome(length_bp, seed)
   path = builtin_genome() if data.genome == BUILTIN else Path(data.genome).expanduser()
-  contigs = genome.read_fasta(path)
+  contigs = read_fasta(path)
   longest = max(contigs, key=lambda c: c.length_bp)
   for contig in contigs:
     if contig is not longest:

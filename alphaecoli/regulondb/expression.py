@@ -5,7 +5,6 @@ data set (how many genes have TPM) only grows, so FPKM and counts are dropped as
 has TPM enough: the arrays of ten million documents take about 200 MB.
 """
 
-import dataclasses
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -14,31 +13,17 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.expression import ExpressionTable, to_tpm
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Gene
 from alphaecoli.regulondb.bson import Document, Progress, read_collection
-from alphaecoli.regulondb.positions import parse_number, text_of
-from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import ID_KEYS, Gene, dataset_name, nested_id
+from alphaecoli.regulondb.fields import parse_number, text_of
+from alphaecoli.regulondb.records import ID_KEYS, dataset_name, nested_id
 
 UNITS = ("tpm", "fpkm", "count")  # in order of preference
-MILLION = 1e6
 _MAX_VALUE = 1e300  # sums of more could overflow
 _FLUSH_DOCUMENTS = 8192
 _BLOCK = 32  # data sets whose arrays are allocated together
-
-
-@dataclasses.dataclass(frozen=True)
-class ExpressionTable:
-  """Transcripts per million.
-
-  Attributes:
-    gene_ids: rows, in the order of the genes that were asked for.
-    datasets: columns by name, in order of first appearance; only those with a usable unit.
-    tpm: NaN where unknown.
-  """
-
-  gene_ids: tuple[str, ...]
-  datasets: tuple[str, ...]
-  tpm: Float64[np.ndarray, "G D"]
 
 
 def read_expression(
@@ -294,39 +279,6 @@ class _Fold:
       return to_tpm(unit, value, name, lengths, max_tpm_sum, self.report)
     self.report.count("data set left out: no unit with enough genes", dataset=name)
     return None
-
-
-def to_tpm(
-  unit: str,
-  value: Float64[np.ndarray, "G"],
-  name: str,
-  lengths: Float64[np.ndarray, "G"],
-  max_tpm_sum: float,
-  report: QualityReport,
-) -> Float64[np.ndarray, "G"] | None:
-  """The TPM of one data set; None, and reported, where every value is 0.
-
-  Args:
-    unit: of the values: tpm, fpkm or count.
-    value: NaN where unknown, one at least is known.
-    name: of the data set, for the report.
-    lengths: of the genes, in bp.
-    max_tpm_sum: TPM that sum to more are rescaled.
-    report: conversions are counted here.
-  """
-  if not np.nanmax(value) > 0:
-    report.count("data set left out: every value is 0", dataset=name)
-    return None
-  if unit == "count":
-    value = value / lengths
-  if unit == "tpm":
-    if np.nansum(value) <= max_tpm_sum:
-      return value
-    report.count("data set that can not be TPM: rescaled to a sum of 1e6", dataset=name)
-  else:
-    report.count(f"data set converted from {unit} to TPM", dataset=name)
-  value = value / np.nanmax(value)
-  return value * (MILLION / np.nansum(value))
 
 
 def _parse(

@@ -9,63 +9,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from alphaecoli.genomics.intervals import covering_interval
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Dataset, Gene, Operon
 from alphaecoli.regulondb.bson import Document, read_collection
-from alphaecoli.regulondb.positions import covering_interval, interval_of, position_of, text_of
-from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.regulondb.fields import interval_of, position_of, text_of
 
 DATASET_PREFIX = "GENE_EXPRESSION_"
 _STRANDS = {"forward": 1, "+": 1, "reverse": -1, "-": -1}
 ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Gene:
-  """A gene on the circle, 0-based and half-open; `end` may pass the origin.
-
-  Attributes:
-    id: RegulonDB's or EcoCyc's identifier.
-    name: such as thrA.
-    locus_tag: the b-number, "" if there is none.
-    start: first base, below the chromosome's length.
-    end: one past the last base, at most start + length.
-    strand: +1, -1 or 0 (unknown).
-    type: RegulonDB's gene type.
-    fragments: intervals of an interrupted gene, within start to end; () if it is whole.
-  """
-
-  id: str
-  name: str
-  locus_tag: str
-  start: int
-  end: int
-  strand: int
-  type: str
-  fragments: tuple[tuple[int, int], ...]
-
-  @property
-  def transcript_bp(self) -> int:
-    """Bases of the gene; of its fragments alone where it is interrupted."""
-    return sum(b - a for a, b in self.fragments) if self.fragments else self.end - self.start
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Operon:
-  """An operon on the circle, 0-based and half-open; `gene_ids` in order of appearance."""
-
-  id: str
-  name: str
-  start: int
-  end: int
-  strand: int
-  gene_ids: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Dataset:
-  """A high-throughput data set: its name without prefix and its growth condition fields."""
-
-  name: str
-  conditions: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

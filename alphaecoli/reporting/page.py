@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alphaecoli import __version__
-from alphaecoli.observed import organism
-from alphaecoli.reporting import tables, words
+from alphaecoli.plotting.observed import organism
+from alphaecoli.reporting import sections
+from alphaecoli.reporting.chromosome import COARSE_BP, detail_step
 from alphaecoli.reporting.run import Run
-from alphaecoli.reporting.tracks import COARSE_BP, detail_step
 
 SCRIPTS = ("base.js", "charts.js", "layers.js", "paint.js", "browser.js", "circle.js", "main.js")
 STYLE = "report.css"
@@ -38,23 +38,23 @@ def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
     "curves": _curves(run),
     "calibration": _calibration(run),
     "scatter": _scatter(run),
-    "missing": tables.missing_evaluation(run) if run.evaluation is None else "",
+    "missing": sections.missing_evaluation(run) if run.evaluation is None else "",
     "predictions": predictions,
     "reasons": _reasons(run, view),
   }
   values = {
-    "title": tables.escape(title),
-    "subtitle": tables.escape(
-      f"Report of the run {run.workdir.resolve().name}: {tables.state(run)}. Figures of the "
+    "title": sections.escape(title),
+    "subtitle": sections.escape(
+      f"Report of the run {run.workdir.resolve().name}: {sections.state(run)}. Figures of the "
       f"{run.split} split. Written by alphaecoli {__version__}, {now}."
     ),
-    "headlines": tables.headlines(run),
-    "held_out": tables.held_out(run),
+    "headlines": sections.headlines(run),
+    "held_out": sections.held_out(run),
     "step_note": _step_note(run),
-    "predictions": tables.escape(predictions),
-    "quality": tables.quality(run.store.quality),
-    "configuration": tables.configuration(run),
-    "metadata": tables.metadata(run),
+    "predictions": sections.escape(predictions),
+    "quality": sections.quality(run.store.quality),
+    "configuration": sections.configuration(run),
+    "metadata": sections.metadata(run),
     "resolution": resolution(view["detail"], run.split),
     "style": _read(STYLE),
     "script": "\n".join(_read(name) for name in SCRIPTS),
@@ -79,8 +79,8 @@ def embed(value: Any) -> str:
 
 
 def _read(name: str) -> str:
-  """A file of this package."""
-  return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+  """Reads a file of assets/."""
+  return importlib.resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _step_note(run: Run) -> str:
@@ -90,7 +90,7 @@ def _step_note(run: Run) -> str:
   step = run.evaluation.value["step"]
   if step == run.best.step:
     return ""
-  return tables.note(
+  return sections.note(
     f"The figures are of step {step:,}, the genome views of step {run.best.step:,}, which is best "
     "on validation now. Evaluate again to bring them together: "
     f"python -m alphaecoli.evaluate --workdir {run.workdir} --split {run.split}"
@@ -99,12 +99,12 @@ def _step_note(run: Run) -> str:
 
 def _curves(run: Run) -> dict[str, Any]:
   """Losses over steps: training means since the record before, and validation."""
-  names = [*words.HEADS, "total"]
+  names = [*sections.HEADS, "total"]
   series: dict[str, Any] = {"best": run.best.step if run.best else None, "panels": []}
   for name in names:
     panel: dict[str, Any] = {
-      "name": words.HEADS.get(name, "total loss"),
-      "units": words.LOSS_UNITS[name],
+      "name": sections.HEADS.get(name, "total loss"),
+      "units": sections.LOSS_UNITS[name],
     }
     for kind, key in (("train", f"mean_loss/{name}"), ("validation", f"loss/{name}")):
       rows = [r for r in run.history if r["kind"] == kind and r.get(key) is not None]
@@ -164,22 +164,22 @@ def _reasons(run: Run, view: Mapping[str, Any]) -> dict[str, str]:
     "gene_density": True,
     "operon_membership": run.store.table.has_operons,
   }
-  for head, words_ in words.HEADS.items():
+  for head, label in sections.HEADS.items():
     if not present[head]:
-      reasons[head] = f"{words_}: the track store has no such data, the head was not trained"
+      reasons[head] = f"{label}: the track store has no such data, the head was not trained"
     elif weights[head] == 0:
-      reasons[head] = f"{words_}: not trained, its loss weight is 0"
+      reasons[head] = f"{label}: not trained, its loss weight is 0"
     elif not view["predicted"]:
-      reasons[head] = f"{words_}: no prediction yet, the run has no checkpoint"
+      reasons[head] = f"{label}: no prediction yet, the run has no checkpoint"
   evaluation = run.evaluation
   if evaluation is None:
-    reasons["scatter"] = reasons["calibration"] = tables.missing_evaluation(run)
+    reasons["scatter"] = reasons["calibration"] = sections.missing_evaluation(run)
   else:
     again = f"python -m alphaecoli.evaluate --workdir {run.workdir} --split {run.split}"
     skipped = evaluation.value["skipped"]
     for name, head in (("scatter", "gene_expression"), ("calibration", "operon_membership")):
       reasons[name] = (
-        f"{words.HEADS[head]} has no figures: {skipped[head]}"
+        f"{sections.HEADS[head]} has no figures: {skipped[head]}"
         if head in skipped
         else f"{evaluation.file.name} does not come with it. This makes it: {again}"
       )

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alphaecoli.checkpoint import CHECKPOINTS_DIR, find_checkpoint, read_meta, read_score
+from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint, read_meta, read_score
 from alphaecoli.errors import DataError
-from alphaecoli.observed import find_store
+from alphaecoli.plotting.observed import find_store
 from alphaecoli.tracks.store import TrackStore
 
 VALIDATION_FILE = "validation.json"  # the last validation report of the training itself

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
-from alphaecoli.data.splits import TRAIN, Arcs, split_arcs, split_of, total_bp
 from alphaecoli.errors import ConfigError
-from alphaecoli.genome import Contig
-from alphaecoli.regulondb.dump import Regulon
-from alphaecoli.regulondb.expression import ExpressionTable
-from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import Dataset, Gene, Operon, dataset_name
+from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.intervals import lay_out
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Dataset, Gene, Regulon
+from alphaecoli.genomics.sequence import Contig
+from alphaecoli.regulondb.records import Operon, dataset_name
 from alphaecoli.schema import BIN_BP, DataConfig
-from alphaecoli.tracks.genes import GeneTable
-from alphaecoli.tracks.intervals import DensityIndex, Interval, Pieces, lay_out, mean_of_genes
-from alphaecoli.tracks.table import ExpressionTrack, TrackTable
+from alphaecoli.tracks.density import DensityIndex, Pieces, StartEnd, mean_of_genes
+from alphaecoli.tracks.gene_table import GeneTable
+from alphaecoli.tracks.splits import TRAIN, Arcs, split_arcs, split_of, total_bp
+from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
 MIN_PREVALENCE = 1e-4
 _STRANDS = {".": (-1, 0, 1), "+": (1,), "-": (-1,)}
@@ -50,7 +51,7 @@ class Tracks:
   report: QualityReport
 
 
-def spans_of(gene: Gene) -> tuple[Interval, ...]:
+def spans_of(gene: Gene) -> tuple[StartEnd, ...]:
   """The intervals of a gene's bases: its fragments where it is interrupted."""
   return gene.fragments or ((gene.start, gene.end),)
 

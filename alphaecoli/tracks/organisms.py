@@ -14,8 +14,7 @@ from alphaecoli.regulondb.dump import DumpProgress
 from alphaecoli.schema import Config, DataConfig
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.table import ExpressionTrack, TrackTable
-from alphaecoli.tracks.trained import TrainedOrganism
+from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable, TrainedOrganism
 
 LOGGER = logging.getLogger("alphaecoli")
 

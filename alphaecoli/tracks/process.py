@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli.errors import DataError
+from alphaecoli.files import hash_file
+from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb.bson import find_collection
 from alphaecoli.regulondb.dump import (
   BUILTIN,
@@ -19,10 +21,9 @@ from alphaecoli.regulondb.dump import (
   read_genome,
   resolve_dump,
 )
-from alphaecoli.regulondb.quality import QualityReport
 from alphaecoli.schema import Config, DataConfig
 from alphaecoli.tracks.build import build_tracks
-from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, hash_file, open_store
+from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
 LOGGER = logging.getLogger("alphaecoli")

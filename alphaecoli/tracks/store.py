@@ -5,7 +5,6 @@ and `quality.json`. Reading needs numpy alone.
 """
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,12 +14,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from alphaecoli.data.splits import Arc
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import hash_file
 from alphaecoli.schema import BIN_BP
-from alphaecoli.tracks.genes import GeneTable, read_genes
-from alphaecoli.tracks.intervals import DensityIndex
-from alphaecoli.tracks.table import TrackTable
+from alphaecoli.tracks.density import DensityIndex
+from alphaecoli.tracks.gene_table import GeneTable, read_genes
+from alphaecoli.tracks.splits import Arc
+from alphaecoli.tracks.track_table import TrackTable
 
 FORMAT = "alphaecoli-track-store"
 FORMAT_VERSION = 1  # raise it when the files, or the values in them, come to mean something else
@@ -237,12 +237,6 @@ class TrackStore:
     for name, facts in self.manifest["files"].items():
       if hash_file(self.path / name) != facts["sha256"]:
         raise DataError(f"{self.path / name}: not what was written; {_REBUILD}")
-
-
-def hash_file(path: Path) -> str:
-  """SHA-256 of a file's bytes."""
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_store(path: str | os.PathLike[str]) -> TrackStore:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 import alphaecoli
-from alphaecoli.data.splits import total_bp
 from alphaecoli.errors import DataError
+from alphaecoli.files import hash_file
 from alphaecoli.tracks.build import Tracks
-from alphaecoli.tracks.genes import write_genes
+from alphaecoli.tracks.gene_table import write_genes
+from alphaecoli.tracks.splits import total_bp
 from alphaecoli.tracks.store import (
   ARRAYS,
   FILES,
@@ -27,7 +28,6 @@ from alphaecoli.tracks.store import (
   PARTIAL_SUFFIX,
   QUALITY,
   TrackStore,
-  hash_file,
   open_store,
 )
 

@@ -11,25 +11,26 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from alphaecoli.checkpoint import SCORE
+from alphaecoli.checkpoints.read import SCORE
+from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.data.pipeline import training_batches
-from alphaecoli.evaluation import evaluate
-from alphaecoli.figures import OrganismReports, Report
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.evaluation.evaluator import evaluate, make_predict
+from alphaecoli.evaluation.results import OrganismReports, Report
+from alphaecoli.files import write_json
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel.batches import device_batches
+from alphaecoli.parallel.sharding import window_share, window_ways
+from alphaecoli.progress import progress_bar
 from alphaecoli.schema import Config, LossWeights
-from alphaecoli.sharding import window_share, window_ways
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.training.batches import device_batches
-from alphaecoli.training.checkpoints import Checkpoints
-from alphaecoli.training.forward import make_predict
-from alphaecoli.training.interrupt import EXIT_STOPPED, Interruption
+from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, duration, train_line
+from alphaecoli.training.monitor import Watch
 from alphaecoli.training.optimizer import learning_rate
-from alphaecoli.training.profile import Profiler
-from alphaecoli.training.progress import progress_bar
-from alphaecoli.training.record import MetricsLog, Stopwatch, duration, train_line, write_json
-from alphaecoli.training.speed import (
+from alphaecoli.training.preemption import EXIT_STOPPED, Interruption
+from alphaecoli.training.profiler import (
   NOT_STEPS,
+  Profiler,
   closing_text,
   goodput,
   memory,
@@ -37,9 +38,7 @@ from alphaecoli.training.speed import (
   speed_text,
   utilisation,
 )
-from alphaecoli.training.state import TrainState
-from alphaecoli.training.step import TrainStep, compile_train_step, make_train_step
-from alphaecoli.training.watch import Watch
+from alphaecoli.training.step import TrainState, TrainStep, compile_train_step, make_train_step
 
 LOGGER = logging.getLogger("alphaecoli")
 VALIDATION_FILE = "validation.json"

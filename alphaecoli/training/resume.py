@@ -14,12 +14,12 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from alphaecoli.checkpoint import describe_format
+from alphaecoli.checkpoints.read import describe_format
 from alphaecoli.config import with_new_keys
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import write_json
 from alphaecoli.schema import Config
 from alphaecoli.tracks.organisms import Organisms
-from alphaecoli.training.record import write_json
 
 LOGGER = logging.getLogger("alphaecoli")
 RUN_FILE = "run.json"

@@ -10,28 +10,29 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphaecoli.checkpoint import CHECKPOINTS_DIR
-from alphaecoli.distributed import one_first
+from alphaecoli.checkpoints.barrier import one_first
+from alphaecoli.checkpoints.read import CHECKPOINTS_DIR
+from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import UserError
-from alphaecoli.losses import HEADS, active_heads, active_weights
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.files import write_json
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel.batches import check_batch_size
+from alphaecoli.parallel.hardware import use_compilation_cache
+from alphaecoli.parallel.sharding import make_mesh
+from alphaecoli.progress import reading_bar
 from alphaecoli.schema import Config
-from alphaecoli.sharding import make_mesh
 from alphaecoli.tracks.organisms import Organisms, open_organisms
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.training.batches import check_batch_size
-from alphaecoli.training.checkpoints import Checkpoints
-from alphaecoli.training.init import first_values
-from alphaecoli.training.interrupt import Interruption
+from alphaecoli.tracks.track_table import active_weights
+from alphaecoli.training.initialize import first_values, with_stores
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
+from alphaecoli.training.losses import HEADS, active_heads
+from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, WandbRun, check_wandb
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.profile import PROFILE_DIR, Profiler
-from alphaecoli.training.progress import reading_bar
-from alphaecoli.training.record import MetricsLog, Stopwatch, write_json
+from alphaecoli.training.preemption import Interruption
+from alphaecoli.training.profiler import PROFILE_DIR, Profiler
 from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
-from alphaecoli.training.seen import with_stores
-from alphaecoli.training.state import TrainState, abstract_state, first_state
-from alphaecoli.training.tracking import WandbRun, check_wandb
+from alphaecoli.training.step import TrainState, abstract_state, first_state
 
 LOGGER = logging.getLogger("alphaecoli")
 
@@ -178,12 +179,6 @@ def start(
   origin = {k: restored.meta[k] for k in ("init", "trained_on") if k in restored.meta}
   origin = {"trained_on": with_stores([], organisms.stores), **origin}
   return items_state(restored.items), origin, restored.meta.get("loop")
-
-
-def use_compilation_cache(directory: Path) -> None:
-  """Keeps compiled programs on disk, so that the next run of this configuration starts at once."""
-  jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def make_directory(path: Path) -> None:

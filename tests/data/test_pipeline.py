@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from alphaecoli.data.pipeline import evaluation_batches, training_batches
-from alphaecoli.data.splits import total_bp
 from alphaecoli.errors import ConfigError
+from alphaecoli.tracks.splits import total_bp
 from tests.stores import random_store
 
 WINDOW_BP = 2048

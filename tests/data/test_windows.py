@@ -3,9 +3,9 @@ from collections import Counter
 import pytest
 from scipy import stats
 
-from alphaecoli.data.splits import Arc
 from alphaecoli.data.windows import check_training_arcs, draw_window, tile_windows
 from alphaecoli.errors import ConfigError
+from alphaecoli.tracks.splits import Arc
 
 ARCS = (Arc(10, 30), Arc(50, 55), Arc(90, 115))  # the last passes the origin of 100
 WINDOW_BP = 18

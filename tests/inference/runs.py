@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alphaecoli import config as configuration
+from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.model.functional import Skeleton
 from alphaecoli.model.model import AlphaEcoli
-from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import TEST_MODE
-from alphaecoli.training.checkpoints import Checkpoints
 from tests.inference.standin import TABLE
 
 WINDOW_BP = 4096

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.tracks.table import ExpressionTrack, TrackTable
+from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
 WINDOW_BP = 2048
 REACH_BP = 500  # bases on either side that an output depends on: 128 + its bin and neighbours

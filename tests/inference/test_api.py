@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import alphaecoli
-from alphaecoli import genome
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.genome import Contig
-from alphaecoli.inference.predictor import Request
-from alphaecoli.inference.reference import Interval, as_genome
+from alphaecoli.genomics.sequence import Contig, decode
+from alphaecoli.inference.arguments import Interval, as_genome
+from alphaecoli.inference.prediction import Request
 from alphaecoli.inference.tiling import window_start
 from tests.inference.standin import WINDOW_BP, predictor, random_codes, whole_contig
 
@@ -22,7 +21,7 @@ HEADS = ("gene_expression", "gene_density", "operon_membership")
 @pytest.fixture
 def fasta(tmp_path):
   path = tmp_path / "toy.fasta"
-  path.write_text(f">chr.1 toy\n{genome.decode(CODES)}\n>p:2\n{genome.decode(CODES[:700])}\n")
+  path.write_text(f">chr.1 toy\n{decode(CODES)}\n>p:2\n{decode(CODES[:700])}\n")
   return path
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyBigWig
 import pytest
 
-from alphaecoli import genome, predict
+from alphaecoli import predict, progress
 from alphaecoli.errors import ConfigError, UserError
-from alphaecoli.inference import progress
-from alphaecoli.inference.reading import read_prediction
+from alphaecoli.genomics.sequence import decode
+from alphaecoli.inference.read import read_prediction
 from tests.inference.standin import predictor, random_codes, whole_contig
 
 LENGTHS = {"chr.1": 5000, "p2": 130, "p10": 2500}
@@ -22,9 +22,7 @@ CODES = {name: random_codes(n, seed=n) for name, n in LENGTHS.items()}
 def fasta(tmp_path):
   path = tmp_path / "x.fasta"
   notes = {"chr.1": " Toy, complete genome", "p2": "", "p10": " plasmid"}
-  path.write_text(
-    "".join(f">{n}{notes[n]}\n{genome.decode(c).lower()}\n" for n, c in CODES.items())
-  )
+  path.write_text("".join(f">{n}{notes[n]}\n{decode(c).lower()}\n" for n, c in CODES.items()))
   return path
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from alphaecoli import genome
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.predictor import Request
+from alphaecoli.genomics.sequence import decode, encode
+from alphaecoli.inference.prediction import Request
 from tests.inference.standin import TABLE, predictor, random_codes, raw_tracks, whole_contig
 
 HEADS = ("gene_expression", "gene_density", "operon_membership")
@@ -106,9 +106,9 @@ def test_head_without_training_gives_nan():
 
 
 def test_letters_of_either_case_and_codes_are_the_same_sequence():
-  text = genome.decode(random_codes(300)).replace("N", "R")
-  by_codes = predictor().predict(genome.encode(text.replace("R", "N")))
-  for sequence in (text, text.lower(), text.encode(), genome.encode(text).astype(np.int64)):
+  text = decode(random_codes(300)).replace("N", "R")
+  by_codes = predictor().predict(encode(text.replace("R", "N")))
+  for sequence in (text, text.lower(), text.encode(), encode(text).astype(np.int64)):
     assert np.array_equal(predictor().predict(sequence).gene_expression, by_codes.gene_expression)
 
 

@@ -3,13 +3,7 @@
 import pytest
 
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.sources import (
-  Source,
-  find_share,
-  find_sources,
-  folder_names,
-  share,
-)
+from alphaecoli.inference.sources import Source, find_share, find_sources, folder_names, share
 
 
 @pytest.fixture

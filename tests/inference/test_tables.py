@@ -7,14 +7,14 @@ import pandas
 import pytest
 from pyarrow import parquet
 
-from alphaecoli.annotation.gff3 import read_gff3
-from alphaecoli.annotation.records import AnnotatedGene, place_genes
+from alphaecoli.genomics.genes import AnnotatedGene, place_genes
+from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.inference import tables
-from alphaecoli.inference.features import GenePair, Operon
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.known import KnownGenes, read_known
+from alphaecoli.inference.operon_calls import GenePair, Operon
 from alphaecoli.inference.prediction import Prediction
-from alphaecoli.tracks.genes import GeneTable, write_genes
+from alphaecoli.tracks.gene_table import GeneTable, write_genes
 from tests.inference.standin import TABLE
 
 

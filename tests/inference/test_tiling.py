@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.tiling import (
-  check_margin,
-  default_margin,
-  n_bins,
-  plan_tiles,
-  tile_codes,
-)
+from alphaecoli.inference.tiling import check_margin, default_margin, n_bins, plan_tiles, tile_codes
 from tests.inference.standin import random_codes
 
 WINDOW = 2048

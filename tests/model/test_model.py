@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from alphaecoli.model.alphagenome import PUBLISHED
+from alphaecoli.model.functional import Skeleton
 from alphaecoli.model.heads import OperonMembershipHead, dropout
 from alphaecoli.model.layers import RMSBatchNorm, RunningStat
 from alphaecoli.model.model import AlphaEcoli
-from alphaecoli.model.published import PUBLISHED
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import MeshConfig
-from alphaecoli.sharding import make_mesh
-from alphaecoli.tracks.table import ExpressionTrack, TrackTable
+from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
 TINY = dataclasses.replace(
   PUBLISHED,

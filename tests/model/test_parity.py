@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from alphaecoli.model import attention, embedders, layers, pair, unet
-from alphaecoli.model import published as names
-from alphaecoli.model.published import PUBLISHED
+from alphaecoli.model import alphagenome as names
+from alphaecoli.model import convolutions as unet
+from alphaecoli.model import heads as embedders
+from alphaecoli.model import layers, pair
+from alphaecoli.model import transformer as attention
+from alphaecoli.model.alphagenome import PUBLISHED
 from tests.model.oracle_fill import fill, fill_input
 
 DATA = Path(__file__).parent / "data"

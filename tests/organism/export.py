@@ -9,10 +9,11 @@ from Bio.Seq import Seq
 from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
-from alphaecoli.genome import decode
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Regulon
+from alphaecoli.genomics.sequence import decode
 from alphaecoli.organism.read import Files
-from alphaecoli.regulondb.dump import Regulon, read_dump, read_genome
-from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.regulondb.dump import read_dump, read_genome
 from alphaecoli.schema import DataConfig
 
 SIGN = {1: "+", -1: "-", 0: "."}

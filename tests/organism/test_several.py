@@ -13,14 +13,14 @@ from flax import nnx
 
 import alphaecoli
 from alphaecoli import evaluate, plot, predict, report, train
-from alphaecoli.checkpoint import read_meta
+from alphaecoli.checkpoints.read import read_meta
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.data.windows import draw_organism
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.forward import HEADS, CompiledModel
+from alphaecoli.inference.compiled import HEADS, CompiledModel
 from alphaecoli.prepare import prepare
 from alphaecoli.tracks.organisms import Organisms, open_again, open_organisms
-from alphaecoli.tracks.trained import choose_organism, organisms_of
+from alphaecoli.tracks.track_table import choose_organism, organisms_of
 from alphaecoli.training.run import train_on
 from tests import toy
 from tests.organism.export import export, read_regulon

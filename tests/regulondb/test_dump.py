@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alphaecoli import config, genome
+from alphaecoli import config
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.sequence import decode
 from alphaecoli.regulondb import dump as dump_lib
-from alphaecoli.regulondb.quality import QualityReport
 from alphaecoli.schema import DataConfig
 from tests import toy
 
@@ -34,7 +35,7 @@ def read(written: toy.ToyDump, **changes) -> dump_lib.Regulon:
 def test_every_release_layout_and_compression_reads_the_same(tmp_path, generation, layout, suffix):
   written = toy.write(tmp_path, generation=generation, layout=layout, compression=suffix)
   regulon = read(written)
-  assert genome.decode(regulon.contig.codes) == written.sequence.upper()
+  assert decode(regulon.contig.codes) == written.sequence.upper()
   assert [(g.id, g.start, g.end) for g in regulon.genes] == [
     (g.id, g.start, g.end) for g in written.genes
   ]
@@ -137,7 +138,7 @@ def test_embedded_data_set():
   calls = []
   regulon = dump_lib.read_dump("builtin", contig, data, report, lambda *args: calls.append(args))
   assert (contig.name, contig.length_bp) == ("NC_000913.3", 4_641_652)
-  assert genome.decode(contig.codes[:10]) == "AGCTTTTCAT"
+  assert decode(contig.codes[:10]) == "AGCTTTTCAT"
   assert report.totals == {
     "gene documents": 4747,
     "genes": 4666,
@@ -151,7 +152,7 @@ def test_embedded_data_set():
   assert regulon.expression.tpm.shape == (4666, 23)
   thra = {g.name: g for g in regulon.genes}["thrA"]
   assert (thra.start, thra.end, thra.strand, thra.locus_tag) == (336, 2799, 1, "b0002")
-  assert genome.decode(contig.codes[thra.start : thra.start + 3]) == "ATG"
+  assert decode(contig.codes[thra.start : thra.start + 3]) == "ATG"
   row = regulon.expression.gene_ids.index(thra.id)
   column = regulon.expression.datasets.index("control__wt_glc__1")
   np.testing.assert_allclose(regulon.expression.tpm[row, column], 2056.4655)

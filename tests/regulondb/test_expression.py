@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb import expression, records
-from alphaecoli.regulondb.quality import QualityReport
 from tests import toy
 
 GENES = [

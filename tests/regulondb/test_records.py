@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphaecoli.regulondb import positions, records
-from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.regulondb import fields as positions
+from alphaecoli.regulondb import records
 from tests import toy
 
 GENE_FIELDS = [f.name for f in dataclasses.fields(toy.ToyGene)]

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from alphaecoli import evaluate, report
-from alphaecoli.evaluation import evaluate as evaluate_with
+from alphaecoli.evaluation.evaluator import evaluate as evaluate_with
+from alphaecoli.files import write_json
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.reporting.loci import choose_loci
+from alphaecoli.reporting.chromosome import choose_loci, genome_view
 from alphaecoli.reporting.page import render
 from alphaecoli.reporting.run import read_run
-from alphaecoli.reporting.tracks import genome_view
 from alphaecoli.tracks.process import process_data
-from alphaecoli.training.record import write_json
 from alphaecoli.training.run import train_on
 from tests import toy
 from tests.inference import standin

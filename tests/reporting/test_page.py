@@ -9,9 +9,9 @@ import pytest
 
 from alphaecoli import config, predict, report
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.regulondb.quality import QualityReport
+from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.reporting import page as page_module
-from alphaecoli.reporting import tables
+from alphaecoli.reporting import sections as tables
 from alphaecoli.reporting.run import read_run
 from tests.reporting.conftest import ODD, predictor_of
 from tests.reporting.parse import Page
@@ -256,6 +256,6 @@ def test_the_page_says_how_finely_it_holds_predictions(bases, words):
 
 
 def test_every_file_of_the_page_is_in_the_package():
-  folder = importlib.resources.files("alphaecoli.reporting")
+  folder = importlib.resources.files("alphaecoli.reporting") / "assets"
   for name in (*page_module.SCRIPTS, page_module.STYLE, page_module.TEMPLATE):
     assert folder.joinpath(name).is_file(), name

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.genome import random_genome
-from alphaecoli.regulondb.dump import Regulon
-from alphaecoli.regulondb.expression import ExpressionTable
-from alphaecoli.regulondb.quality import QualityReport
-from alphaecoli.regulondb.records import Dataset, Gene
+from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.records import Dataset, Gene, Regulon
+from alphaecoli.genomics.sequence import random_genome
 from alphaecoli.tracks.build import expression_groups, expression_tracks
 from alphaecoli.tracks.process import process_data
 from tests import toy

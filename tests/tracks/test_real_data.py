@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from alphaecoli.genome import decode
+from alphaecoli.genomics.sequence import decode
 from alphaecoli.tracks.process import process_data
 from tests.stores import config_of
 

@@ -10,14 +10,14 @@ import numpy as np
 from flax import nnx
 
 from alphaecoli import config as configuration
+from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.data.pipeline import training_batches
+from alphaecoli.model.functional import Skeleton
 from alphaecoli.model.layers import Linear, RMSBatchNorm
-from alphaecoli.model.skeleton import Skeleton
 from alphaecoli.schema import TEST_MODE, Config, InitConfig, MeshConfig
-from alphaecoli.tracks.table import ExpressionTrack, TrackTable
-from alphaecoli.training.checkpoints import Checkpoints
+from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 from alphaecoli.training.loop import state_items
-from alphaecoli.training.state import TrainState
+from alphaecoli.training.step import TrainState
 
 WINDOW_BP = 2048
 TINY = {

@@ -5,9 +5,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 import alphaecoli
-from alphaecoli.checkpoint import load_inference, read_meta
-from alphaecoli.model.parts import head_of
-from alphaecoli.model.skeleton import Skeleton, factor_names
+from alphaecoli.checkpoints.read import load_inference, read_meta
+from alphaecoli.model.finetuning import head_of
+from alphaecoli.model.functional import Skeleton, factor_names
 from alphaecoli.training.run import train_on
 from tests.training.small import save_checkpoint, tiny_config, with_mesh
 

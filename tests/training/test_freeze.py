@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.losses import known_counts, losses
-from alphaecoli.model.parts import HEADS, head_of, names_under
-from alphaecoli.model.skeleton import Skeleton, factor_names
+from alphaecoli.model.finetuning import HEADS, head_of, names_under
+from alphaecoli.model.functional import Skeleton, factor_names
+from alphaecoli.parallel.batches import put_batch
+from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import LossWeights, MeshConfig
-from alphaecoli.sharding import make_mesh
-from alphaecoli.training.batches import put_batch
+from alphaecoli.training.losses import known_counts, losses
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.state import abstract_state, init_state
-from alphaecoli.training.step import compile_train_step, make_train_step
+from alphaecoli.training.step import abstract_state, compile_train_step, init_state, make_train_step
 from tests.training.small import TABLE, init_config, random_batch, stand_in, tiny_config
 
 ONES = LossWeights(1.0, 1.0, 1.0)

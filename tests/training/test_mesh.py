@@ -15,13 +15,19 @@ import pytest
 
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel.batches import check_batch_size, put_batch
+from alphaecoli.parallel.sharding import make_mesh, window_ways
 from alphaecoli.schema import PAIR_BP, Config, LossWeights, MeshConfig
-from alphaecoli.sharding import make_mesh, window_ways
-from alphaecoli.training.batches import check_batch_size, put_batch
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.state import TrainState, abstract_state, init_state, state_shardings
-from alphaecoli.training.step import compile_train_step, make_train_step
+from alphaecoli.training.step import (
+  TrainState,
+  abstract_state,
+  compile_train_step,
+  init_state,
+  make_train_step,
+  state_shardings,
+)
 from tests.training.small import TABLE, random_batch, tiny_config, with_mesh
 
 STEPS = 20

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.model.functional import Skeleton
 from alphaecoli.schema import OptimizerConfig
 from alphaecoli.training.optimizer import decayed, learning_rate, make_optimizer
 from tests.training.small import TABLE, tiny_config

@@ -11,13 +11,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alphaecoli.checkpoint import read_score
+from alphaecoli.checkpoints.read import read_score
+from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
-from alphaecoli.training import watch as watch_module
-from alphaecoli.training.checkpoints import Checkpoints
-from alphaecoli.training.interrupt import EXIT_STOPPED
+from alphaecoli.training import monitor as watch_module
+from alphaecoli.training.preemption import EXIT_STOPPED
 from alphaecoli.training.run import train_on
 from tests import stores, toy
 from tests.training.small import stand_in, stream, tiny_config, with_mesh

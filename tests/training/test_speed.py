@@ -4,16 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from alphaecoli import hardware
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel import hardware
+from alphaecoli.parallel.batches import put_batch
+from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import LossWeights
-from alphaecoli.sharding import make_mesh
-from alphaecoli.training import speed
-from alphaecoli.training.batches import put_batch
+from alphaecoli.training import profiler as speed
+from alphaecoli.training.metrics_log import Stopwatch
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.record import Stopwatch
-from alphaecoli.training.state import abstract_state
-from alphaecoli.training.step import make_train_step
+from alphaecoli.training.step import abstract_state, make_train_step
 from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
 
 

@@ -3,14 +3,13 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.losses import HEADS
-from alphaecoli.model.skeleton import Skeleton
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel.batches import check_batch_size, device_batches, put_batch
+from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import LossWeights, MeshConfig
-from alphaecoli.sharding import make_mesh
-from alphaecoli.training.batches import check_batch_size, device_batches, put_batch
+from alphaecoli.training.losses import HEADS
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.state import init_state
-from alphaecoli.training.step import compile_train_step, make_train_step
+from alphaecoli.training.step import compile_train_step, init_state, make_train_step
 from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
 
 ONES = LossWeights(1.0, 1.0, 1.0)

@@ -1,1 +1,0 @@
-"""Genes and operons from annotation files: GFF3, GenBank."""

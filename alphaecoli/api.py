@@ -1,0 +1,136 @@
+"""What `import alphaecoli` gives: a predictor from a checkpoint, genomes, variants, stores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from alphaecoli.errors import ConfigError
+from alphaecoli.genomics.intervals import Interval
+from alphaecoli.genomics.vcf import as_variants
+from alphaecoli.inference.arguments import as_genome, locate
+from alphaecoli.inference.compiled import default_batch, load_forward, local_devices
+from alphaecoli.inference.predictor import Predictor as WindowPredictor
+from alphaecoli.schema import PAIR_BP
+from alphaecoli.variants.mutagenesis import Mutagenesis, as_target, mutagenesis
+from alphaecoli.variants.scores import VariantScores
+from alphaecoli.variants.scoring import UPSTREAM_BP, score_variants
+
+
+class Predictor(WindowPredictor):
+  """A trained model that predicts, embeds, scores variants and mutates sequences of any length."""
+
+  def score_variants(
+    self,
+    variants: Any,
+    genome: Any,
+    *,
+    upstream_bp: int = UPSTREAM_BP,
+    reverse_complement: bool = False,
+  ) -> VariantScores:
+    """Scores variants: what the model says of the changed genome minus that of the unchanged one.
+
+    Args:
+      variants: a data frame with chrom, pos (1-based), ref, alt; `Variant` objects; or the name of
+        a VCF file.
+      genome: what `alphaecoli.read_genome` gives (with an annotation, genes are scored too), a
+        `Contig`, contigs by name or in a list, or a file's name.
+      upstream_bp: a variant this close before a gene's start affects it.
+      reverse_complement: average the predictions of both strands: twice the work.
+
+    Returns:
+      One score a variant and allele, in order; refused ones with the reason.
+
+    Raises:
+      DataError: not variants, or a file is broken.
+    """
+    known = as_genome(genome)
+    found = score_variants(
+      self,
+      as_variants(variants),
+      known,
+      known.features,
+      upstream_bp=upstream_bp,
+      reverse_complement=reverse_complement,
+    )
+    return VariantScores(tuple(found), self.table)
+
+  def ism(
+    self,
+    interval: Any,
+    genome: Any,
+    *,
+    target: Any = None,
+    reverse_complement: bool = False,
+  ) -> Mutagenesis:
+    """Replaces each base of a region by the three others, and measures a target.
+
+    Args:
+      interval: as for `predict`; it must fit in one window. On a ring it may pass the origin.
+      genome: as for `score_variants`.
+      target: bases over whose mean the effect is measured: a gene's name or locus tag, or an
+        interval of the same contig; by default the region itself.
+      reverse_complement: average the predictions of both strands: twice the work.
+
+    Raises:
+      ConfigError: the region or the target does not fit.
+    """
+    known = as_genome(genome)
+    _, name, _, span = locate(known, interval, None)
+    contig = known[name]
+    start, end = span or (0, contig.length_bp)
+    return mutagenesis(
+      self,
+      contig,
+      start,
+      end,
+      as_target(target, known, Interval(name, start, end)),
+      reverse_complement=reverse_complement,
+    )
+
+
+def load_predictor(
+  checkpoint: str | Path,
+  *,
+  device: str | jax.Device | Sequence[jax.Device] | None = None,
+  batch_windows: int | None = None,
+  margin_bp: int | None = None,
+  window_bp: int | None = None,
+  organism: str | int | None = None,
+) -> Predictor:
+  """Loads a model for prediction.
+
+  Args:
+    checkpoint: one checkpoint, or a run's directory (its best checkpoint, else its last).
+    device: None for all devices of this process, a platform such as cpu, or devices.
+    batch_windows: windows at once, over all devices; by default what fills them. Rounded up to a
+      multiple of the number of devices.
+    margin_bp: bases dropped on either side of each window, a multiple of 128; a quarter of the
+      window by default.
+    window_bp: bases the model sees at once, a multiple of 2,048; by default what it was trained on.
+      Other windows are quicker or see further, but the model has not learnt from them.
+    organism: name or row of the organism whose tracks are predicted, where the model was trained
+      on several.
+
+  Raises:
+    DataError: there is no checkpoint, or it is broken.
+    ConfigError: an option is out of range.
+  """
+  if batch_windows is not None and batch_windows < 1:
+    raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
+  devices = local_devices(device)
+  loaded = load_forward(Path(checkpoint), devices, organism)
+  window_bp = window_bp or loaded.window_bp
+  if window_bp < 1 or window_bp % PAIR_BP:
+    raise ConfigError(f"window_bp={window_bp}; expected a multiple of {PAIR_BP}")
+  batch = batch_windows or default_batch(window_bp, devices)
+  return Predictor(
+    loaded.forward,
+    loaded.table,
+    window_bp=window_bp,
+    margin_bp=margin_bp,
+    batch_windows=-(-batch // len(devices)) * len(devices),
+    trained_heads=loaded.trained_heads,
+    about=loaded.about,
+  )

@@ -1,0 +1,1 @@
+"""Measurements of speed, and programs compiled for other machines."""

@@ -1,0 +1,322 @@
+"""The training step compiled for accelerators that are not here: TPU by libtpu, CUDA to StableHLO.
+
+What is compiled is what training runs: the same model, step, mesh and layout, in shapes alone.
+"""
+
+import importlib.util
+import logging
+import os
+import re
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import export
+from jax.experimental import topologies
+from jax.sharding import Mesh
+from jax.stages import Compiled, Lowered
+
+from alphaecoli.benchmarks.collectives import collectives
+from alphaecoli.benchmarks.memory_plan import planned
+from alphaecoli.data.pipeline import training_batches
+from alphaecoli.errors import ConfigError, UserError
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel.batches import abstract_batch, check_batch_size
+from alphaecoli.parallel.hardware import hbm_bytes, peak_flops
+from alphaecoli.parallel.sharding import make_mesh
+from alphaecoli.schema import Config, MeshConfig
+from alphaecoli.tracks.store import TrackStore, open_store
+from alphaecoli.tracks.track_table import active_weights
+from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.profiler import model_flops
+from alphaecoli.training.step import abstract_state, compile_train_step, make_train_step
+
+LOGGER = logging.getLogger("alphaecoli")
+
+# Slices that Google Cloud offers, by what libtpu calls them: chips along each axis of the network.
+# Source: cloud.google.com/tpu/docs, the page of each version.
+TOPOLOGIES = {
+  "v4": "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8",
+  "v5e": "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16",
+  "v5p": "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8",
+  "v6e": "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16",
+  "tpu7x": "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8",
+}
+# What libtpu else asks of the machine, or of Google Cloud, or writes about not finding it.
+NO_TPU = {
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_ACCELERATOR_TYPE": "v5p-8",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+  "TPU_MIN_LOG_LEVEL": "3",
+  "TPU_LOG_DIR": "disabled",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several compilations at once, and beside a run
+}
+_QUICK = {"exec_time_optimization_effort": -1.0}
+# XLA's words where a program does not fit, in two places of the compiler.
+_TOO_LARGE = re.compile(
+  r"Used (?P<used>[\d.]+[KMGT]?) of (?P<has>[\d.]+[KMGT]?) hbm|"
+  r"\((?P<temporaries>[\d.]+[KMGT]?)\) exceeds available HBM \((?P<left>[\d.]+[KMGT]?)\)"
+)
+_LARGEST = re.compile(
+  r"\d+\. Size: (?P<size>[\d.]+[KMGT]?)\s*\n"
+  r"(?:\s+Operator: op_name=\"(?P<operator>[^\"]*)\"[^\n]*\n)?"
+  r"(?:\s+(?!Shape)[^\n]*\n)*?"
+  r"\s+Shape: (?P<shape>\w+\[[\d,]*\])"
+)
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_CUSTOM_CALL = re.compile(r"stablehlo\.custom_call @([\w.$]+)")
+
+
+def use_without_chips() -> None:
+  """Has libtpu compile on this machine, whatever it is. Comes before anything that uses a device.
+
+  Raises:
+    UserError: libtpu is not installed.
+  """
+  if importlib.util.find_spec("libtpu") is None:
+    raise UserError("compiling for TPUs needs libtpu: pip install 'alphaecoli[tpu]'")
+  for name, value in NO_TPU.items():
+    os.environ.setdefault(name, value)
+  jax.config.update("jax_platforms", "cpu")
+
+
+def stand_in_for_gpus(devices: int) -> None:
+  """Makes virtual CPU devices to lay a mesh over. Comes before anything that uses a device."""
+  if devices < 1:
+    raise ConfigError(f"--devices={devices}; expected at least 1")
+  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+  os.environ["XLA_FLAGS"] = flags
+  jax.config.update("jax_platforms", "cpu")
+
+
+def topology_devices(name: str, slices: int = 1) -> list[jax.Device]:
+  """Stand-ins for the devices of a TPU slice, to compile for. First `use_without_chips`.
+
+  Args:
+    name: as v5e:4x4; see TOPOLOGIES.
+    slices: so many of them, as GKE's JobSet starts.
+
+  Raises:
+    ConfigError: libtpu knows no such slice.
+  """
+  if slices < 1:
+    raise ConfigError(f"--slices={slices}; expected at least 1")
+  options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
+  if name.startswith("v4:"):
+    options["chip_config_name"] = "megacore"  # as JAX has it: both cores of a chip are one device
+  if name.endswith(":1x1"):
+    options["chips_per_host_bounds"] = (1, 1, 1)
+  try:
+    found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
+  except jax.errors.JaxRuntimeError as error:
+    if "INVALID_ARGUMENT" not in str(error):
+      raise
+    known = "; ".join(f"{chip}:{sizes}" for chip, sizes in TOPOLOGIES.items())
+    raise ConfigError(f"--topology={name}: no such TPU slice; known: {known}") from error
+  return list(found.devices)
+
+
+def compile_for_tpu(
+  config: Config,
+  store: TrackStore,
+  topology: str,
+  *,
+  slices: int = 1,
+  quick: bool = False,
+  plan: bool = False,
+) -> dict[str, Any]:
+  """Compiles the training step for a TPU slice. First `use_without_chips`.
+
+  Args:
+    config: of the run.
+    store: for the number of tracks, and which heads have targets.
+    topology: as v5e:4x4.
+    slices: so many of them.
+    quick: spend less time on making the program fast.
+    plan: end when memory is planned, before machine code is made.
+
+  Returns:
+    Figures for JSON. `fits` says whether the step fits the memory of a device; where it does not,
+    the compiler's figures of what it would need take the place of the others.
+
+  Raises:
+    ConfigError: an unknown topology, or a mesh or batch that does not divide over it.
+    UserError: with `plan`, the compiler failed.
+  """
+  device = topology_devices(topology, slices)[0]
+  lowered, facts = _lower_for_tpu(config, store, topology, slices)
+  LOGGER.info("compiling for %d x %s", facts["devices"], device.device_kind)
+  flops, peak = _model_flops(config, store), peak_flops(device)
+  started = time.perf_counter()
+  if plan:
+    figures = planned(partial(_compile_in_process, config, store.path, topology, slices, quick))
+  else:
+    figures = _compile(lowered, _QUICK if quick else {})
+  result = {
+    "topology": topology,
+    "slices": slices,
+    "device": device.device_kind,
+    **facts,
+    "model_flops_per_step": flops,
+    "hbm_bytes_per_device": hbm_bytes(device),
+    "compile_s": time.perf_counter() - started,
+    "fits": True,
+    **figures,
+  }
+  if peak:
+    result["step_s_at_peak_flops"] = flops / facts["devices"] / peak
+  return result
+
+
+def _compile_in_process(
+  config: Config, store: Path, topology: str, slices: int, quick: bool, options: dict[str, Any]
+) -> dict[str, Any]:
+  """The same in another process, which starts from nothing."""
+  use_without_chips()
+  lowered, _ = _lower_for_tpu(config, open_store(store), topology, slices)
+  return _compile(lowered, options | (_QUICK if quick else {}))
+
+
+def _lower_for_tpu(
+  config: Config, store: TrackStore, topology: str, slices: int
+) -> tuple[Lowered, dict[str, Any]]:
+  """The step for a TPU slice, before XLA, and its sizes."""
+  mesh = make_mesh(config.mesh, topology_devices(topology, slices))
+  step, inputs, facts = _step(config, store, mesh)
+  with jax.set_mesh(mesh):
+    lowered = step.lower(*inputs)
+  return lowered, facts
+
+
+def _compile(lowered: Lowered, options: dict[str, Any]) -> dict[str, Any]:
+  """Figures of the compiled step, or what it lacks."""
+  try:
+    return _figures(lowered.compile(compiler_options=options))
+  except jax.errors.JaxRuntimeError as error:
+    found = too_large(str(error))
+    if found is None:
+      raise
+    return found
+
+
+def lower_for_cuda(config: Config, store: TrackStore, devices: int) -> dict[str, Any]:
+  """Exports the training step for NVIDIA GPUs. First `stand_in_for_gpus`.
+
+  Every operation of it lowers, with its layout on the mesh. No CUDA compiler takes part: memory,
+  collectives and kernels are chosen on the GPU machine.
+
+  Args:
+    config: of the run.
+    store: for the number of tracks, and which heads have targets.
+    devices: GPUs of the mesh.
+
+  Returns:
+    Figures for JSON.
+
+  Raises:
+    ConfigError: a mesh or batch that does not divide over the devices.
+  """
+  mesh = make_mesh(config.mesh, jax.devices("cpu")[:devices])
+  step, inputs, facts = _step(config, store, mesh)
+  with jax.set_mesh(mesh):
+    exported = export.export(step, platforms=("cuda",))(*inputs)
+  return {
+    **facts,
+    "model_flops_per_step": _model_flops(config, store),
+    "module_bytes": len(exported.mlir_module_serialized),
+    "custom_calls": dict(Counter(_CUSTOM_CALL.findall(exported.mlir_module()))),
+  }
+
+
+def _step(
+  config: Config, store: TrackStore, mesh: Mesh
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+  """The jitted step of a run on a mesh, what goes into it, in shapes, and its sizes."""
+  check_batch_size(config, mesh)
+  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  optimizer = make_optimizer(config.optimizer, config.train.steps)
+  pure = make_train_step(
+    skeleton,
+    optimizer,
+    active_weights(config.loss.weights, store.table),
+    accumulate_steps=config.train.accumulate_steps,
+    dropout=config.model.head_dropout > 0,
+  )
+  state = abstract_state(skeleton, optimizer, mesh)
+  windows, window_bp = config.train.batch_windows, config.data.window_bp
+  batches = training_batches(
+    store, window_bp=window_bp, batch_windows=1, seed=0, reverse_complement=0.0, threads=0
+  )
+  batch = abstract_batch(next(batches), windows, mesh)
+  batches.close()
+  key = jax.eval_shape(lambda: jax.random.key(config.train.seed))
+  facts = {
+    "devices": mesh.size,
+    "mesh": dict(mesh.shape),
+    "parameters": sum(value.size for value in state.params.values()),
+    "window_bp": window_bp,
+    "batch_windows": windows,
+  }
+  return compile_train_step(pure, skeleton, optimizer, mesh), (state, batch, key), facts
+
+
+def _model_flops(config: Config, store: TrackStore) -> float:
+  """What the step needs of arithmetic on all devices together: no mesh makes it more or less."""
+  mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), jax.devices("cpu")[:1])
+  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  with jax.set_mesh(mesh):
+    return model_flops(skeleton, mesh, config.train.batch_windows, config.data.window_bp)
+
+
+def _figures(compiled: Compiled) -> dict[str, Any]:
+  """Memory, arithmetic and collectives of one device, as the compiler counts them.
+
+  Arithmetic is that of the program: what is computed again in the backward pass counts twice.
+  """
+  memory: Any = compiled.memory_analysis()
+  parts = {
+    "arguments": memory.argument_size_in_bytes,
+    "outputs": memory.output_size_in_bytes,
+    "outputs_in_place_of_arguments": memory.alias_size_in_bytes,
+    "temporaries": memory.temp_size_in_bytes,
+    "program": memory.generated_code_size_in_bytes,
+  }
+  total = sum(parts.values()) - 2 * parts["outputs_in_place_of_arguments"]
+  cost: Any = compiled.cost_analysis()
+  return {
+    "memory_bytes_per_device": parts | {"total": total},
+    "flops_per_step_and_device": cost["flops"],
+    "collectives_per_step_and_device": collectives(compiled.as_text() or ""),
+  }
+
+
+def too_large(message: str) -> dict[str, Any] | None:
+  """What the compiler says of a program that does not fit; None for another failure.
+
+  Returns:
+    `fits`: False; `needed_bytes_per_device` and `available_bytes_per_device`, arguments included
+    or, where the compiler gives up before it places them, of temporaries alone; `largest`: the
+    arrays that take most, where it lists them.
+  """
+  if "RESOURCE_EXHAUSTED" not in message:
+    return None
+  found = _TOO_LARGE.search(message)
+  sizes = [_size(text) for text in found.groups() if text] if found else [None, None]
+  return {
+    "fits": False,
+    "needed_bytes_per_device": sizes[0],
+    "available_bytes_per_device": sizes[1],
+    "largest": [
+      {"bytes": _size(item["size"]), "shape": item["shape"], "of": item["operator"] or ""}
+      for item in _LARGEST.finditer(message)
+    ],
+    "compiler": message.splitlines()[0],
+  }
+
+
+def _size(text: str) -> int:
+  """1.5G -> bytes."""
+  return round(float(text.rstrip("KMGT")) * _UNITS.get(text[-1], 1))

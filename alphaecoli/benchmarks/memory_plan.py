@@ -1,0 +1,130 @@
+"""Memory of a program as XLA plans it, taken before it makes machine code of it.
+
+For a large model nearly all the time of a compilation goes into machine code, which comes last.
+What the program holds in memory, what it sends, and whether it fits are settled by then, and XLA
+writes them down where it is told to (`xla_dump_to`, openxla.org/xla/hlo_dumps).
+"""
+
+import multiprocessing
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from alphaecoli.benchmarks.collectives import collectives
+from alphaecoli.errors import UserError
+
+N_LARGEST = 12
+_POLL_S = 0.5
+_COMPLETE = "*after_optimizations_after_buffer_assignment.txt"  # written after the others read here
+_PROGRAM = "*.after_optimizations.txt"
+_BUFFERS = "*after_optimizations-buffer-assignment.txt"
+_LOG = "tpu_driver*WARNING.*"
+_ALLOCATION = re.compile(r"^allocation \d+: size (\d+), (color \d+, )?(.*)")
+_VALUE = re.compile(
+  r"^ value: <\d+ (?P<name>[\w.-]+)\S* @\d+> \(size=(?P<size>\d+),offset=\d+\): "
+  r"(?P<shape>\w+\[[\d,]*\])"
+)
+_OPERATION = re.compile(r'^\s*(?:ROOT )?%([\w.-]+) = .*op_name="([^"]*)"')
+_REPLICATED = re.compile(
+  r"Involuntary full rematerialization.* HLO operation %(\S+) = (\S+\[[\d,]*\])"
+)
+
+
+def planned(compile_it: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+  """Runs a compilation in a process of its own until its memory is planned, and ends it there.
+
+  Args:
+    compile_it: takes XLA's options; its result counts if it ends first. Sent to the process.
+
+  Returns:
+    The result of `compile_it`, or what `read_plan` finds, with `replicated_to_reshard`: arrays that
+    the partitioner saw no better way to lay out anew than to send them whole to every device.
+
+  Raises:
+    UserError: the compilation failed.
+  """
+  context = multiprocessing.get_context("spawn")
+  with tempfile.TemporaryDirectory() as name:
+    folder = Path(name)
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_compile, args=(compile_it, folder, theirs))
+    process.start()
+    theirs.close()
+    try:
+      while not list(folder.glob(_COMPLETE)):
+        time.sleep(_POLL_S)
+        if ours.poll():
+          return ours.recv()
+        if not process.is_alive():
+          raise UserError(f"the compilation ended with status {process.exitcode}; see above")
+    finally:
+      process.kill()
+      process.join()
+    return read_plan(folder) | {"replicated_to_reshard": _replicated(folder)}
+
+
+def _compile(
+  compile_it: Callable[[dict[str, Any]], dict[str, Any]], folder: Path, answer: Connection
+) -> None:
+  """What the process does; libtpu reads its environment when it is loaded."""
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  os.environ |= {"TPU_LOG_DIR": str(folder), "TPU_MIN_LOG_LEVEL": "1", "TPU_STDERR_LOG_LEVEL": "3"}
+  answer.send(compile_it({"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True}))
+
+
+def _end_with_parent() -> None:
+  """Waits for the command to end, however it does, and ends this process too."""
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+  parent.join()
+  os._exit(1)
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+  """Reads what XLA wrote into a folder.
+
+  Returns:
+    `memory_bytes_per_device`: `arguments`, `temporaries`, `others` (outputs that take no argument's
+    place, constants) and `total`, without the program itself; `largest` temporaries and what they
+    are; `collectives_per_step_and_device`.
+  """
+  program = _text(folder, _PROGRAM)
+  sizes = {"arguments": 0, "temporaries": 0, "others": 0}
+  largest: dict[str, dict[str, Any]] = {}
+  temporary = False
+  for line in _text(folder, _BUFFERS).splitlines():
+    allocation = _ALLOCATION.match(line)
+    if allocation:
+      size, elsewhere, kind = allocation.groups()  # a colour: another memory than HBM
+      temporary = kind.startswith("preallocated-temp") and not elsewhere
+      part = "arguments" if kind.startswith("parameter") else "others"
+      sizes["temporaries" if temporary else part] += 0 if elsewhere else int(size)
+    value = _VALUE.match(line) if temporary else None
+    if value:
+      largest.setdefault(value["name"], {"bytes": int(value["size"]), "shape": value["shape"]})
+  operations = [match for line in program.splitlines() if (match := _OPERATION.match(line))]
+  names = {match[1]: match[2] for match in operations}
+  top = sorted(largest.items(), key=lambda item: -item[1]["bytes"])[:N_LARGEST]
+  return {
+    "memory_bytes_per_device": sizes | {"total": sum(sizes.values())},
+    "largest": [{**item, "of": names.get(name, name)} for name, item in top],
+    "collectives_per_step_and_device": collectives(program),
+  }
+
+
+def _replicated(folder: Path) -> list[str]:
+  """Shapes and names of arrays that are replicated only to lie otherwise."""
+  lines = {line for path in folder.glob(_LOG) for line in path.read_text().splitlines()}
+  found = [match for line in sorted(lines) if (match := _REPLICATED.search(line))]
+  return [f"{match[2]} {match[1]}" for match in found]
+
+
+def _text(folder: Path, pattern: str) -> str:
+  """The text of the one file of a name; the step's is the largest."""
+  return max(folder.glob(pattern), key=lambda path: path.stat().st_size).read_text()

@@ -1,0 +1,248 @@
+"""Checkpoints on disk: complete or absent, read on any devices; checkpoints/write.py writes.
+
+A checkpoint is a directory named after its step with one item each for `params`, `stats` (running
+statistics), `train` (step and optimiser) and `meta` (JSON: configuration, track table, data
+position, store fingerprint, versions). Layout and promises: docs/training.md.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from alphaecoli import __version__
+from alphaecoli.checkpoints.orbax_errors import BROKEN, one_error_is_enough, one_line
+from alphaecoli.config import resolve, with_new_keys
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.model.alphagenome import Tree
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.parallel.sharding import make_mesh
+from alphaecoli.schema import Config, MeshConfig
+from alphaecoli.tracks.track_table import TrackTable, TrainedOrganism, organisms_of
+
+FORMAT = "alphaecoli-checkpoint"
+FORMAT_VERSION = 1
+SCORE = "loss/total"  # on validation, lower is better; "best" means by this
+CHECKPOINTS_DIR = "checkpoints"  # within a work directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """A checkpoint ready for inference.
+
+  Attributes:
+    model: with parameters and running statistics.
+    config: of the training run.
+    table: names, units, transform and statistics of its tracks; where it has several organisms,
+      their means.
+    organisms: each with its own table, by row of the embedding.
+    step: steps done.
+    path: the directory of that step.
+    meta: the JSON item.
+  """
+
+  model: AlphaEcoli
+  config: Config
+  table: TrackTable
+  organisms: tuple[TrainedOrganism, ...]
+  step: int
+  path: Path
+  meta: dict[str, Any]
+
+
+def describe_format() -> dict[str, Any]:
+  """Format and software, for the meta item."""
+  packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+  versions = {name: importlib.metadata.version(name) for name in packages}
+  return {
+    "format": FORMAT,
+    "format_version": FORMAT_VERSION,
+    "score": SCORE,
+    "versions": {"alphaecoli": __version__, **versions},
+  }
+
+
+def read_item(path: Any, abstract: Any) -> Any:
+  """Reads the arrays of one item that this process holds, onto the devices that `abstract` names.
+
+  Each process reads for itself: none waits for another, which may have failed.
+  """
+  index = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index}"
+  )
+  with (
+    one_error_is_enough(),
+    ocp.StandardCheckpointer(multiprocessing_options=alone) as reader,
+  ):
+    return reader.restore(epath.Path(path).absolute(), abstract)
+
+
+def read_meta(path: Any) -> dict[str, Any]:
+  """The JSON item of a checkpoint.
+
+  Raises:
+    DataError: it is missing, broken or of another format.
+  """
+  file = epath.Path(path) / "meta" / "metadata"
+  if not file.exists():
+    raise DataError(f"{path} is not a complete checkpoint: it has no meta/metadata")
+  try:
+    meta = json.loads(file.read_text())
+  except ValueError as error:
+    raise DataError(f"{file} is not JSON: {error}") from error
+  if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    raise DataError(f"{path} is not an alphaecoli checkpoint")
+  if meta["format_version"] != FORMAT_VERSION:
+    raise DataError(
+      f"{path} has format version {meta['format_version']}; this version of alphaecoli "
+      f"({__version__}) reads {FORMAT_VERSION}; the checkpoint was written by "
+      f"{meta['versions']['alphaecoli']}"
+    )
+  return meta
+
+
+def read_score(path: Any) -> float | None:
+  """The validation loss of a checkpoint, None where it was not measured."""
+  file = epath.Path(path) / "metrics" / "metrics"
+  if not file.exists():
+    return None
+  try:
+    return float(json.loads(file.read_text())[SCORE])
+  except (ValueError, KeyError, TypeError):
+    return None
+
+
+def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
+  """The directory of one checkpoint.
+
+  Args:
+    path: a work directory, its checkpoints directory or the directory of one step.
+    which: among several, the "best" on validation (the newest where none was measured) or the
+      "latest".
+
+  Raises:
+    DataError: there is none.
+  """
+  root = epath.Path(path)
+  if not root.is_dir():
+    raise DataError(f"no checkpoint: {path} is not a directory")
+  if (root / "params").is_dir() or (root / "meta").is_dir():
+    return root
+  root = root / CHECKPOINTS_DIR if (root / CHECKPOINTS_DIR).is_dir() else root
+  steps = sorted((p for p in root.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+  if not steps:
+    partial = any("checkpoint-tmp" in p.name for p in root.iterdir())
+    why = "only an unfinished one" if partial else "no directories named after a step"
+    raise DataError(f"no checkpoint in {root}: {why}; train first, or name another directory")
+  scores = {p: read_score(p) for p in steps} if which == "best" else {}
+  measured = [(score, p) for p, score in scores.items() if score is not None]
+  return min(measured, key=lambda pair: pair[0])[1] if measured else steps[-1]
+
+
+def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> Loaded:
+  """Reads parameters and running statistics alone, on any devices.
+
+  Args:
+    path: see `find_checkpoint`.
+    which: likewise.
+    mesh: where the parameters go; by default whole onto the first device.
+
+  Raises:
+    DataError: there is no checkpoint, or it is broken.
+  """
+  found = find_checkpoint(path, which)
+  meta, config, table = read_description(found)
+  skeleton = Skeleton.of_model(config.model, table).tuned(config.init)
+  devices = jax.local_devices()[:1]
+  mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
+  params, stats = skeleton.abstract(mesh)
+  values = []
+  for name, abstract in (("params", params), ("stats", stats)):
+    try:
+      values.append(read_item(found / name, abstract))
+    except BROKEN as error:
+      raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
+  return Loaded(
+    model=skeleton.merge(*values),
+    config=config,
+    table=table,
+    organisms=organisms_of(meta),
+    step=int(meta["step"]),
+    path=Path(found),
+    meta=meta,
+  )
+
+
+def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
+  """The JSON item of a checkpoint, the configuration of its run and its tracks.
+
+  Raises:
+    DataError: it is broken, or of a version that this one does not understand.
+  """
+  meta = read_meta(path)
+  try:
+    config, table = resolve(with_new_keys(meta["config"])), TrackTable.from_json(meta["table"])
+  except (ConfigError, KeyError, TypeError) as error:
+    raise DataError(
+      f"{path} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "
+      f"{__version__}: {error}"
+    ) from error
+  return meta, config, table
+
+
+def read_published(root: Path) -> tuple[Tree, Tree]:
+  """Parameters and running statistics of the published checkpoint, as arrays of the host.
+
+  It is what orbax's StandardCheckpointer writes of haiku's (params, state). Source:
+  google-deepmind/alphagenome_research, model/dna_model.py, create.
+
+  Raises:
+    DataError: it can not be read, or holds something else.
+  """
+  try:
+    with one_error_is_enough(), ocp.PyTreeCheckpointer() as reader:
+      described = reader.metadata(root.absolute()).item_metadata
+      if described is None:
+        raise DataError(f"{root} can not be read: its _METADATA is broken; download it again")
+      # On the host: the devices that the file names are those it was written on.
+      host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), described.tree)
+      tree = reader.restore(root.absolute(), restore_args=host)
+  except BROKEN as error:
+    raise DataError(f"{root} can not be read: {one_line(error)}") from error
+  if not isinstance(tree, list | tuple) or len(tree) != 2:
+    raise DataError(
+      f"{root} is an orbax checkpoint of something else; expected AlphaGenome's (parameters, "
+      "state), or a checkpoint of alphaecoli"
+    )
+  return tree[0], tree[1]
+
+
+def hash_files(*roots: Path) -> str:
+  """SHA-256 over the names and contents of all files under some directories."""
+  digest = hashlib.sha256()
+  for root in roots:
+    for name, file in sorted(_files(epath.Path(root), "")):
+      digest.update(f"{name}\n".encode())
+      digest.update(hashlib.sha256(file.read_bytes()).digest())
+  return digest.hexdigest()
+
+
+def _files(folder: epath.Path, prefix: str) -> Iterator[tuple[str, epath.Path]]:
+  """Files by relative name; hidden ones belong to whoever downloaded them."""
+  for entry in folder.iterdir():
+    if entry.name.startswith("."):
+      continue
+    if entry.is_dir():
+      yield from _files(entry, f"{prefix}{entry.name}/")
+    else:
+      yield prefix + entry.name, entry

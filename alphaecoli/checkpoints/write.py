@@ -1,0 +1,229 @@
+"""Saving the state of a run, and finding the newest state to go on from. See docs/training.md."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import multihost
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from alphaecoli.checkpoints.orbax_errors import BROKEN, UNWRITTEN, one_line, quiet_threads
+from alphaecoli.checkpoints.read import SCORE, describe_format, read_item, read_meta
+from alphaecoli.errors import DataError
+from alphaecoli.parallel.distributed import of_every_process
+
+LOGGER = logging.getLogger("alphaecoli")
+_ARRAYS = ("params", "stats", "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """What a checkpoint held.
+
+  Attributes:
+    step: steps done.
+    items: params, stats and train.
+    meta: the JSON item.
+  """
+
+  step: int
+  items: dict[str, Any]
+  meta: dict[str, Any]
+
+
+class _Manager(ocp.CheckpointManager):
+  """Saves without asking JAX whether a preemption is due.
+
+  The loop asks, and counts its questions; one with another number would mislead other processes.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
+
+
+class Checkpoints:
+  """The checkpoints of a run, for the process that trains. Use as a context manager."""
+
+  def __init__(self, directory: Path, *, keep_last: int, keep_best: int):
+    """Opens or creates the directory; leftovers of saves that were cut short are removed.
+
+    Raises:
+      DataError: the directory can not be made or written.
+    """
+    self.directory = epath.Path(directory).absolute() if "://" not in str(directory) else directory
+
+    def score_of(metrics: Mapping[str, float]) -> float:
+      return metrics.get(SCORE, math.inf)
+
+    best = BestN(get_metric_fn=score_of, reverse=True, n=keep_best)
+    options = ocp.CheckpointManagerOptions(
+      best_fn=score_of,  # without it scores are not written
+      best_mode="min",
+      preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+      cleanup_tmp_directories=True,
+    )
+    handlers = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
+    self._quiet = contextlib.ExitStack()
+    try:
+      _mend_scores(epath.Path(self.directory))
+      self._manager = _Manager(
+        self.directory,
+        options=options,
+        item_names=(*_ARRAYS, "meta"),
+        item_handlers={**handlers, "meta": ocp.JsonCheckpointHandler()},
+      )
+    except OSError as error:
+      raise DataError(f"cannot write checkpoints to {directory}: {error}") from error
+
+  def __enter__(self) -> "Checkpoints":
+    self._quiet.enter_context(quiet_threads())
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    try:
+      self._manager.close()
+    except UNWRITTEN as fault:
+      text = f"a checkpoint in {self.directory} was not saved: {one_line(fault)}"
+      if error is None:
+        raise DataError(text) from fault
+      LOGGER.error(text)  # what ended the run matters more
+    finally:
+      self._quiet.close()
+
+  @property
+  def steps(self) -> list[int]:
+    """Steps that have a complete checkpoint, in order."""
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self, step: int, items: Mapping[str, Any], meta: Mapping[str, Any], score: float | None = None
+  ) -> None:
+    """Starts a save; returns once the arrays are copied, the writing goes on behind.
+
+    Raises:
+      DataError: this save, or the one before it, could not be written.
+    """
+    described = {**describe_format(), **meta, "step": step}
+    arrays = {name: ocp.args.StandardSave(items[name]) for name in _ARRAYS}
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(**arrays, meta=ocp.args.JsonSave(described)),
+        metrics={} if score is None else {SCORE: score},
+        force=True,
+      )
+    except UNWRITTEN as error:
+      text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
+      raise DataError(text) from error
+
+  def set_score(self, step: int, score: float | None) -> None:
+    """Gives a validation loss to a checkpoint that was saved before it was measured."""
+    self.wait()
+    if score is not None and jax.process_index() == 0:
+      file = self.directory / str(step) / "metrics" / "metrics"
+      temporary = file.with_name("metrics.tmp")
+      temporary.write_text(json.dumps({SCORE: score}))
+      temporary.replace(file)
+    multihost.sync_global_processes(f"alphaecoli score {step}")
+    self._manager.reload()
+
+  def wait(self) -> None:
+    """Returns when every save is on disk.
+
+    Raises:
+      DataError: one could not be written.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except UNWRITTEN as error:
+      text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
+      raise DataError(text) from error
+
+  def restore_newest(
+    self, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
+  ) -> Restored | None:
+    """Reads the newest checkpoint that is whole, onto the devices that `abstract` names.
+
+    Several processes take the same one: the newest that any of them sees and all of them can read.
+
+    Args:
+      abstract: shapes, types and shardings of params, stats and train.
+      check: called with the meta item before the arrays are read; may refuse by raising
+        ConfigError.
+
+    Returns:
+      None where nothing has been saved yet.
+
+    Raises:
+      DataError: there are checkpoints, and none can be read.
+    """
+    passed: list[int] = []
+    while (step := self._newest_before(min(passed, default=None))) is not None:
+      restored = self._restore(step, abstract, check)
+      blind = [i for i, read in enumerate(of_every_process(restored is not None)) if not read]
+      if restored is not None and not blind:
+        return restored
+      if restored is not None:
+        text = "CHECKPOINT %d IS PASSED OVER: processes that can not read it: %s"
+        LOGGER.error(text, step, blind)
+      passed.append(step)
+    if passed:
+      raise DataError(
+        f"none of the checkpoints {passed[::-1]} in {self.directory} can be read; delete them to "
+        "start again, or choose another --workdir"
+      )
+    return None
+
+  def _newest_before(self, step: int | None) -> int | None:
+    """The newest checkpoint older than a step that any process sees."""
+    seen = [s for s in self.steps if step is None or s < step]
+    newest = max(of_every_process(max(seen, default=-1)))
+    return None if newest < 0 else newest
+
+  def _restore(
+    self, step: int, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
+  ) -> Restored | None:
+    """One checkpoint, None where this process can not read it."""
+    path = self.directory / str(step)
+    try:
+      meta = read_meta(path)
+      check(meta)
+      return Restored(
+        step, {name: read_item(path / name, abstract[name]) for name in _ARRAYS}, meta
+      )
+    except (DataError, *BROKEN) as error:
+      LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, one_line(error))
+      return None
+
+  def delete_after(self, step: int) -> None:
+    """Removes checkpoints newer than a step: those that `restore_newest` passed over."""
+    for newer in [s for s in self.steps if s > step]:
+      self._manager.delete(newer)
+
+
+def _mend_scores(directory: epath.Path) -> None:
+  """Empties broken files of scores, with which the other checkpoints could not be read either."""
+  found = directory.glob("*/metrics/metrics") if jax.process_index() == 0 else ()
+  for file in found:
+    try:
+      whole = isinstance(json.loads(file.read_text()), dict)
+    except ValueError:
+      whole = False
+    if not whole:
+      LOGGER.error("%s IS DAMAGED: this checkpoint counts as not measured", file)
+      file.write_text("{}")
+  multihost.sync_global_processes("alphaecoli scores")

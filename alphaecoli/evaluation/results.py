@@ -1,0 +1,159 @@
+"""What an evaluation found: figures beside baselines, as a table and as JSON."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from alphaecoli.evaluation import metrics
+from alphaecoli.evaluation.split_arrays import Layout
+
+FORMAT_VERSION = 1
+BASELINES = {
+  "gene_expression": "training mean (z = 0)",
+  "gene_density": "training mean",
+  "operon_membership": "training prevalence",
+  "operon_membership/pairs_auroc": "negative distance between the genes",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figure:
+  """One line of a report.
+
+  Attributes:
+    name: head/metric, with /track for one of several expression tracks.
+    model: the model's value; NaN where undefined.
+    baseline: the same of the baseline on the same values.
+    n: number of values it was computed from.
+    over: what these are: genes, bases, bins or pairs.
+  """
+
+  name: str
+  model: float
+  baseline: float
+  n: int
+  over: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """What the figures were computed from, for plots and tables of genes.
+
+  Attributes:
+    layout: where the arcs of the split lie in the arrays.
+    bases: per head the raw outputs over split positions, (n, T); NaN where no window has passed.
+      Density stands at the first base of each bin.
+    targets: the same of the targets, NaN where unknown.
+    genes: columns over the genes that lie fully in the split.
+    pairs: columns over adjacent same-strand gene pairs.
+  """
+
+  layout: Layout
+  bases: Mapping[str, np.ndarray]
+  targets: Mapping[str, np.ndarray]
+  genes: Mapping[str, np.ndarray]
+  pairs: Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """The figures of one split.
+
+  Attributes:
+    split: train, validation or test.
+    n_bases: bases of the split.
+    figures: in the order of the table.
+    skipped: head -> why it has no figures.
+    predictions: arrays behind the figures; not in the JSON.
+  """
+
+  split: str
+  n_bases: int
+  figures: tuple[Figure, ...]
+  skipped: Mapping[str, str]
+  predictions: Predictions
+
+  def scalars(self) -> dict[str, float]:
+    """The model's defined values by name, such as gene_expression/genes_pearson or loss/total."""
+    return {f.name: f.model for f in self.figures if np.isfinite(f.model)}
+
+  def to_json(self) -> dict[str, Any]:
+    """Figures, baselines, counts and the calibration curve; undefined values are None."""
+    return {
+      "format": "alphaecoli-evaluation",
+      "format_version": FORMAT_VERSION,
+      "split": self.split,
+      "n_bases": self.n_bases,
+      "baselines": BASELINES,
+      "skipped": dict(self.skipped),
+      "metrics": {
+        f.name: {"model": _none(f.model), "baseline": _none(f.baseline), "n": f.n, "over": f.over}
+        for f in self.figures
+      },
+      "calibration": self._calibration(),
+    }
+
+  def _calibration(self) -> dict[str, list[Any]] | None:
+    """The reliability of the operon head over the split's bases; None without figures of it."""
+    head = "operon_membership"
+    if head in self.skipped:
+      return None
+    target, logit = (a[head][:, 0] for a in (self.predictions.targets, self.predictions.bases))
+    known = ~np.isnan(target)
+    curve = metrics.reliability(target[known], special.expit(logit[known].astype(np.float64)))
+    return {
+      "n": curve.n.tolist(),
+      "probability": [_none(v) for v in curve.probability],
+      "label": [_none(v) for v in curve.label],
+    }
+
+  def table(self) -> str:
+    """The figures as text of fixed width; a dash where a value is undefined."""
+    width = max([len(f.name) for f in self.figures] + [len("metric")])
+    lines = [
+      f"{self.split} split, {self.n_bases:,} bases",
+      f"{'metric':<{width}}  {'model':>9}  {'baseline':>9}  {'n':>9}",
+    ]
+    for f in self.figures:
+      model, baseline = _number(f.model), _number(f.baseline)
+      lines.append(f"{f.name:<{width}}  {model:>9}  {baseline:>9}  {f.n:>9,} {f.over}")
+    lines += [f"{head}: skipped, {why}" for head, why in self.skipped.items()]
+    lines.append(
+      "baselines: training mean of each target; for pairs, the distance between the genes"
+    )
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class OrganismReports:
+  """The figures of one split of several organisms, by name; asked like a `Report`."""
+
+  reports: Mapping[str, Report]
+
+  def scalars(self) -> dict[str, float]:
+    """Means over the organisms that have a figure, then each organism's as NAME/figure."""
+    each = {name: report.scalars() for name, report in self.reports.items()}
+    keys = dict.fromkeys(key for values in each.values() for key in values)
+    means = {k: float(np.mean([v[k] for v in each.values() if k in v])) for k in keys}
+    return means | {f"{name}/{k}": v for name, values in each.items() for k, v in values.items()}
+
+  def to_json(self) -> dict[str, Any]:
+    """Each organism's report."""
+    return {"organisms": {name: report.to_json() for name, report in self.reports.items()}}
+
+  def table(self) -> str:
+    """One table after the other."""
+    return "\n\n".join(f"{name}: {report.table()}" for name, report in self.reports.items())
+
+
+def _none(value: float) -> float | None:
+  """JSON has no NaN."""
+  return float(value) if np.isfinite(value) else None
+
+
+def _number(value: float) -> str:
+  """Four decimals, or a dash."""
+  return f"{value:.4f}" if np.isfinite(value) else "-"

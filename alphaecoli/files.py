@@ -1,0 +1,97 @@
+"""Files that are either whole or absent, hashes of files, and packages that come with an extra."""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from alphaecoli.errors import ConfigError, DataError
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+  """Opens a text file that gets its name when it is complete and on the disk.
+
+  After an exception the file that had the name before, if any, is as it was.
+
+  Args:
+    path: name of the complete file; its directory exists.
+    newline: as in `open`.
+
+  Raises:
+    DataError: the file can not be written.
+  """
+  temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+  try:
+    with open(temporary, "w", encoding="utf-8", newline=newline) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError as error:
+    raise DataError(f"{path}: can not be written: {error.strerror or error}") from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a text file that is either whole or absent.
+
+  Raises:
+    DataError: the file can not be written.
+  """
+  with atomic_write(path) as file:
+    file.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes indented JSON that is either whole or absent.
+
+  Raises:
+    DataError: the file can not be written.
+  """
+  write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def hash_file(path: Path) -> str:
+  """Returns the SHA-256 of a file's bytes, in hexadecimal digits.
+
+  Raises:
+    DataError: the file can not be read.
+  """
+  try:
+    with open(path, "rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  except OSError as error:
+    raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
+
+
+def optional(package: str, extra: str) -> Any:
+  """Imports a package that comes with an extra.
+
+  Args:
+    package: name of the module.
+    extra: name of the extra of alphaecoli that installs it.
+
+  Raises:
+    ConfigError: the package is not installed.
+  """
+  try:
+    return importlib.import_module(package)
+  except ModuleNotFoundError as error:
+    raise ConfigError(
+      f"{error.name} is not installed and this needs it: pip install 'alphaecoli[{extra}]'"
+    ) from error
+
+
+def analysis(package: str) -> Any:
+  """Imports pandas or xarray.
+
+  Raises:
+    ConfigError: the package is not installed.
+  """
+  return optional(package, "analysis")

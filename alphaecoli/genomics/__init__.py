@@ -1,0 +1,1 @@
+"""Formats and coordinates: sequences, genes, variants, tables; numpy alone."""

@@ -1,0 +1,186 @@
+"""The model as a function of windows, compiled once and spread over the devices."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import UInt8
+
+from alphaecoli.checkpoints.read import load_inference
+from alphaecoli.errors import ConfigError
+from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.parallel.sharding import make_mesh
+from alphaecoli.schema import Config, MeshConfig
+from alphaecoli.tracks.track_table import TrackTable, choose_organism
+
+HEADS = ("gene_expression", "gene_density", "operon_membership")
+
+
+@runtime_checkable
+class Forward(Protocol):
+  """The model as a function of windows."""
+
+  def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool, /) -> dict[str, Any]:
+    """Each head: z-scores, genes per bin, probabilities; `both` averages the strands."""
+
+  def embed(self, windows: UInt8[np.ndarray, "B W"], /) -> dict[str, Any]:
+    """The trunk's embeddings: one_bp (B, W, C), bins (B, N, D), pair (B, P, P, F)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+  """A checkpoint ready for prediction.
+
+  Attributes:
+    forward: the compiled model.
+    table: the tracks of the organism that is predicted.
+    window_bp: the window it was trained on.
+    trained_heads: heads that had data and a loss weight above 0.
+    about: checkpoint and configuration, for the record.
+  """
+
+  forward: Forward
+  table: TrackTable
+  window_bp: int
+  trained_heads: tuple[str, ...]
+  about: dict[str, Any]
+
+
+def load_forward(
+  checkpoint: Path, devices: Sequence[jax.Device], organism: str | int | None = None
+) -> LoadedModel:
+  """Reads a checkpoint and compiles its model for these devices when first called.
+
+  Args:
+    checkpoint: one, or a run's directory.
+    devices: to run on.
+    organism: name or row of one of those it was trained on; may be left out where there is one.
+
+  Raises:
+    DataError: there is no checkpoint, or it is broken.
+    ConfigError: no such organism, or several to choose from.
+  """
+  loaded = load_inference(checkpoint, mesh=_mesh(devices))
+  row = choose_organism(loaded.organisms, organism)
+  table = loaded.organisms[row].table
+  return LoadedModel(
+    forward=CompiledModel(loaded.model, table, devices, row),
+    table=table,
+    window_bp=loaded.config.data.window_bp,
+    trained_heads=trained_heads(loaded.config, table),
+    about={
+      "checkpoint": str(loaded.path),
+      "step": loaded.step,
+      "organism": loaded.organisms[row].name,
+      "config": loaded.config.to_dict(),
+    },
+  )
+
+
+def trained_heads(config: Config, table: TrackTable) -> tuple[str, ...]:
+  """The heads that had data and a loss weight above 0."""
+  data = {"gene_expression": table.has_expression, "operon_membership": table.has_operons}
+  weights = dataclasses.asdict(config.loss.weights)
+  return tuple(head for head in HEADS if weights[head] > 0 and data.get(head, True))
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+  """All devices in a row."""
+  return make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
+
+
+class CompiledModel:
+  """A `Forward` with its parameters on every device and the windows spread over them.
+
+  A program is compiled at its first call, for one shape of windows.
+  """
+
+  def __init__(
+    self, model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device], organism: int = 0
+  ):
+    self._mesh = _mesh(devices)
+    everywhere = NamedSharding(self._mesh, PartitionSpec())
+    self._by_window = NamedSharding(self._mesh, PartitionSpec("data"))
+    self._graph, state = nnx.split(model)
+    self._state = jax.device_put(state, everywhere)
+    self._order, self._row = table.reverse_order, organism
+    self._heads, self._both_strands, self._trunk = (
+      jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
+      for run in (self._outputs, self._strand_mean, self._embeddings)
+    )
+
+  def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
+    """See `Forward`."""
+    return self._run(self._both_strands if both else self._heads, windows)
+
+  def embed(self, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+    """See `Forward`."""
+    return self._run(self._trunk, windows)
+
+  def _run(self, compiled: Any, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+    with jax.set_mesh(self._mesh):
+      return compiled(self._state, jax.device_put(windows, self._by_window))
+
+  def _outputs(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+    """Window -> z-scores, genes per bin and probabilities."""
+    values = nnx.merge(self._graph, state)(codes, self._organism(codes))
+    return {**values, "operon_membership": jax.nn.sigmoid(values["operon_membership"])}
+
+  def _strand_mean(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+    """The mean over the window and its reverse complement, turned back."""
+    forward = self._outputs(state, codes)
+    reverse = self._outputs(state, reverse_complement(codes))
+    turned = {name: values[:, ::-1] for name, values in reverse.items()}
+    turned["gene_expression"] = turned["gene_expression"][..., jnp.array(self._order)]
+    return jax.tree.map(lambda a, b: (a + b) / 2, forward, turned)
+
+  def _embeddings(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+    """Window -> the trunk's embeddings."""
+    values = nnx.merge(self._graph, state).embed(codes, self._organism(codes))
+    return {name: x.astype(jnp.float32) for name, x in values._asdict().items()}
+
+  def _organism(self, codes: Array) -> Array:
+    """Row of the organism embedding, for each window."""
+    return jnp.full(len(codes), self._row, jnp.int32)
+
+
+def reverse_complement(codes: UInt8[Array, "B S"]) -> UInt8[Array, "B S"]:
+  """Reverse complements windows; what is not A C G T stays unknown."""
+  return jnp.where(codes < 4, 3 - codes, codes)[:, ::-1]
+
+
+# Bases in a batch, per device: more gains nothing on two CPU cores.
+CPU_BATCH_BP, ACCELERATOR_BATCH_BP = 1 << 15, 1 << 19
+
+
+def local_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> list[jax.Device]:
+  """The devices to predict on.
+
+  Args:
+    device: None for all of this process, a platform such as cpu or gpu, or devices.
+
+  Raises:
+    ConfigError: the platform has no device here.
+  """
+  if device is None:
+    return list(jax.local_devices())
+  if isinstance(device, str):
+    try:
+      return list(jax.local_devices(backend=device))
+    except RuntimeError as error:
+      have = jax.local_devices()[0].platform
+      raise ConfigError(f"device={device!r} is not available here; JAX has {have}") from error
+  return list(device) if isinstance(device, Sequence) else [device]
+
+
+def default_batch(window_bp: int, devices: Sequence[jax.Device]) -> int:
+  """Windows at once: enough bases to keep each device busy."""
+  busy_bp = CPU_BATCH_BP if devices[0].platform == "cpu" else ACCELERATOR_BATCH_BP
+  return max(busy_bp // window_bp, 1) * len(devices)

@@ -1,0 +1,141 @@
+"""How much a prediction depends on where its windows lie.
+
+Attention spans the whole window, so no margin makes a base blind to its window's ends: the
+difference is measured, not assumed.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.compiled import HEADS
+from alphaecoli.inference.predictor import Predictor, Progress
+from alphaecoli.inference.tiling import check_margin
+from alphaecoli.schema import BIN_BP
+
+# Quantiles of the absolute difference that are reported; the last one is the largest difference.
+QUANTILES = (0.5, 0.99, 1.0)
+SHARES = (0, 2, 4, 6, 7)  # margins that are tried, in sixteenths of the window
+SAMPLE_WINDOWS, SAMPLE_PHASES = 16, 7
+
+
+def at_margin(predictor: Predictor, margin_bp: int) -> Predictor:
+  """The same compiled model with another margin.
+
+  Raises:
+    ConfigError: the margin is not possible.
+  """
+  check_margin(margin_bp, predictor.window_bp)
+  other = copy.copy(predictor)
+  other.margin_bp = margin_bp
+  return other
+
+
+def phases(predictor: Predictor, count: int) -> list[int]:
+  """Shifts of the windows, spread evenly over the part kept of each; whole bins, 0 not among them.
+
+  Windows repeat after `window - 2 * margin`: there is no other phase than those from 0 to there.
+  """
+  bins = (predictor.window_bp - 2 * predictor.margin_bp) // BIN_BP
+  spread = {round(i * bins / (count + 1)) for i in range(1, count + 1)}
+  return [BIN_BP * i for i in sorted(spread) if 0 < i < bins]
+
+
+def phase_differences(
+  predictor: Predictor,
+  codes: UInt8[np.ndarray, " L"],
+  shifts: Sequence[int],
+  progress: Progress | None = None,
+) -> dict[str, dict[float, float]]:
+  """Absolute differences between the prediction of a ring and those with shifted windows.
+
+  Args:
+    predictor: with the margin in question.
+    codes: read as a ring; a multiple of 128 long, so that bins fit at every phase.
+    shifts: multiples of 128.
+    progress: called with bases done.
+
+  Returns:
+    For each trained head the quantiles `QUANTILES` over all bases (or bins), tracks and shifts;
+    1.0 is the largest. Expression in ln(1 + TPM), density in genes per bin, operon membership as
+    probability.
+
+  Raises:
+    DataError: the length is not a multiple of 128.
+  """
+  if len(codes) % BIN_BP:
+    raise DataError(f"a ring of {len(codes)} bp; expected a multiple of {BIN_BP}")
+  first = predictor.predict(codes, circular=True, progress=progress)
+  found: dict[str, list[np.ndarray]] = {head: [] for head in predictor.trained_heads}
+  for shift in shifts:
+    turned = predictor.predict(np.roll(codes, -shift), circular=True, progress=progress)
+    for head, values in found.items():
+      rows = shift // BIN_BP if head == "gene_density" else shift
+      back = np.roll(getattr(turned, head), rows, axis=0)
+      values.append(np.abs(back - getattr(first, head)).ravel())
+  return {head: _quantiles(values) for head, values in found.items()}
+
+
+def _quantiles(values: Iterable[np.ndarray]) -> dict[float, float]:
+  """Quantiles of all values; 0 where there are none (a single phase is possible)."""
+  together = np.concatenate([np.zeros(1, np.float32), *values])
+  return {q: float(np.quantile(together, q)) for q in QUANTILES}
+
+
+def margins(window_bp: int) -> list[int]:
+  """Margins to compare: 0, 1/8, 1/4, 3/8 and 7/16 of the window, in whole bins."""
+  return sorted({window_bp * share // 16 // BIN_BP * BIN_BP for share in SHARES})
+
+
+def read_tolerance(text: str) -> dict[str, float]:
+  """Reads HEAD=VALUE,HEAD=VALUE.
+
+  Raises:
+    ConfigError: no such head, or not a number of at least 0.
+  """
+  found = {}
+  for word in text.split(","):
+    head, _, value = word.partition("=")
+    if head not in HEADS or not value.replace(".", "", 1).isdecimal():
+      raise ConfigError(
+        f"--phase-tolerance={word}; expected HEAD=VALUE with one of {', '.join(HEADS)}"
+      )
+    found[head] = float(value)
+  return found
+
+
+def choose_margin(
+  predictor: Predictor, codes: UInt8[np.ndarray, " L"], tolerance: Mapping[str, float]
+) -> tuple[Predictor, dict[str, Any]]:
+  """The smallest margin whose largest difference stays within a tolerance, on a sample.
+
+  Args:
+    predictor: its margin is not used.
+    codes: a contig; as many bases as 16 windows are read as a ring, at 7 other phases.
+    tolerance: largest difference, by head, in the units of `phase_differences`.
+
+  Returns:
+    The predictor with that margin, and what was measured, for the record.
+
+  Raises:
+    ConfigError: none is wide enough; says what the best one reaches.
+    DataError: the contig is shorter than a bin.
+  """
+  bases = min(len(codes), SAMPLE_WINDOWS * predictor.window_bp) // BIN_BP * BIN_BP
+  if not bases:
+    raise DataError(f"a contig of {len(codes)} bp is too short to measure tile phases on")
+  reached: list[str] = []
+  for margin in margins(predictor.window_bp):
+    model = at_margin(predictor, margin)
+    found = phase_differences(model, codes[:bases], phases(model, SAMPLE_PHASES))
+    largest = {head: values[1.0] for head, values in found.items()}
+    if all(largest.get(head, 0.0) <= most for head, most in tolerance.items()):
+      measured = {"bases": bases, "phases": SAMPLE_PHASES + 1, "largest_difference": largest}
+      return model, {"tolerance": dict(tolerance), **measured}
+    words = ", ".join(f"{head} {value:.3g}" for head, value in largest.items())
+    reached.append(f"{margin} bp: {words}")
+  raise ConfigError(f"no margin holds the tolerance on {bases} bp: {'; '.join(reached)}")

@@ -1,0 +1,139 @@
+"""What a prediction says about genes: neighbours that share an operon, and operons.
+
+Positions are 0-based and half-open; an end past the contig's length passes the origin of a ring.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
+from alphaecoli.genomics.intervals import neighbours
+from alphaecoli.tracks.density import merge
+
+OPERON_THRESHOLD = 0.5
+# Without genes: gaps that are closed, and the shortest stretch that counts, a short gene's length.
+GAP_BP, SHORTEST_BP = 100, 300
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GenePair:
+  """Two neighbouring genes on one strand.
+
+  Attributes:
+    left: the gene that starts first, by its number on the contig.
+    right: the one that follows.
+    distance_bp: between them, negative where they overlap.
+    probability: mean predicted probability of the bases between the two midpoints to lie in an
+      operon of several genes.
+  """
+
+  left: int
+  right: int
+  distance_bp: int
+  probability: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operon:
+  """A predicted operon.
+
+  Attributes:
+    start: its first base.
+    end: the base after its last.
+    strand: of its genes; 0 where it was called without genes, since the head has no strand.
+    probability: mean predicted probability over its bases.
+    genes: numbers of its genes on the contig, from left to right.
+  """
+
+  start: int
+  end: int
+  strand: int
+  probability: float
+  genes: tuple[int, ...] = ()
+
+
+def in_order(genes: Sequence[PlacedGene]) -> list[AnnotatedGene]:
+  """Genes by where they start, then end."""
+  return sorted((placed.gene for placed in genes), key=lambda gene: (gene.start, gene.end))
+
+
+def gene_pairs(
+  genes: Sequence[AnnotatedGene], membership: Float[np.ndarray, " L"], circular: bool
+) -> list[GenePair]:
+  """Neighbours on one strand, with the probability that they share an operon.
+
+  Args:
+    genes: as `in_order` gives them.
+    membership: probability of each base of the contig.
+    circular: whether the last gene has the first one as its neighbour.
+  """
+  first, last, strand = (
+    np.array([getattr(gene, key) for gene in genes], np.int64) for key in ("start", "end", "strand")
+  )
+  found = neighbours(first, last, strand, len(membership) if circular else None)
+  means = _Means(membership)
+  return [
+    GenePair(int(left), int(right), int(distance), means.of(int(low), int(high)))
+    for left, right, low, high, distance in zip(*found, strict=True)
+  ]
+
+
+def operons_of_genes(
+  genes: Sequence[AnnotatedGene],
+  pairs: Sequence[GenePair],
+  membership: Float[np.ndarray, " L"],
+  threshold: float = OPERON_THRESHOLD,
+) -> list[Operon]:
+  """Chains of neighbours, each pair of which reaches the threshold.
+
+  On a ring where every gene is linked to the next, the chain opens at its weakest pair.
+  """
+  links = {pair.left: pair for pair in pairs if pair.probability >= threshold}
+  if genes and len(links) == len(genes):
+    del links[min(links, key=lambda left: links[left].probability)]
+  means, length = _Means(membership), len(membership)
+  followers = {pair.right for pair in links.values()}
+  operons = []
+  for head in sorted(links.keys() - followers):
+    chain = [head]
+    while chain[-1] in links:
+      chain.append(links[chain[-1]].right)
+    start, end = genes[head].start, genes[head].end
+    for gene in (genes[i] for i in chain[1:]):
+      lap = length if gene.start < start else 0  # only the origin lies between
+      end = max(end, gene.end + lap)
+    end = min(end, start + length)
+    operons.append(Operon(start, end, genes[head].strand, means.of(start, end), tuple(chain)))
+  return sorted(operons, key=lambda operon: (operon.start, operon.end))
+
+
+def operons_of_bases(
+  membership: Float[np.ndarray, " L"], circular: bool, threshold: float = OPERON_THRESHOLD
+) -> list[Operon]:
+  """Stretches whose bases reach the threshold: gaps up to 100 bp closed, at least 300 bp long."""
+  length = len(membership)
+  inside = np.concatenate([[False], membership >= threshold, [False]])
+  edges = np.flatnonzero(inside[1:] != inside[:-1]).tolist()
+  spans = merge(zip(edges[::2], edges[1::2], strict=True), GAP_BP)
+  if circular and len(spans) > 1 and spans[0][0] + length - spans[-1][1] <= GAP_BP:
+    spans = [*spans[1:-1], (spans[-1][0], spans[0][1] + length)]
+  means = _Means(membership)
+  return [Operon(a, b, 0, means.of(a, b)) for a, b in spans if b - a >= SHORTEST_BP]
+
+
+class _Means:
+  """Means over stretches of a contig, or of a ring."""
+
+  def __init__(self, values: Float[np.ndarray, " L"]):
+    self._sums: Float64[np.ndarray, " M"] = np.concatenate([[0.0], np.cumsum(values, dtype=float)])
+
+  def of(self, start: int, end: int) -> float:
+    """The mean from start to end, which may lie past the origin."""
+    return float((self._to(end) - self._to(start)) / (end - start))
+
+  def _to(self, end: int) -> float:
+    laps, rest = divmod(end, len(self._sums) - 1)
+    return laps * self._sums[-1] + self._sums[rest]

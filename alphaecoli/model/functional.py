@@ -1,0 +1,244 @@
+"""A model apart from its values: flat, named arrays in, a module inside a transformation.
+
+Parameters and running statistics travel through jit, the optimiser and checkpoints as flat
+dictionaries, "decoder/up_blocks/0/conv_in/conv/kernel" -> array: quick to pass to a compiled
+function, sharded by name, and readable without this package.
+
+Parts may be frozen, and frozen linear maps may have low-rank factors beside their kernels:
+W + (alpha / rank) A B takes the place of W when the module is put together.
+
+Source of the factors: LoRA, Hu et al. 2021, arXiv:2106.09685, equation 3.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+
+from alphaecoli.errors import ConfigError
+from alphaecoli.model.finetuning import head_of, names_under
+from alphaecoli.model.layers import RMSBatchNorm
+from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.parallel.sharding import variable_shardings
+from alphaecoli.schema import InitConfig, ModelConfig
+from alphaecoli.tracks.track_table import TrackTable
+
+Values = dict[str, Array]
+# Most of the time that initialising takes on a CPU goes into optimising a program that runs once.
+_CPU_INIT_OPTIONS = {"xla_backend_optimization_level": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Skeleton:
+  """A module's structure. Build one with `of` or `of_model`.
+
+  Attributes:
+    create: makes the module from a key.
+    graph: its structure.
+    params: parameters by name, abstract.
+    stats: every other variable by name, abstract.
+    frozen: names of the parameters and statistics that training leaves as they are.
+    adapted: kernels with low-rank factors, which are among `params`.
+    scale: of the factors' product.
+  """
+
+  create: Callable[[Array], nnx.Module]
+  graph: Any
+  params: Mapping[str, nnx.Variable]
+  stats: Mapping[str, nnx.Variable]
+  frozen: frozenset[str] = frozenset()
+  adapted: tuple[str, ...] = ()
+  scale: float = 0.0
+
+  @classmethod
+  def of(cls, create: Callable[[Array], nnx.Module]) -> "Skeleton":
+    """The structure of what `create` makes, without making it."""
+    abstract = nnx.eval_shape(lambda: create(jax.random.key(0)))
+    graph, params, stats = nnx.split(abstract, nnx.Param, ...)
+    return cls(create, graph, _flat(params), _flat(stats))
+
+  @classmethod
+  def of_model(cls, config: ModelConfig, table: TrackTable) -> "Skeleton":
+    """The structure of AlphaEcoli."""
+    return cls.of(lambda key: AlphaEcoli(config, table, rngs=nnx.Rngs(key)))
+
+  def tuned(self, init: InitConfig) -> "Skeleton":
+    """The same model with parts frozen, and factors beside the frozen linear maps of its trunk.
+
+    Frozen norms use their running statistics in training too. A kernel has factors where both of
+    its sides are longer than their rank.
+
+    Raises:
+      ConfigError: there is no such part, nothing would learn, or no kernel takes factors.
+    """
+    frozen = names_under([*self.params, *self.stats], init.frozen_parts)
+    if frozen >= self.params.keys():
+      raise ConfigError(f"init.freeze={init.freeze} freezes every parameter: nothing would learn")
+    adapted: list[str] = []
+    factors: dict[str, nnx.Variable] = {}
+    for name in sorted(frozen & self.params.keys()) if init.lora_rank else []:
+      shape = self.params[name].get_value().shape
+      linear = name.endswith("/kernel") and len(shape) == 2 and head_of(name) is None
+      if linear and min(shape) > init.lora_rank:
+        adapted.append(name)
+        factors |= _abstract_factors(name, shape, init.lora_rank)
+    if init.lora_rank and not adapted:
+      raise ConfigError(
+        f"init.lora_rank={init.lora_rank}: no linear map of init.freeze={init.freeze} has sides "
+        "longer than that; choose a lower rank or other parts"
+      )
+    module = self.module()
+    for path, node in nnx.iter_graph(module):
+      if isinstance(node, RMSBatchNorm):
+        node.frozen = _name((*path, "mean_square")) in frozen
+    return dataclasses.replace(
+      self,
+      graph=nnx.split(module, nnx.Param, ...)[0],
+      params={**self.params, **factors},
+      frozen=frozen,
+      adapted=tuple(adapted),
+      scale=init.lora_alpha / max(init.lora_rank, 1),
+    )
+
+  @property
+  def base(self) -> dict[str, nnx.Variable]:
+    """The parameters without factors."""
+    factors = {factor for kernel in self.adapted for factor in factor_names(kernel)}
+    return {name: v for name, v in self.params.items() if name not in factors}
+
+  def learning(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some parameters or statistics that are not frozen."""
+    return {name: value for name, value in values.items() if name not in self.frozen}
+
+  def merge(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
+    """The module with these values; factors are added to their kernels."""
+    kernels = {}
+    for name in self.adapted:
+      down, up = (params[factor] for factor in factor_names(name))
+      product = jnp.matmul(down, up, precision="highest")
+      kernels[name] = params[name] + self.scale * product
+    return self._put_together({**params, **kernels}, stats)
+
+  def _put_together(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
+    """The module with these values, which may be abstract; factors are left out."""
+    return nnx.merge(self.graph, _state(self.base, params), _state(self.stats, stats))
+
+  def module(self) -> Any:
+    """The abstract module, for what needs only shapes."""
+    values = [{n: v.get_value() for n, v in part.items()} for part in (self.params, self.stats)]
+    return self._put_together(*values)
+
+  def parameter_table(self) -> str:
+    """Parameters by part, and how many of them learn where not all do, as text."""
+    counts: dict[str, list[int]] = {}
+    for name, variable in self.params.items():
+      size, learns = math.prod(variable.get_value().shape), name not in self.frozen
+      count = counts.setdefault(name.split("/")[0], [0, 0, 0])
+      count[0] += size
+      count[1 if learns else 2] += size
+    counts["total"] = [sum(column) for column in zip(*counts.values(), strict=True)]
+    columns = ("", "parameters", "learn", "frozen") if self.frozen else ("",)
+    width = max(map(len, counts))
+    rows = [(part, *(f"{n:,}" for n in count)) for part, count in counts.items()]
+    table = [row[: max(len(columns), 2)] for row in ([columns, *rows] if self.frozen else rows)]
+    return "\n".join(f"{r[0]:<{width}}  " + "  ".join(f"{c:>13}" for c in r[1:]) for r in table)
+
+  def split(self, module: nnx.Module) -> tuple[Values, Values]:
+    """The values of a module: parameters, factors being part of their kernels, and statistics."""
+    _, params, stats = nnx.split(module, nnx.Param, ...)
+    return _arrays(params), _arrays(stats)
+
+  def shardings(self, mesh: Mesh) -> tuple[dict[str, NamedSharding], dict[str, NamedSharding]]:
+    """Where parameters and statistics lie on a mesh."""
+    return _shardings(mesh, self.params), _shardings(mesh, self.stats)
+
+  def abstract(self, mesh: Mesh) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Shapes, types and shardings of parameters and statistics."""
+    return tuple(
+      {
+        name: jax.ShapeDtypeStruct(v.get_value().shape, v.get_value().dtype, sharding=where[name])
+        for name, v in variables.items()
+      }
+      for variables, where in zip((self.params, self.stats), self.shardings(mesh), strict=True)
+    )  # type: ignore[return-value]
+
+  def init(self, seed: int, mesh: Mesh) -> tuple[Values, Values]:
+    """Fresh values, each born where it belongs; the same for any number of devices."""
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+
+    def make(key: Array) -> tuple[Values, Values]:
+      params, stats = self.split(self.create(key))
+      return params | self._fresh_factors(key), stats
+
+    made = jax.jit(
+      make,
+      out_shardings=self.shardings(mesh),
+      compiler_options=_CPU_INIT_OPTIONS if on_cpu else None,
+    )
+    with jax.set_mesh(mesh):
+      return made(jax.random.key(seed))
+
+  def _fresh_factors(self, key: Array) -> Values:
+    """Factors whose product is zero: A is random, B is 0."""
+    factors = {}
+    for name in self.adapted:
+      down, up = factor_names(name)
+      n_in, rank = self.params[down].get_value().shape
+      noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(down.encode())), (n_in, rank))
+      factors[down] = noise / math.sqrt(n_in)
+      factors[up] = jnp.zeros(self.params[up].get_value().shape)
+    return factors
+
+
+def factor_names(kernel: str) -> tuple[str, str]:
+  """The names of a kernel's factors A (in, rank) and B (rank, out)."""
+  module = kernel.removesuffix("/kernel")
+  return f"{module}/lora_a", f"{module}/lora_b"
+
+
+def _abstract_factors(kernel: str, shape: tuple[int, ...], rank: int) -> dict[str, nnx.Variable]:
+  """The factors of a kernel, abstract."""
+  a, b = factor_names(kernel)
+  n_in, n_out = shape
+  return {
+    a: nnx.Param(jax.ShapeDtypeStruct((n_in, rank), jnp.float32), axes=("in", "rank")),
+    b: nnx.Param(jax.ShapeDtypeStruct((rank, n_out), jnp.float32), axes=("rank", "out")),
+  }
+
+
+def _name(path: tuple[Any, ...]) -> str:
+  """encoder, 0, kernel -> encoder/0/kernel."""
+  return "/".join(str(part) for part in path)
+
+
+def _flat(state: nnx.State) -> dict[str, nnx.Variable]:
+  """Variables by name."""
+  return {_name(path): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def _arrays(state: nnx.State) -> Values:
+  """Values by name."""
+  return {name: variable.get_value() for name, variable in _flat(state).items()}
+
+
+def _state(abstract: Mapping[str, nnx.Variable], values: Mapping[str, Any]) -> nnx.State:
+  """The variables again, with values (or their shapes)."""
+  flat: Any = {
+    tuple(int(p) if p.isdigit() else p for p in name.split("/")): variable.replace(values[name])
+    for name, variable in abstract.items()
+  }
+  return nnx.from_flat_state(flat)
+
+
+def _shardings(mesh: Mesh, variables: Mapping[str, nnx.Variable]) -> dict[str, NamedSharding]:
+  """Shardings by name."""
+  state = _state(variables, {name: v.get_value() for name, v in variables.items()})
+  flat = nnx.to_flat_state(variable_shardings(mesh, state))
+  return {_name(path): sharding for path, sharding in flat}

@@ -1,0 +1,162 @@
+"""Attention along the sequence: rotary positions, one key and value for all heads, soft cap.
+
+Source: Avsec et al., AlphaGenome (Nature 2026), Supplementary Information, MHABlock, MLPBlock and
+AttentionBiasBlock.
+"""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange, repeat
+from flax import nnx
+from jax import Array
+from jaxtyping import Float, Float32
+
+from alphaecoli.model.layers import LayerNorm, Linear, RMSBatchNorm, run_block
+from alphaecoli.model.pair import PairUpdate
+from alphaecoli.parallel.sharding import constrain, pin
+from alphaecoli.schema import BINS_PER_PAIR, ModelConfig
+
+MAX_POSITION = 8192  # bins in 2 ** 20 bp, the longest published window
+LOGIT_CAP = 5.0  # soft cap of attention logits
+
+
+def rotary_frequencies(n: int) -> Float32[Array, "{n}"]:
+  """Radians per bin of each pair of features, from 1/2 turn-scale of one bin to the whole window.
+
+  Source: AlphaGenome, Supplementary Information, RoPE with linear plus geometric spacing.
+  """
+  spacing = jnp.geomspace(1, MAX_POSITION - n + 1, n, dtype=jnp.float32)
+  return 1 / (jnp.arange(n, dtype=jnp.float32) + spacing)
+
+
+def rotary(x: Float[Array, "B S H K"]) -> Float[Array, "B S H K"]:
+  """Rotates neighbouring pairs of features by an angle that grows with the position.
+
+  Source: Su et al. 2021, arXiv:2104.09864, equation 34 (interleaved pairs).
+  """
+  positions = jnp.arange(x.shape[1], dtype=jnp.float32)
+  angle = positions[None, :, None, None] * rotary_frequencies(x.shape[-1] // 2)[None, None, None]
+  even, odd = rearrange(x.astype(jnp.float32), "b s h (k two) -> two b s h k", two=2)
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  turned = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], -1)
+  return rearrange(turned, "b s h k two -> b s h (k two)").astype(x.dtype)
+
+
+class AttentionBias(nnx.Module):
+  """Attention bias of every head from the pair activations, repeated to bins.
+
+  GELU here is the tanh approximation of `jax.nn.gelu`.
+  """
+
+  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    self.norm = RMSBatchNorm(config.pair_channels, decay=config.batch_norm_decay, rngs=rngs)
+    self.linear = Linear(config.pair_channels, config.n_heads, bias=False, rngs=rngs)
+
+  def __call__(
+    self, pair: Float[Array, "B P P F"], *, train: bool = False
+  ) -> Float[Array, "B H N N"]:
+    bias = self.linear(jax.nn.gelu(self.norm(pair, train=train)))
+    rows = repeat(bias, "b p q h -> b h (p m) q", m=BINS_PER_PAIR)
+    # A matrix product with ones and zeros repeats the columns: on a TPU an array whose last axis
+    # is the 16 bins of a pair takes eight times its size.
+    columns = jnp.repeat(jnp.eye(pair.shape[2], dtype=bias.dtype), BINS_PER_PAIR, axis=1)
+    return jnp.matmul(rows, columns, precision="highest")
+
+
+class MultiQueryAttention(nnx.Module):
+  """Attention between bins; norms before and after, keys and values shared by all heads.
+
+  Source: AlphaGenome, Supplementary Information, MHABlock; multi-query attention is Shazeer 2019,
+  arXiv:1911.02150.
+  """
+
+  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+    self.n_heads, decay = config.n_heads, config.batch_norm_decay
+    heads_value = config.n_heads * config.value_dim
+    self.norm_in = RMSBatchNorm(features, decay=decay, rngs=rngs)
+    self.query = Linear(features, config.n_heads * config.key_dim, bias=False, rngs=rngs)
+    self.key = Linear(features, config.key_dim, bias=False, rngs=rngs)
+    self.value = Linear(features, config.value_dim, bias=False, rngs=rngs)
+    self.norm_query = LayerNorm(config.key_dim, centred=True, rngs=rngs)
+    self.norm_key = LayerNorm(config.key_dim, centred=True, rngs=rngs)
+    self.norm_value = LayerNorm(config.value_dim, centred=True, rngs=rngs)
+    self.output = Linear(heads_value, features, rngs=rngs)
+    self.norm_out = RMSBatchNorm(features, decay=decay, rngs=rngs)
+
+  def __call__(
+    self, x: Float[Array, "B N D"], bias: Float[Array, "B H N N"], *, train: bool = False
+  ) -> Float[Array, "B N D"]:
+    x = self.norm_in(x, train=train)
+    query = rearrange(self.query(x), "b n (h k) -> b n h k", h=self.n_heads)
+    query = rotary(self.norm_query(query))
+    key = rotary(self.norm_key(self.key(x))[:, :, None])[:, :, 0]
+    value = self.norm_value(self.value(x))
+    logits = jnp.einsum("bqhk,bmk->bhqm", query, key, preferred_element_type=jnp.float32)
+    logits = constrain(logits / key.shape[-1] ** 0.5 + bias, "batch", "head", "position", "key")
+    weights = jax.nn.softmax(LOGIT_CAP * jnp.tanh(logits / LOGIT_CAP), axis=-1)
+    y = jnp.einsum("bhqm,bmv->bqhv", weights.astype(value.dtype), value)
+    y = self.output(rearrange(y, "b q h v -> b q (h v)"))
+    return self.norm_out(y, train=train)
+
+
+class MLP(nnx.Module):
+  """Two linear maps with a ReLU between; norms before and after.
+
+  Source: AlphaGenome, Supplementary Information, MLPBlock.
+  """
+
+  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+    hidden, decay = config.mlp_ratio * features, config.batch_norm_decay
+    self.norm_in = RMSBatchNorm(features, decay=decay, rngs=rngs)
+    self.expand = Linear(features, hidden, rngs=rngs)
+    self.contract = Linear(hidden, features, rngs=rngs)
+    self.norm_out = RMSBatchNorm(features, decay=decay, rngs=rngs)
+
+  def __call__(self, x: Float[Array, "B N D"], *, train: bool = False) -> Float[Array, "B N D"]:
+    y = jax.nn.relu(self.expand(self.norm_in(x, train=train)))
+    return self.norm_out(self.contract(y), train=train)
+
+
+class TransformerLayer(nnx.Module):
+  """Pair update (in some layers), attention biased by the pairs, MLP."""
+
+  def __init__(self, features: int, config: ModelConfig, *, update_pair: bool, rngs: nnx.Rngs):
+    self.pair_update = PairUpdate(features, config, rngs=rngs) if update_pair else None
+    self.bias = AttentionBias(config, rngs=rngs)
+    self.attention = MultiQueryAttention(features, config, rngs=rngs)
+    self.mlp = MLP(features, config, rngs=rngs)
+
+  def __call__(
+    self, x: Float[Array, "B N D"], pair: Float[Array, "B P P F"], *, train: bool = False
+  ) -> tuple[Float[Array, "B N D"], Float[Array, "B P P F"]]:
+    if self.pair_update is not None:
+      pair = self.pair_update(x, pair)
+    x = x + self.attention(x, self.bias(pair, train=train), train=train)
+    x = x + self.mlp(x, train=train)
+    return pin(x), pair
+
+
+class Tower(nnx.Module):
+  """The layers, one after the other, the pairs starting at zero."""
+
+  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+    self.remat, self.pair_channels = config.remat, config.pair_channels
+    self.layers = nnx.List(
+      [
+        TransformerLayer(features, config, update_pair=i % config.pair_every == 0, rngs=rngs)
+        for i in range(config.n_layers)
+      ]
+    )
+
+  def __call__(
+    self, x: Float[Array, "B N D"], *, train: bool = False
+  ) -> tuple[Float[Array, "B N D"], Float[Array, "B P P F"]]:
+    pair = self.empty_pair(x)
+    for layer in self.layers:
+      x, pair = run_block(layer, x, pair, train=train, remat=self.remat)
+    return x, pair
+
+  def empty_pair(self, x: Float[Array, "B N D"]) -> Float[Array, "B P P F"]:
+    """The pair activations before the first update."""
+    n = x.shape[1] // BINS_PER_PAIR
+    return jnp.zeros((x.shape[0], n, n, self.pair_channels), x.dtype)

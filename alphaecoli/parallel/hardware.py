@@ -1,0 +1,73 @@
+"""Peak arithmetic of the chips that JAX names, and memory, for figures of utilisation."""
+
+import resource
+import sys
+from pathlib import Path
+
+import jax
+
+# Dense bfloat16 FLOP/s of one device as JAX counts devices.
+# Sources: NVIDIA's data sheets for A100, H100 SXM, H200 SXM, B200; Google Cloud's TPU pages
+# (cloud.google.com/tpu/docs, "System architecture" of each version).
+PEAK_BF16_FLOPS = {
+  "NVIDIA A100": 312e12,
+  "NVIDIA H100": 989e12,
+  "NVIDIA H200": 989e12,
+  "NVIDIA B200": 2250e12,
+  "TPU v2": 22.5e12,
+  "TPU v3": 61.5e12,
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5e": 197e12,
+  "TPU v5p": 459e12,
+  "TPU v5": 459e12,
+  "TPU v6 lite": 918e12,
+  "TPU v6e": 918e12,
+  "TPU7x": 1153.5e12,
+}
+
+# Bytes of memory that a program may use on one device as JAX counts devices. Source: what libtpu
+# 0.0.42 calls available when a program is too large; checked in tests/benchmarks/test_compile.py.
+HBM_BYTES = {
+  "TPU v4": 30.75 * 2**30,
+  "TPU v5 lite": 15.75 * 2**30,
+  "TPU v5": 95.74 * 2**30,
+  "TPU v6 lite": 31.25 * 2**30,
+  "TPU7x": 94.75 * 2**30,
+}
+
+
+def peak_flops(device: jax.Device) -> float | None:
+  """Peak dense bfloat16 FLOP/s of a device; None where it is not known (a CPU, a new chip)."""
+  names = sorted((n for n in PEAK_BF16_FLOPS if device.device_kind.startswith(n)), key=len)
+  return PEAK_BF16_FLOPS[names[-1]] if names else None
+
+
+def hbm_bytes(device: jax.Device) -> int:
+  """Memory of a TPU that a program may use."""
+  return round(HBM_BYTES[device.device_kind])
+
+
+def memory_bytes(device: jax.Device) -> dict[str, int]:
+  """Bytes in use, at most so far, and in all, where the device tells."""
+  stats = device.memory_stats() or {}
+  names = {"in_use": "bytes_in_use", "peak": "peak_bytes_in_use", "limit": "bytes_limit"}
+  return {name: int(stats[key]) for name, key in names.items() if key in stats}
+
+
+def device_peak_bytes() -> int | None:
+  """The high-water mark of this process's fullest device; None where devices do not tell (CPU)."""
+  peaks = [memory_bytes(device).get("peak") for device in jax.local_devices()]
+  return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def host_peak_bytes() -> int:
+  """The most memory that this process has had resident."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def use_compilation_cache(directory: Path) -> None:
+  """Keeps compiled programs on disk, so that the next run of this configuration starts at once."""
+  jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,1 @@
+"""Pictures: a region of the chromosome, sequence logos."""

@@ -1,0 +1,232 @@
+"""A stretch of the chromosome as a picture: genes, operons, observed and predicted tracks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrow, Patch
+
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.prediction import Prediction
+from alphaecoli.plotting.observed import (
+  Observed,
+  marked_operons,
+  operon_label,
+  read_observed,
+  split_words,
+)
+from alphaecoli.schema import BIN_BP
+from alphaecoli.tracks.store import TrackStore
+
+# Okabe and Ito, Color Universal Design (2008): distinct for all kinds of colour vision.
+OBSERVED = "#7F7F7F"
+PREDICTED = "#0072B2"
+FORWARD, REVERSE = "#E69F00", "#56B4E9"
+OPERON = "#000000"
+
+
+def plot_region(
+  store: TrackStore,
+  prediction: Prediction,
+  start: int,
+  end: int,
+  path: Path,
+  *,
+  track: str | None = None,
+  title: str = "",
+) -> None:
+  """Draws a stretch as a PNG: genes and operons, then the three tracks, observed and predicted.
+
+  Args:
+    store: what was measured.
+    prediction: of the stretch or more of the same chromosome.
+    start: first base.
+    end: base after the last one.
+    path: the PNG.
+    track: which expression track; the first by default.
+    title: organism or contig, put before the coordinates.
+
+  Raises:
+    ConfigError: no such track, or the prediction does not cover the stretch.
+    DataError: the file can not be written.
+  """
+  names = store.table.names
+  if track is not None and track not in names:
+    raise ConfigError(f"track {track!r} is not in the store; it has {', '.join(names)}")
+  if not prediction.start <= start < end <= prediction.end:
+    raise ConfigError(
+      f"the prediction covers {prediction.start}-{prediction.end}, not all of {start}-{end}"
+    )
+  column = names.index(track) if track is not None else 0
+  observed = read_observed(store, start, end)
+  figure, axes = plt.subplots(
+    4,
+    1,
+    figsize=(14, 9.5),
+    sharex=True,
+    height_ratios=(1.5, 1.5, 1, 1),
+    layout="constrained",
+  )
+  try:
+    _draw_genes(axes[0], store, start, end)
+    _draw_expression(axes[1], store, observed, prediction, column, (start, end))
+    _draw_density(axes[2], observed, prediction, (start, end))
+    _draw_operons(axes[3], observed, prediction, (start, end))
+    _dress(figure, list(axes), start, end)
+    figure.suptitle(
+      f"{title + ', ' if title else ''}{start / 1000:,.1f} to {end / 1000:,.1f} kb "
+      f"({split_words(store, start, end)})",
+      fontsize=13,
+    )
+    _save(figure, path)
+  finally:
+    plt.close(figure)
+
+
+def _draw_genes(axis: Axes, store: TrackStore, start: int, end: int) -> None:
+  """Genes as arrows, forward above reverse; operons of several genes as bars on top."""
+  genes = store.genes
+  rows = np.flatnonzero((genes.start < end) & (genes.end > start))
+  named: dict[float, list[float]] = {}  # height -> where there is a name
+  for row in rows[np.argsort(genes.start[rows] - genes.end[rows], kind="stable")]:  # longest first
+    forward = genes.strand[row] >= 0
+    left, right = max(genes.start[row], start) / 1000, min(genes.end[row], end) / 1000
+    y, middle = 0.62 if forward else 0.0, (left + right) / 2
+    arrow = FancyArrow(
+      left if forward else right,
+      y,
+      right - left if forward else left - right,
+      0,
+      width=0.22,
+      head_width=0.34,
+      head_length=min((end - start) / 120_000, right - left),
+      length_includes_head=True,
+      facecolor=FORWARD if forward else REVERSE,
+      edgecolor="black",
+      linewidth=0.5,
+    )
+    axis.add_patch(arrow)
+    near = (end - start) / 75_000  # kb that a slanted name takes up
+    if all(abs(middle - other) >= near for other in named.get(y, [])):
+      named.setdefault(y, []).append(middle)
+      slanted: dict[str, Any] = {
+        "rotation": 45,
+        "rotation_mode": "anchor",
+        "ha": "right",
+        "va": "top",
+      }
+      axis.text(middle, y - 0.22, str(genes.name[row]), fontsize=7, style="italic", **slanted)
+  _draw_operon_bars(axis, store, start, end)
+  axis.set_ylim(-0.75, 1.62)
+  axis.set_yticks([1.12, 0.62, 0.0], ["operons", "genes +", "genes −"])
+  axis.tick_params(axis="y", length=0)
+
+
+def _draw_operon_bars(axis: Axes, store: TrackStore, start: int, end: int) -> None:
+  """A bar over each operon of several genes, with names at alternating heights."""
+  genes = store.genes
+  touching = [o for o in marked_operons(store) if o.start < end and o.end > start]
+  for i, operon in enumerate(touching):
+    left, right = max(operon.start, start) / 1000, min(operon.end, end) / 1000
+    axis.plot([left, right], [1.12, 1.12], color=OPERON, linewidth=4, solid_capstyle="butt")
+    ordered = operon.rows if genes.strand[operon.rows[0]] >= 0 else operon.rows[::-1]
+    label = operon_label([str(genes.name[row]) for row in ordered])
+    side = "left" if left * 1000 == start else "right" if right * 1000 == end else "center"
+    x = {"left": left, "right": right, "center": (left + right) / 2}[side]
+    style: dict[str, Any] = {"fontsize": 7, "style": "italic", "ha": side, "va": "bottom"}
+    axis.text(x, 1.2 if i % 2 else 1.4, label, **style)
+
+
+def _draw_expression(
+  axis: Axes,
+  store: TrackStore,
+  observed: Observed,
+  prediction: Prediction,
+  column: int,
+  span: tuple[int, int],
+) -> None:
+  """ln(1 + TPM): measured on genes, predicted at every base."""
+  predicted = prediction.in_units("log_tpm").gene_expression[:, column]
+  kb = (observed.start + np.arange(len(observed.log_tpm))) / 1000
+  values = observed.log_tpm[:, column]
+  edges = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)  # NaN differs from everything
+  lasts = np.append(edges[1:], len(values)) - 1
+  axis.hlines(values[edges], kb[edges], kb[lasts], color=OBSERVED, linewidth=4)
+  axis.plot(*_thinned(prediction, predicted, span), color=PREDICTED, linewidth=1.2)
+  name = store.table.names[column]
+  axis.set_ylabel(f"expression ({name})\nln(1 + TPM)")
+
+
+def _draw_density(
+  axis: Axes, observed: Observed, prediction: Prediction, span: tuple[int, int]
+) -> None:
+  """Genes per bin."""
+  edges = (observed.start + BIN_BP * np.arange(len(observed.density) + 1)) / 1000
+  axis.stairs(observed.density, edges, fill=True, color=OBSERVED, alpha=0.6)
+  first = span[0] // BIN_BP - prediction.start // BIN_BP
+  values = prediction.gene_density[first : first + len(observed.density), 0]
+  axis.stairs(values, edges[: len(values) + 1], color=PREDICTED, linewidth=1.2, baseline=None)
+  axis.set_ylim(bottom=0)
+  axis.set_ylabel("gene density\ngenes / 128 bp")
+
+
+def _draw_operons(
+  axis: Axes, observed: Observed, prediction: Prediction, span: tuple[int, int]
+) -> None:
+  """Operon membership: observed shaded, predicted probability as a line."""
+  kb = (observed.start + np.arange(len(observed.operon))) / 1000
+  axis.fill_between(
+    kb, 0, np.nan_to_num(observed.operon), step="post", color=OBSERVED, alpha=0.45, linewidth=0
+  )
+  values = _thinned(prediction, prediction.operon_membership[:, 0], span)
+  axis.plot(*values, color=PREDICTED, linewidth=1.2)
+  axis.set_ylim(0, 1.02)
+  axis.set_ylabel("operon membership\nprobability")
+
+
+def _thinned(
+  prediction: Prediction, values: Float[np.ndarray, "S"], span: tuple[int, int], points: int = 2000
+) -> tuple[np.ndarray, np.ndarray]:
+  """Means over equal steps, at most `points` of them, and their centres in kb."""
+  step = max((span[1] - span[0]) // points, 1)
+  part = values[span[0] - prediction.start : span[1] - prediction.start]
+  part = part[: len(part) // step * step].reshape(-1, step)
+  return (span[0] + step * (np.arange(len(part)) + 0.5)) / 1000, part.mean(axis=1)
+
+
+def _dress(figure: Figure, axes: Sequence[Axes], start: int, end: int) -> None:
+  """Limits, grid, legend outside the data."""
+  axes[-1].set_xlim(start / 1000, end / 1000)
+  axes[-1].set_xlabel("position on the chromosome (kb)")
+  for axis in axes[1:]:
+    axis.grid(axis="x", color="0.9", linewidth=0.6)
+    axis.set_axisbelow(True)
+  for axis in axes:
+    axis.spines[["top", "right"]].set_visible(False)
+  figure.align_ylabels(axes)
+  handles: list[Any] = [
+    Patch(color=OBSERVED, label="observed"),
+    plt.Line2D([], [], color=PREDICTED, linewidth=2, label="predicted from sequence"),
+    Patch(facecolor=FORWARD, edgecolor="black", label="gene on + strand"),
+    Patch(facecolor=REVERSE, edgecolor="black", label="gene on − strand"),
+    Patch(color=OPERON, label="operon of several genes"),
+  ]
+  figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+  """Writes the PNG."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+  except OSError as error:
+    raise DataError(f"{path}: can not be written: {error.strerror}") from error

@@ -1,0 +1,99 @@
+"""The gene table of a store: `genes.tsv` and its columns in memory."""
+
+import csv
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int8, Int64, Shaped
+
+from alphaecoli.tracks.density import StartEnd
+
+_TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
+COLUMNS = (
+  "gene_id", "name", "locus_tag", "start", "end", "strand", "type", "split", "operon_id",
+  "fragments",
+)  # fmt: skip
+TRACK_PREFIX = "log_tpm:"
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneTable:
+  """The genes of a store, one row each.
+
+  Attributes:
+    gene_id: RegulonDB's id.
+    name: such as thrA.
+    locus_tag: b-number, "" if none.
+    start: first base, 0-based.
+    end: one past the last base; beyond the chromosome's length where the gene passes the origin.
+    strand: +1, -1 or 0 (unknown).
+    type: RegulonDB's gene type.
+    split: train, validation, test, or border where no split holds all of the gene.
+    operon_id: "" if the gene is in none.
+    fragments: intervals of the gene's bases: one, or several where it is interrupted.
+    log_tpm: natural log(1 + TPM), mean over each track's data sets; NaN where unknown.
+  """
+
+  gene_id: Shaped[np.ndarray, "G"]
+  name: Shaped[np.ndarray, "G"]
+  locus_tag: Shaped[np.ndarray, "G"]
+  start: Int64[np.ndarray, "G"]
+  end: Int64[np.ndarray, "G"]
+  strand: Int8[np.ndarray, "G"]
+  type: Shaped[np.ndarray, "G"]
+  split: Shaped[np.ndarray, "G"]
+  operon_id: Shaped[np.ndarray, "G"]
+  fragments: tuple[tuple[StartEnd, ...], ...]
+  log_tpm: Float64[np.ndarray, "G T"]
+
+  def __len__(self) -> int:
+    return len(self.gene_id)
+
+
+def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:
+  """Reads genes.tsv.
+
+  Raises:
+    KeyError, ValueError or TypeError: a column is missing or a value can not be read.
+  """
+  with path.open(newline="", encoding="utf-8") as file:
+    rows = list(csv.DictReader(file, dialect="excel-tab", quoting=csv.QUOTE_NONE))
+  columns = {key: [row[key] for row in rows] for key in COLUMNS}
+  log_tpm = [[float(row[TRACK_PREFIX + t] or "nan") for t in tracks] for row in rows]
+  text = {key: np.array(columns[key], np.str_) for key in COLUMNS}
+  start, end = (np.array(list(map(int, columns[k])), np.int64) for k in ("start", "end"))
+  strand = np.array(list(map(int, columns["strand"])), np.int8)
+  fragments = tuple(
+    _fragments(f, int(a), int(b)) for f, a, b in zip(text["fragments"], start, end, strict=True)
+  )
+  return GeneTable(
+    **{key: text[key] for key in _TEXT},
+    start=start,
+    end=end,
+    strand=strand,
+    fragments=fragments,
+    log_tpm=np.array(log_tpm, np.float64).reshape(len(rows), len(tracks)),
+  )
+
+
+def write_genes(path: Path, genes: GeneTable, tracks: Sequence[str]) -> None:
+  """Writes genes.tsv: a `log_tpm:<track>` column per track, empty where unknown."""
+  lines = ["\t".join([*COLUMNS, *(TRACK_PREFIX + track for track in tracks)])]
+  for i in range(len(genes)):
+    fields = {key: getattr(genes, key)[i] for key in COLUMNS}
+    spans = genes.fragments[i]
+    whole = spans == ((genes.start[i], genes.end[i]),)
+    fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in spans)
+    values = ["" if np.isnan(v) else f"{v:.9g}" for v in genes.log_tpm[i]]
+    lines.append("\t".join([*(" ".join(str(fields[key]).split()) for key in COLUMNS), *values]))
+  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _fragments(text: str, start: int, end: int) -> tuple[StartEnd, ...]:
+  """Reads "start-end;start-end"; empty text means the whole gene."""
+  if not text:
+    return ((start, end),)
+  pairs = (part.split("-") for part in str(text).split(";"))
+  return tuple((int(a), int(b)) for a, b in pairs)

@@ -1,0 +1,164 @@
+"""What the numbers of a prediction mean: tracks, units, transform and its inverse."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from alphaecoli.errors import ConfigError
+from alphaecoli.schema import LossWeights
+
+TRANSFORM = "z = (mean over data sets of log(1 + TPM) - mean) / std"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExpressionTrack:
+  """One expression track.
+
+  Attributes:
+    name: unique name; stranded tracks end in + or -.
+    strand: "+", "-" or "." for both.
+    datasets: names of the data sets whose log(1 + TPM) is averaged.
+    mean: mean of log(1 + TPM) over the training split's genes, natural log.
+    std: their standard deviation, > 0.
+  """
+
+  name: str
+  strand: str
+  datasets: tuple[str, ...]
+  mean: float
+  std: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrackTable:
+  """The targets a model was trained on, with the statistics of the training split.
+
+  Attributes:
+    expression: at least one track; without expression data one named "mean" with mean 0, std 1.
+    density_mean: genes per 128 bp bin, mean over training bins.
+    operon_prevalence: share of training bases inside an operon, in (0, 1).
+    has_expression: whether expression was measured at all.
+    has_operons: whether operons were given at all.
+  """
+
+  expression: tuple[ExpressionTrack, ...]
+  density_mean: float
+  operon_prevalence: float
+  has_expression: bool
+  has_operons: bool
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Names of the expression tracks, in order."""
+    return tuple(track.name for track in self.expression)
+
+  @property
+  def reverse_order(self) -> tuple[int, ...]:
+    """Where each expression track comes from on the other strand: pairs name+ and name- swap."""
+    position = {name: i for i, name in enumerate(self.names)}
+    swap = {"+": "-", "-": "+"}
+    return tuple(
+      position[t.name[:-1] + swap[t.strand]] if t.strand in swap else i
+      for i, t in enumerate(self.expression)
+    )
+
+  def to_log_tpm(self, z: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
+    """Inverts the z-score: natural log(1 + TPM)."""
+    mean = np.array([t.mean for t in self.expression], np.float32)
+    std = np.array([t.std for t in self.expression], np.float32)
+    return np.asarray(z) * std + mean
+
+  def to_tpm(self, z: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
+    """Inverts z-score and log: transcripts per million, at least 0."""
+    return np.maximum(np.expm1(self.to_log_tpm(z)), 0)
+
+  def to_json(self) -> dict[str, Any]:
+    """A JSON object that from_json reads back."""
+    return {"transform": TRANSFORM, **dataclasses.asdict(self)}
+
+  @classmethod
+  def from_json(cls, value: Mapping[str, Any]) -> "TrackTable":
+    """Reads what to_json wrote."""
+    fields = {k: v for k, v in value.items() if k != "transform"}
+    tracks = tuple(
+      ExpressionTrack(**{**t, "datasets": tuple(t["datasets"])}) for t in fields.pop("expression")
+    )
+    return cls(expression=tracks, **fields)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainedOrganism:
+  """One organism of a checkpoint; its place in the list is its row of the embedding.
+
+  Attributes:
+    name: as it was prepared; of a RegulonDB dump, the chromosome's.
+    table: its tracks with its own statistics.
+    store_fingerprint: of its track store.
+  """
+
+  name: str
+  table: TrackTable
+  store_fingerprint: str
+
+  def to_json(self) -> dict[str, Any]:
+    """A JSON object that `organisms_of` reads back."""
+    return {
+      "name": self.name,
+      "table": self.table.to_json(),
+      "store_fingerprint": self.store_fingerprint,
+    }
+
+
+def organisms_of(meta: Mapping[str, Any]) -> tuple[TrainedOrganism, ...]:
+  """The organisms of a checkpoint's meta item; an older one has one, without a name.
+
+  Raises:
+    KeyError or TypeError: it is broken.
+  """
+  if "organisms" not in meta:
+    table = TrackTable.from_json(meta["table"])
+    return (TrainedOrganism("", table, meta.get("store_fingerprint", "")),)
+  return tuple(
+    TrainedOrganism(o["name"], TrackTable.from_json(o["table"]), o["store_fingerprint"])
+    for o in meta["organisms"]
+  )
+
+
+def choose_organism(organisms: Sequence[TrainedOrganism], organism: str | int | None) -> int:
+  """The row of an organism.
+
+  Args:
+    organisms: of a checkpoint.
+    organism: name or row; may be left out where there is one.
+
+  Raises:
+    ConfigError: there is no such organism, or there are several and none is named.
+  """
+  names = [o.name for o in organisms]
+  if organism is None:
+    if len(names) == 1:
+      return 0
+    raise ConfigError(
+      f"this checkpoint knows {len(names)} organisms: {', '.join(names)}; choose one with "
+      "--organism (in Python: organism=…)"
+    )
+  if organism in names:
+    return names.index(str(organism))
+  if str(organism).isdecimal() and int(organism) < len(names):
+    return int(organism)
+  raise ConfigError(
+    f"organism={organism}; this checkpoint knows {', '.join(filter(None, names)) or 'one'}"
+    f" (rows 0 to {len(names) - 1})"
+  )
+
+
+def active_weights(weights: LossWeights, table: TrackTable) -> LossWeights:
+  """The weights with 0 for heads that have no data."""
+  return dataclasses.replace(
+    weights,
+    gene_expression=weights.gene_expression if table.has_expression else 0.0,
+    operon_membership=weights.operon_membership if table.has_operons else 0.0,
+  )

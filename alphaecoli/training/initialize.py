@@ -1,0 +1,246 @@
+"""The first values of a run: fresh, or those of another model."""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from alphaecoli.errors import ConfigError
+from alphaecoli.model.finetuning import HEADS, head_of
+from alphaecoli.model.functional import Skeleton, Values
+from alphaecoli.schema import Config, ModelConfig
+from alphaecoli.tracks.organisms import Organisms
+from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.track_table import TrackTable
+from alphaecoli.training.pretrained import Source, read_source
+
+LOGGER = logging.getLogger("alphaecoli")
+_NOT_SIZES = ("n_organisms", "batch_norm_decay", "head_dropout", "compute_dtype", "remat")
+
+
+def first_values(
+  skeleton: Skeleton, config: Config, organisms: Organisms, mesh: Mesh
+) -> tuple[Values, Values, dict[str, Any]]:
+  """Parameters and running statistics before the first step.
+
+  The trunk is the source's; so are its heads where they were trained and their tracks are the same.
+  Rows of organisms that the source does not have, and low-rank factors, are fresh.
+
+  Args:
+    skeleton: of the model.
+    config: `init.from` says where the values come from.
+    organisms: the tracks to be learnt.
+    mesh: where the values go.
+
+  Returns:
+    Parameters, statistics, and what checkpoints say of where the run began.
+
+  Raises:
+    ConfigError: the trunk has other sizes, or the source was trained on what is held out now.
+    DataError: the source can not be read, or does not fit.
+  """
+  stores, table = organisms.stores, organisms.table
+  if not config.init.from_:
+    params, stats = skeleton.init(config.train.seed, mesh)
+    return params, stats, {"trained_on": with_stores([], stores)}
+  source = read_source(config.init.from_, config, table, mesh)
+  seen = [check_seen(source, store, config.init.allow_seen) for store in stores]
+  check_trunk(skeleton, source, config.model)
+  params, stats = skeleton.init(config.train.seed, mesh)
+  heads = heads_to_take(source, table)
+  given = in_units_of(source, table) if "gene_expression" in heads else source.params
+  names = [n for n in params if n in given and (head_of(n) is None or head_of(n) in heads)]
+  where_params, where_stats = skeleton.shardings(mesh)
+  params |= {n: _take(params[n], given[n], where_params[n]) for n in names}
+  stats = {n: _take(stats[n], source.stats[n], where_stats[n]) for n in stats}
+  fresh = [head for head in HEADS if head not in heads]
+  _say(source, config.model, len(names), len(stats), fresh)
+  origin = {
+    "from": str(source.path),
+    "step": source.step,
+    "sha256": source.sha256,
+    "fresh_heads": fresh,
+    "held_out_bp_seen": _sum(seen),
+    "terms": source.terms,
+    "before": source.meta.get("init"),
+  }
+  before = next(filter(None, (trained_on(source, store) for store in stores)), [])
+  return params, stats, {"init": origin, "trained_on": with_stores(before, stores)}
+
+
+def _sum(seen: Sequence[dict[str, int] | None]) -> dict[str, int] | None:
+  """Bases of each split over all organisms; None where the start does not say."""
+  counts = [c for c in seen if c is not None]
+  if len(counts) < len(seen):
+    return None
+  return {split: sum(c[split] for c in counts) for split in counts[0]}
+
+
+def check_trunk(skeleton: Skeleton, source: Source, config: ModelConfig) -> None:
+  """Compares the trunk's arrays with the source's; only numbers of organisms may differ.
+
+  Raises:
+    ConfigError: others differ.
+  """
+  own = _trunk_shapes({n: v.get_value() for n, v in {**skeleton.base, **skeleton.stats}.items()})
+  other = _trunk_shapes({**source.params, **source.stats})
+  wrong = sorted(n for n in own.keys() | other.keys() if own.get(n) != other.get(n))
+  if not wrong:
+    return
+  there, here = dataclasses.asdict(source.model), dataclasses.asdict(config)
+  sizes = [k for k in here if k not in _NOT_SIZES and there[k] != here[k]]
+  arrays = ", ".join(
+    f"{n} is {other.get(n, 'absent')} there and {own.get(n, 'absent')} here" for n in wrong[:3]
+  )
+  raise ConfigError(
+    f"init.from={source.path} is a trunk of other sizes: {arrays}; choose its sizes: "
+    + " ".join(f"--config.model.{key}={there[key]}" for key in sizes)
+  )
+
+
+def _trunk_shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+  """Shapes by name, without heads, and without numbers of organisms."""
+  return {
+    name: tuple(value.shape[1:] if name.endswith("organism/table") else value.shape)
+    for name, value in values.items()
+    if head_of(name) is None
+  }
+
+
+def heads_to_take(source: Source, table: TrackTable) -> list[str]:
+  """The heads that mean here what they mean in the source, and have learnt it."""
+  heads = list(source.trained_heads)
+  if "gene_expression" in heads and source.table is not None and source.table.names != table.names:
+    heads.remove("gene_expression")
+  return heads
+
+
+def in_units_of(source: Source, table: TrackTable) -> dict[str, Any]:
+  """The source's parameters, its expression head predicting the same log TPM as before.
+
+  z is by the source's mean and standard deviation there, and by the table's here.
+  """
+  assert source.table is not None
+  old, new = source.table.expression, table.expression
+  gain = np.array([a.std / b.std for a, b in zip(old, new, strict=True)], np.float32)
+  shift = np.array([(a.mean - b.mean) / b.std for a, b in zip(old, new, strict=True)], np.float32)
+  kernel, bias = (f"gene_expression/linear/{name}" for name in ("kernel", "bias"))
+  return {
+    **source.params,
+    kernel: source.params[kernel] * gain[None],
+    bias: source.params[bias] * gain + shift,
+  }
+
+
+def _take(fresh: jax.Array, given: Any, where: NamedSharding) -> jax.Array:
+  """A given array in place of a fresh one; rows of organisms that it lacks stay fresh."""
+  if given.shape != fresh.shape:
+    rows = min(len(given), len(fresh))
+    given = fresh.at[:rows].set(given[:rows])
+  if isinstance(given, np.ndarray):
+    return jax.make_array_from_callback(given.shape, where, lambda index: given[index])
+  return jax.device_put(given, where)
+
+
+def _say(
+  source: Source, config: ModelConfig, n_params: int, n_stats: int, fresh: Sequence[str]
+) -> None:
+  """Says what was taken and what was not."""
+  step = "" if source.step is None else f", after step {source.step}"
+  LOGGER.info("starting from %s%s", source.path, step)
+  LOGGER.info("taken: %d arrays of parameters, %d of running statistics", n_params, n_stats)
+  if source.terms:
+    LOGGER.warning("ALPHAGENOME'S MODEL TERMS APPLY, for non-commercial use: %s", source.terms)
+  for head in fresh:
+    why = "its tracks are others" if head in source.trained_heads else "the start has none trained"
+    LOGGER.warning("FRESH HEAD: %s, as %s", head, why)
+  before, now = source.model.n_organisms, config.n_organisms
+  if now > before:
+    LOGGER.warning("FRESH ORGANISMS: rows %d to %d of the embeddings", before, now - 1)
+  if now < before:
+    LOGGER.warning("of the start's %d organisms the first %d are kept", before, now)
+
+
+LOGGER = logging.getLogger("alphaecoli")
+
+Seen = Sequence[Mapping[str, Any]]
+
+
+def training_data(store: TrackStore) -> dict[str, Any]:
+  """The bases that training on a store sees."""
+  return {
+    "contig": store.contig,
+    "genome_sha256": hashlib.sha256(store.sequence.tobytes()).hexdigest(),
+    "arcs": [list(arc) for arc in store.arcs(TRAIN)],
+  }
+
+
+def trained_on(source: Source, store: TrackStore) -> Seen | None:
+  """What a start was trained on, of bacteria; None where it does not say."""
+  if not source.meta:  # AlphaGenome's: human and mouse
+    return []
+  if "trained_on" in source.meta:
+    return source.meta["trained_on"]
+  same = source.meta["store_fingerprint"] == store.fingerprint  # it is older than this record
+  return [training_data(store)] if same else None
+
+
+def with_stores(seen: Seen, stores: Sequence[TrackStore]) -> list[dict[str, Any]]:
+  """The record with what training on stores adds."""
+  entries = [dict(entry) for entry in seen]
+  for now in map(training_data, stores):
+    entries += [] if now in entries else [now]
+  return entries
+
+
+def held_out_seen(seen: Seen, store: TrackStore) -> dict[str, int]:
+  """How many bases of each held-out split of a store have been trained on."""
+  now, mask = training_data(store), np.zeros(store.length_bp, bool)
+  for entry in seen:
+    if entry["genome_sha256"] == now["genome_sha256"]:
+      for start, end in entry["arcs"]:
+        mask[np.arange(start, end) % store.length_bp] = True
+  return {
+    split: sum(int(mask[np.arange(*arc) % store.length_bp].sum()) for arc in store.arcs(split))
+    for split in (VALIDATION, TEST)
+  }
+
+
+def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, int] | None:
+  """Compares what a start was trained on with what is held out now.
+
+  Returns:
+    Bases seen of each held-out split; None where the checkpoint does not say.
+
+  Raises:
+    ConfigError: some were, and that is not allowed.
+  """
+  seen = trained_on(source, store)
+  if seen is None:
+    LOGGER.warning(
+      "THE CHECKPOINT %s DOES NOT SAY WHAT IT WAS TRAINED ON: where that was this genome with "
+      "other folds, figures on validation and test are not held out",
+      source.path,
+    )
+    return None
+  counts = held_out_seen(seen, store)
+  if not any(counts.values()):
+    return counts
+  total = {s: sum(arc.length_bp for arc in store.arcs(s)) for s in counts}
+  parts = " and ".join(f"{n:,} of {total[s]:,} bases of {s}" for s, n in counts.items() if n)
+  text = f"init.from={source.path} was trained on {parts}, so that figures on them say nothing"
+  if not allowed:
+    data = source.meta["config"]["data"]
+    flags = (f"--config.data.{key}={data[key]}" for key in ("fold", "n_folds", "n_blocks"))
+    raise ConfigError(
+      f"{text}; hold out what it held out ({' '.join(flags)}), or start all the same with "
+      "--config.init.allow_seen=true"
+    )
+  LOGGER.warning("NOT HELD OUT: %s", text)
+  return counts

@@ -1,0 +1,72 @@
+"""What training minimises: masked means over the global batch, float32 (docs/training.md)."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Float32
+
+from alphaecoli.schema import LossWeights
+
+HEADS = ("gene_expression", "gene_density", "operon_membership")
+
+
+def active_heads(weights: LossWeights) -> tuple[str, ...]:
+  """The heads whose weight is not 0."""
+  return tuple(head for head in HEADS if getattr(weights, head))
+
+
+def squared_error(
+  prediction: Float[Array, "B S T"], target: Float[Array, "B S T"], known: Bool[Array, "B S T"]
+) -> Float32[Array, "B S T"]:
+  """Squared difference, 0 where the target is unknown, whatever stands there."""
+  difference = prediction.astype(jnp.float32) - jnp.where(known, target, 0)
+  return jnp.square(jnp.where(known, difference, 0))
+
+
+def cross_entropy(
+  logit: Float[Array, "B S T"], target: Float[Array, "B S T"], known: Bool[Array, "B S T"]
+) -> Float32[Array, "B S T"]:
+  """Binary cross-entropy in nats, from logits: -log p(target) = softplus(x) - target * x."""
+  logit = jnp.where(known, logit.astype(jnp.float32), 0)
+  return jnp.where(known, jax.nn.softplus(logit) - jnp.where(known, target, 0) * logit, 0)
+
+
+def known_counts(batch: Mapping[str, Array]) -> dict[str, Float32[Array, ""]]:
+  """Known target values of each head in a batch."""
+  return {head: _total(batch[f"{head}_known"].astype(jnp.float32)) for head in HEADS}
+
+
+def losses(
+  outputs: Mapping[str, Array],
+  batch: Mapping[str, Array],
+  weights: LossWeights,
+  counts: Mapping[str, Array] | None = None,
+) -> tuple[Float32[Array, ""], dict[str, Float32[Array, ""]]]:
+  """Losses of a batch.
+
+  Args:
+    outputs: raw outputs of the model: z-scores, genes per bin, logits.
+    batch: targets and where they are known.
+    weights: of each head in the total; a head with weight 0 is left out altogether.
+    counts: known values to divide by, where `batch` is only a part of the batch whose mean is
+      wanted; the parts' losses then sum to the whole's. By default those of `batch`.
+
+  Returns:
+    The weighted sum, and the mean over known values of each head with a weight: 0, with finite
+    gradients, where nothing is known.
+  """
+  counts = known_counts(batch) if counts is None else counts
+  by_head = {}
+  for head in active_heads(weights):
+    elementwise = cross_entropy if head == "operon_membership" else squared_error
+    values = elementwise(outputs[head], batch[head], batch[f"{head}_known"])
+    by_head[head] = _total(values) / jnp.maximum(counts[head], 1)
+  total = sum((getattr(weights, h) * loss for h, loss in by_head.items()), jnp.float32(0))
+  return total, by_head
+
+
+def _total(values: Float32[Array, "B S T"]) -> Float32[Array, ""]:
+  """A sum in two stages, so that float32 holds the count of a large batch."""
+  return values.sum((1, 2)).sum()

@@ -1,0 +1,206 @@
+"""What a run writes about itself: log lines, JSON lines, TensorBoard scalars."""
+
+import contextlib
+import importlib.util
+import json
+import logging
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from alphaecoli.errors import UserError
+
+
+class WandbRun:
+  """The run of one work directory in Weights & Biases."""
+
+  def __init__(self, project: str, workdir: Path, config: Mapping[str, Any]):
+    """Starts it, or goes on with it.
+
+    Args:
+      project: its name.
+      workdir: gives the run its name; keeps its id, and with WANDB_MODE=offline its record.
+      config: resolved, to show beside the curves.
+
+    Raises:
+      UserError: it can not be started: no login, no network.
+    """
+    import wandb
+
+    path = workdir / ID_FILE
+    if not path.exists():
+      path.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+    try:
+      self._run = wandb.init(
+        project=project,
+        id=path.read_text(encoding="utf-8").strip(),
+        resume="allow",
+        name=workdir.absolute().name,
+        dir=str(workdir),
+        config=dict(config),
+      )
+    except wandb.Error as error:
+      raise UserError(
+        f"Weights & Biases did not start: {' '.join(str(error).split())[:300]}; WANDB_MODE=offline "
+        "keeps the record in the work directory, an empty log.wandb does without"
+      ) from error
+
+  def write(self, kind: str, step: int, scalars: Mapping[str, float]) -> None:
+    """Adds scalars; those of a step before its last one it leaves as they were."""
+    self._run.log({f"{kind}/{name}": value for name, value in scalars.items()}, step=step)
+
+  def close(self, failed: bool) -> None:
+    """Ends it, once everything is sent."""
+    self._run.finish(exit_code=int(failed))
+
+
+LOGGER = logging.getLogger("alphaecoli")
+METRICS_FILE = "metrics.jsonl"
+KINDS = ("train", "validation")  # of records, in the order in which a step writes them
+
+
+class MetricsLog:
+  """`metrics.jsonl` and TensorBoard scalars in a work directory. Use as a context manager."""
+
+  def __init__(
+    self,
+    workdir: Path,
+    first_step: int,
+    tensorboard: bool,
+    *,
+    tracker: WandbRun | None = None,
+    unmeasured: bool = False,
+    active: bool = True,
+  ):
+    """Opens both; what an earlier start wrote and this one will write again is dropped.
+
+    Args:
+      workdir: where they are.
+      first_step: steps already done; the run goes on from there.
+      tensorboard: whether to write TensorBoard files too.
+      tracker: gets the same scalars; ends with this.
+      unmeasured: whether the evaluation of `first_step` is still to do.
+      active: False in processes that leave writing to another.
+    """
+    self._file, self._board, self._tracker = None, None, tracker
+    if not active:
+      return
+    path = workdir / METRICS_FILE
+    if path.exists():
+      _drop_after(path, first_step, "train" if unmeasured else "validation")
+    self._file = path.open("a", encoding="utf-8", buffering=1)
+    if tensorboard:
+      from tensorboardX import SummaryWriter
+
+      self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+
+  def __enter__(self) -> "MetricsLog":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    if self._file is not None:
+      self._file.close()
+    if self._board is not None:
+      self._board.close()
+    if self._tracker is not None:
+      self._tracker.close(failed=error is not None)
+
+  def write(self, kind: str, step: int, scalars: Mapping[str, float]) -> None:
+    """Adds one record; values that are not finite become null in the JSON."""
+    if self._file is None:
+      return
+    values = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
+    self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+    if self._board is not None:
+      for name, value in scalars.items():
+        self._board.add_scalar(f"{kind}/{name}", value, step)
+      self._board.flush()
+    if self._tracker is not None:
+      self._tracker.write(kind, step, scalars)
+
+
+def _drop_after(path: Path, step: int, kind: str) -> None:
+  """Keeps the complete lines up to the record of a kind of a step."""
+  kept, last = [], (step, KINDS.index(kind))
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      record = json.loads(line)
+    except ValueError:
+      continue  # cut short when the run was killed
+    if (record["step"], KINDS.index(record["kind"])) <= last:
+      kept.append(line + "\n")
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text("".join(kept), encoding="utf-8")
+  os.replace(temporary, path)
+
+
+class Stopwatch:
+  """Where the time of a run goes, in seconds by phase."""
+
+  def __init__(self) -> None:
+    self.started = time.monotonic()
+    self.seconds: dict[str, float] = {}
+
+  @contextlib.contextmanager
+  def phase(self, name: str) -> Iterator[None]:
+    """Counts the time within as `name`."""
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+  def elapsed(self) -> float:
+    """Seconds since the start."""
+    return time.monotonic() - self.started
+
+  def outside(self, *names: str) -> float:
+    """Seconds since the start without those of some phases."""
+    return self.elapsed() - sum(self.seconds.get(name, 0.0) for name in names)
+
+
+def duration(seconds: float) -> str:
+  """About how long: 45 s, 12 min, 3.4 h."""
+  if seconds < 100:
+    return f"{seconds:.0f} s"
+  if seconds < 6000:
+    return f"{seconds / 60:.0f} min"
+  return f"{seconds / 3600:.1f} h"
+
+
+def train_line(step: int, steps: int, scalars: Mapping[str, float], speed: str) -> str:
+  """One line for the log from the scalars of a log step, and a text on its speed."""
+  heads = [name for name in scalars if name.startswith("mean_loss/") and "total" not in name]
+  parts = ", ".join(f"{name.removeprefix('mean_loss/')} {scalars[name]:.4f}" for name in heads)
+  return (
+    f"step {step}/{steps}  loss {scalars['mean_loss/total']:.4f} ({parts})  "
+    f"rate {scalars['learning_rate']:.2e}  gradient {scalars['grad_norm']:.3g}  "
+    f"{scalars['windows_per_s']:.3g} windows/s  {scalars['bases_per_s']:,.0f} bases/s  {speed}  "
+    f"{duration(scalars['seconds_left'])} left"
+  )
+
+
+ID_FILE = "wandb_run_id"  # within a work directory; a run that goes on writes to the same one
+
+
+def check_wandb(project: str) -> None:
+  """Checks that the package is there if a project is named.
+
+  Raises:
+    UserError: it is not.
+  """
+  if project and importlib.util.find_spec("wandb") is None:
+    raise UserError(
+      f"log.wandb={project} needs the package wandb: pip install 'alphaecoli[wandb]', or leave "
+      "log.wandb empty"
+    )

@@ -1,0 +1,101 @@
+"""What a run may start from: a checkpoint of ours, or AlphaGenome's published parameters."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from alphaecoli.checkpoints.read import find_checkpoint, hash_files, load_inference, read_published
+from alphaecoli.inference.compiled import trained_heads
+from alphaecoli.model import alphagenome as published
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.schema import Config, ModelConfig
+from alphaecoli.tracks.track_table import TrackTable
+
+_ORGANISMS = (f"{published.ROOT}/embed", "embeddings")  # one row each
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Values to start from.
+
+  Attributes:
+    path: the directory they were read from.
+    sha256: of its arrays' files.
+    step: steps of training done, None where it does not say.
+    params: parameters by name, factors being part of their kernels; on the devices or not.
+    stats: running statistics by name.
+    model: its sizes.
+    table: of the tracks its heads predict; None without heads of ours.
+    trained_heads: heads that had data and a weight.
+    meta: the JSON item of a checkpoint of ours.
+    terms: where to read those of AlphaGenome's parameters, if it is or began with them.
+  """
+
+  path: Path
+  sha256: str
+  step: int | None
+  params: Mapping[str, Any]
+  stats: Mapping[str, Any]
+  model: ModelConfig
+  table: TrackTable | None = None
+  trained_heads: tuple[str, ...] = ()
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  terms: str | None = None
+
+
+def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Source:
+  """Reads what `init.from` names.
+
+  Args:
+    path: a run, its checkpoints or one of them; or the directory of AlphaGenome's parameters as
+      they are downloaded.
+    config: of the run that starts.
+    table: its tracks.
+    mesh: where values of ours go.
+
+  Raises:
+    DataError: it is neither, is broken, or AlphaGenome's parameters do not fit the model.
+  """
+  root = Path(path).expanduser()
+  if (root / "manifest.ocdbt").is_file():
+    return _read_published(root, config.model, table)
+  found = Path(find_checkpoint(root))
+  loaded = load_inference(found, mesh=mesh)
+  # Factors are part of the loaded module's kernels: it splits as a model without any.
+  skeleton = Skeleton.of_model(loaded.config.model, loaded.table)
+  params, stats = skeleton.split(loaded.model)
+  return Source(
+    path=found,
+    sha256=hash_files(found / "params", found / "stats"),
+    step=loaded.step,
+    params=params,
+    stats=stats,
+    model=loaded.config.model,
+    table=loaded.table,
+    trained_heads=trained_heads(loaded.config, loaded.table),
+    meta=loaded.meta,
+    terms=loaded.meta.get("init", {}).get("terms"),
+  )
+
+
+def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> Source:
+  """AlphaGenome's parameters under our names; whatever number of organisms they have."""
+  params, state = read_published(root)
+  module, name = _ORGANISMS
+  organisms = len(params.get(module, {}).get(name, ())) or config.n_organisms
+  sizes = dataclasses.replace(config, n_organisms=organisms)
+  skeleton = Skeleton.of_model(sizes, table)
+  paths = published.convert(params, state, skeleton.module(), sizes)
+  values = {"/".join(map(str, path)): value for path, value in paths.items()}
+  return Source(
+    path=root,
+    sha256=hash_files(root),
+    step=None,
+    params={name: value for name, value in values.items() if name in skeleton.params},
+    stats={name: value for name, value in values.items() if name in skeleton.stats},
+    model=sizes,
+    terms=published.TERMS,
+  )

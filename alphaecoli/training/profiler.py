@@ -1,0 +1,143 @@
+"""An XProf trace of some steps: where their time goes, on the host and on the devices."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from alphaecoli.model.functional import Skeleton, Values
+from alphaecoli.parallel.hardware import device_peak_bytes, host_peak_bytes, peak_flops
+from alphaecoli.parallel.sharding import batch_sharding
+from alphaecoli.training.metrics_log import Stopwatch, duration
+
+LOGGER = logging.getLogger("alphaecoli")
+PROFILE_DIR = "profile"  # within a work directory
+
+T = TypeVar("T")
+
+
+class Profiler:
+  """Traces steps of this process. A context manager, which ends a trace that is under way."""
+
+  def __init__(self, directory: Path, steps: range | None):
+    """Traces nothing yet.
+
+    Args:
+      directory: receives plugins/profile/<time>/<host>.xplane.pb.
+      steps: those to trace, as numbered in the log; None for none.
+    """
+    self.directory, self.steps = directory, steps or range(0)
+    self._active = False
+
+  def __enter__(self) -> "Profiler":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    if self._active:
+      self._stop()
+
+  def call(self, number: int, step: Callable[..., T], *arguments: Any) -> T:
+    """Calls a step function; begins and ends the trace with the step's own work."""
+    if number in self.steps and not self._active:
+      jax.block_until_ready(arguments)
+      jax.profiler.start_trace(str(self.directory))
+      self._active = True
+    with jax.profiler.StepTraceAnnotation("train", step_num=number):
+      result = step(*arguments)
+    if self._active and number == self.steps[-1]:
+      jax.block_until_ready(result)
+      self._stop()
+    return result
+
+  def _stop(self) -> None:
+    self._active = False
+    jax.profiler.stop_trace()
+    LOGGER.info(
+      "trace of steps up to %d in %s; to look at it: pip install xprof; xprof --logdir %s",
+      self.steps[-1],
+      self.directory,
+      self.directory,
+    )
+
+
+# Phases of a run; what is in none of them are steps, the part that moves the run forward.
+PHASES = ("start", "input", "compile", "checkpoint", "evaluation")
+NOT_STEPS = ("start", "compile", "checkpoint", "evaluation")  # left out of windows per second
+_BACKWARD = 2  # FLOPs of a backward pass over those of its forward pass
+
+
+def model_flops(skeleton: Skeleton, mesh: Mesh, batch_windows: int, window_bp: int) -> float:
+  """FLOPs that one training step on a global batch needs, over all devices.
+
+  Three times the forward pass in training as XLA counts it before any optimisation: one forward
+  and twice as much backward. What `model.remat` computes again does not count, nor does the
+  optimiser. Call within set_mesh.
+
+  Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B, model FLOPs utilisation.
+  """
+
+  def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> Any:
+    return skeleton.merge(params, stats)(sequence, organism, train=True)
+
+  sequence = jax.ShapeDtypeStruct(
+    (batch_windows, window_bp), jnp.uint8, sharding=batch_sharding(mesh, 2, True)
+  )
+  organism = jax.ShapeDtypeStruct(
+    (batch_windows,), jnp.int32, sharding=batch_sharding(mesh, 1, False)
+  )
+  lowered = jax.jit(forward).lower(*skeleton.abstract(mesh), sequence, organism)
+  cost: Any = lowered.cost_analysis()
+  return (1 + _BACKWARD) * float(cost["flops"])
+
+
+def goodput(clock: Stopwatch) -> dict[str, float]:
+  """Shares of the time since the start: steps and every phase; they sum to 1."""
+  elapsed = max(clock.elapsed(), 1e-9)
+  shares = {name: clock.seconds.get(name, 0.0) / elapsed for name in PHASES}
+  return {"goodput/steps": 1 - sum(shares.values())} | {
+    f"goodput/{name}": share for name, share in shares.items()
+  }
+
+
+def utilisation(flops_per_s: float, mesh: Mesh) -> dict[str, float]:
+  """Model FLOP/s per device, and their share of its bfloat16 peak (`mfu`) where that is known."""
+  each = flops_per_s / mesh.size
+  peak = peak_flops(mesh.devices.flat[0])
+  return {"model_flops_per_s_and_device": each} | ({"mfu": each / peak} if peak else {})
+
+
+def memory() -> dict[str, float]:
+  """High-water marks of this process: resident memory, and its fullest device where told."""
+  device = device_peak_bytes()
+  return {"memory/host_peak_bytes": float(host_peak_bytes())} | (
+    {"memory/device_peak_bytes": float(device)} if device is not None else {}
+  )
+
+
+def speed_text(scalars: Mapping[str, float]) -> str:
+  """Utilisation, share of steps and memory of a record, for the log."""
+  flops, mfu = scalars["model_flops_per_s_and_device"], scalars.get("mfu")
+  used = f"MFU {mfu:.1%}" if mfu is not None else f"{flops / 1e9:,.1f} GFLOP/s a device"
+  host, device = scalars["memory/host_peak_bytes"], scalars.get("memory/device_peak_bytes")
+  memory = f"peak memory {host / 2**30:.2f} GiB host"
+  if device is not None:
+    memory += f", {device / 2**30:.2f} GiB device"
+  return f"{used}  steps {scalars['goodput/steps']:.0%} of the time  {memory}"
+
+
+def closing_text(clock: Stopwatch) -> str:
+  """Where the time of a run went."""
+  shares = goodput(clock)
+  parts = ", ".join(f"{name.removeprefix('goodput/')} {x:.1%}" for name, x in shares.items())
+  return f"{duration(clock.elapsed())}: {parts}"

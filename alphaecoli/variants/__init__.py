@@ -1,0 +1,1 @@
+"""What sequence changes do: variants, in-silico mutagenesis, constructs."""

@@ -1,0 +1,113 @@
+"""Two versions of a construct, compared gene by gene."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alphaecoli.errors import DataError
+from alphaecoli.genomics.genes import AnnotatedGene
+from alphaecoli.inference.arguments import AnnotatedGenome
+from alphaecoli.inference.prediction import Request
+from alphaecoli.inference.predictor import Predictor
+from alphaecoli.inference.tables import STRANDS
+from alphaecoli.tracks.track_table import TrackTable
+from alphaecoli.variants.scores import Effect, channels, gene_label, mean_over
+
+
+class PredictedGene(NamedTuple):
+  """A gene and what is predicted for it: ln(1 + TPM) of each track, density, probability."""
+
+  gene: AnnotatedGene
+  values: Effect
+
+
+class Pair(NamedTuple):
+  """A gene in both constructs, or in one of them."""
+
+  first: PredictedGene | None
+  second: PredictedGene | None
+
+
+def compare_constructs(
+  predictor: Predictor,
+  first: AnnotatedGenome,
+  second: AnnotatedGenome,
+  *,
+  reverse_complement: bool = False,
+) -> list[Pair]:
+  """Predicts both constructs as a whole, and pairs their genes.
+
+  Genes are the same when they share a locus tag, else a name; of several with one name the first
+  is paired with the first, and so on.
+
+  Returns:
+    The first construct's genes in order, then those that only the second one has.
+
+  Raises:
+    DataError: one of them has no gene.
+  """
+  ours, theirs = (
+    list(_predicted(predictor, known, reverse_complement)) for known in (first, second)
+  )
+  if not ours or not theirs:
+    which = "second" if ours else "first"
+    raise DataError(
+      f"the {which} construct has no gene; expected GenBank with genes, or an annotation beside it"
+    )
+  pairs: dict[int, Pair] = {}
+  left = list(range(len(theirs)))
+  for key in ("locus_tag", "name"):
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for number in left:
+      waiting[getattr(theirs[number].gene, key)].append(number)
+    for number, one in enumerate(ours):
+      same = waiting[getattr(one.gene, key)]
+      if number not in pairs and getattr(one.gene, key) and same:
+        match = same.pop(0)
+        left.remove(match)
+        pairs[number] = Pair(one, theirs[match])
+  shared = [pairs.get(number, Pair(one, None)) for number, one in enumerate(ours)]
+  return shared + [Pair(None, theirs[number]) for number in left]
+
+
+def _predicted(predictor: Predictor, known: AnnotatedGenome, both: bool) -> Iterator[PredictedGene]:
+  """The genes of a construct with their mean predictions, contig by contig."""
+  requests = [Request(c.codes, bool(c.circular), None, c.name) for c in known.values()]
+  results = predictor.predict_many(requests, reverse_complement=both, units="z")
+  for contig, result in zip(known.values(), results, strict=True):
+    values = channels(result.to_numpy(), predictor.table, contig.length_bp)
+    for placed in known.features[contig.name].genes:
+      yield PredictedGene(placed.gene, mean_over(values, placed.bases(contig.length_bp)))
+
+
+def pair_columns(table: TrackTable) -> list[str]:
+  """Columns of the table of genes. Positions are 1-based and inclusive."""
+  places = [
+    f"{key}_{which}" for which in ("a", "b") for key in ("contig", "start", "end", "strand")
+  ]
+  tracks = [f"{what}:{t}" for t in table.names for what in ("log_tpm_a", "log_tpm_b", "change")]
+  return [
+    "gene",
+    "name",
+    "in",
+    *places,
+    *tracks,
+    *(f"membership_{k}" for k in ("a", "b", "change")),
+  ]
+
+
+def pair_row(pair: Pair) -> list[Any]:
+  """One row of it."""
+  gene = (pair.first or pair.second).gene  # type: ignore[union-attr]
+  where = "both" if pair.first and pair.second else "a" if pair.first else "b"
+  row: list[Any] = [gene_label(gene), gene.name, where]
+  for one in pair:
+    g = one and one.gene
+    row += [g.contig, g.start + 1, g.end, STRANDS[g.strand]] if g else [None] * 4
+  size = len((pair.first or pair.second).values)  # type: ignore[union-attr]
+  a, b = (np.full(size, np.nan) if one is None else one.values for one in pair)
+  for channel in [*range(size - 2), size - 1]:
+    row += [float(a[channel]), float(b[channel]), float(b[channel] - a[channel])]
+  return row

@@ -1,0 +1,240 @@
+"""In-silico mutagenesis: every single-base substitution of a region, and its effect elsewhere."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from alphaecoli.errors import ConfigError
+from alphaecoli.files import analysis
+from alphaecoli.genomics.sequence import UNKNOWN, Contig, decode
+from alphaecoli.inference.arguments import AnnotatedGenome, Interval, locate
+from alphaecoli.inference.predictor import Predictor
+from alphaecoli.inference.tiling import window_start
+from alphaecoli.tracks.track_table import TrackTable
+from alphaecoli.variants.edits import Edit, View, alternative
+from alphaecoli.variants.scores import CHANGE_UNITS, Effect, channel_names, channels, mean_over
+
+if TYPE_CHECKING:
+  import pandas
+  import xarray
+
+
+BASES = "ACGT"
+
+
+class Target(NamedTuple):
+  """The bases over whose mean an effect is measured.
+
+  Attributes:
+    name: in words, for tables and pictures.
+    positions: on the contig; on a ring, modulo its length.
+    strand: in which it is read; 0 if in neither.
+  """
+
+  name: str
+  positions: Int[np.ndarray, " n"]
+  strand: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutagenesis:
+  """Effects of all substitutions in a region.
+
+  Attributes:
+    contig: its name.
+    length_bp: bases of the contig.
+    start: first base of the region, 0-based; on a ring it may lie below 0.
+    reference: codes of the region's bases.
+    changes: for each position and base A C G T, the mean over the target of each channel with the
+      base put there, minus that without: 0 for the reference's own base, NaN where that is
+      unknown. Channels: ln(1 + TPM) of each expression track, genes per 128 bp, probability.
+    baseline: the mean over the target without any change.
+    target: what was measured.
+    target_share: of the target's bases in the window.
+    window: first base of the model's window and the base after its last, 0-based.
+    table: the tracks.
+  """
+
+  contig: str
+  length_bp: int
+  start: int
+  reference: UInt8[np.ndarray, " n"]
+  changes: Float32[np.ndarray, "n 4 C"]
+  baseline: Effect
+  target: Target
+  target_share: float
+  window: tuple[int, int]
+  table: TrackTable
+
+  @property
+  def end(self) -> int:
+    """The base after the region's last."""
+    return self.start + len(self.reference)
+
+  @property
+  def channel_names(self) -> list[str]:
+    """Names of the channels, in order."""
+    return channel_names(self.table)
+
+  def importance(self, channel: str) -> Float32[np.ndarray, " n"]:
+    """How much each reference base does for the target: minus the mean of its three substitutions.
+
+    Raises:
+      ConfigError: no such channel.
+    """
+    return -self.changes[:, :, self.channel(channel)].sum(axis=1) / 3
+
+  def channel(self, name: str) -> int:
+    """The number of a channel.
+
+    Raises:
+      ConfigError: there is no such channel.
+    """
+    if name not in self.channel_names:
+      raise ConfigError(f"no channel {name!r}; expected one of {', '.join(self.channel_names)}")
+    return self.channel_names.index(name)
+
+  def columns(self) -> list[str]:
+    """Columns of its table; `pos` is 1-based."""
+    return ["contig", "pos", "ref", "alt", *channel_names(self.table, "change")]
+
+  def rows(self) -> Iterator[list[str | int | float]]:
+    """One row for each substitution."""
+    for offset, code in enumerate(self.reference.tolist()):
+      for base in range(4):
+        if code not in (base, UNKNOWN):
+          values = self.changes[offset, base].astype(float).tolist()
+          position = (self.start + offset) % self.length_bp + 1
+          yield [self.contig, position, BASES[code], BASES[base], *values]
+
+  def to_numpy(self) -> Float32[np.ndarray, "n 4 C"]:
+    """`changes`: position, base A C G T, channel."""
+    return self.changes
+
+  def to_pandas(self) -> "pandas.DataFrame":
+    """One row for each substitution; `pos` is 1-based.
+
+    Raises:
+      ConfigError: pandas is not installed.
+    """
+    return analysis("pandas").DataFrame(list(self.rows()), columns=self.columns())
+
+  def to_xarray(self) -> "xarray.Dataset":
+    """Variables expression (position, base, track), density and membership (position, base).
+
+    Positions are 0-based.
+
+    Raises:
+      ConfigError: xarray is not installed.
+    """
+    axes = ("position", "base")
+    parts = {
+      "expression": ((*axes, "track"), self.changes[:, :, :-2]),
+      "density": (axes, self.changes[:, :, -2]),
+      "membership": (axes, self.changes[:, :, -1]),
+    }
+    return analysis("xarray").Dataset(
+      {name: (*part, {"units": CHANGE_UNITS[name]}) for name, part in parts.items()},
+      coords={
+        "position": ("position", np.arange(self.start, self.end), {"units": "bp, 0-based"}),
+        "base": list(BASES),
+        "reference": ("position", list(decode(self.reference))),
+        "track": list(self.table.names),
+        "strand": ("track", [track.strand for track in self.table.expression]),
+      },
+      attrs={"contig": self.contig, "target": self.target.name},
+    )
+
+
+def as_target(target: Any, known: AnnotatedGenome, region: Interval) -> Target:
+  """The target that a user means: a gene by name, an interval, or the region itself.
+
+  Raises:
+    ConfigError: there is no such gene or interval on the region's contig.
+  """
+  contig = known[region.contig]
+  if isinstance(target, str) and ":" not in target:
+    placed = known.gene(target)
+    if placed.gene.contig != contig.name:
+      raise ConfigError(f"gene {target} lies on {placed.gene.contig}, the region on {contig.name}")
+    return Target(target, placed.bases(contig.length_bp), placed.gene.strand)
+  if target is None:
+    return Target("the region", np.arange(region.start, region.end))
+  located = locate(contig if len(target) == 2 else known, target, None)
+  start, end = located.interval or (0, 0)
+  if located.contig != contig.name or not 0 <= start < end <= contig.length_bp:
+    raise ConfigError(f"target {target!r} is not on {contig.name}, which has {contig.length_bp} bp")
+  return Target(str(Interval(contig.name, start, end)), np.arange(start, end))
+
+
+def mutagenesis(
+  predictor: Predictor,
+  contig: Contig,
+  start: int,
+  end: int,
+  target: Target,
+  *,
+  reverse_complement: bool = False,
+) -> Mutagenesis:
+  """Replaces every base of a region by the three others, one at a time.
+
+  Everything is predicted in one window, centred on the region; the reference once.
+
+  Args:
+    predictor: the model.
+    contig: a contig that does not say what it is counts as linear.
+    start: first base of the region, 0-based; on a ring the region may pass the origin.
+    end: the base after its last one.
+    target: where the effect is measured.
+    reverse_complement: average both strands: twice the work.
+
+  Raises:
+    ConfigError: the region is outside the contig or longer than a window, or no base of the target
+      is in the window.
+  """
+  codes, length, ring = contig.codes, contig.length_bp, bool(contig.circular)
+  fits = end - start <= length if ring else 0 <= start < end <= length
+  if not (start < end and fits):
+    raise ConfigError(f"region {start + 1}-{end} is not on {contig.name}, which has {length} bp")
+  first = window_start(length, start, end, predictor.window_bp, ring)
+  view = View.around(first, predictor.window_bp, length, ring, (start + end) // 2)
+  rows = view.where(target.positions)
+  if not len(rows):
+    raise ConfigError(
+      f"{target.name} is not in the window of {predictor.window_bp} bp about "
+      f"{contig.name}:{start + 1}-{end}; choose a region closer to it"
+    )
+  reference = codes.take(np.arange(start, end), mode="wrap")
+  changes = np.full((end - start, 4, len(predictor.table.names) + 2), np.nan, np.float32)
+
+  def windows() -> Iterator[tuple[tuple[int, int] | None, UInt8[np.ndarray, " W"]]]:
+    yield None, predictor.cut(codes, first, ring)
+    for offset, code in enumerate(reference.tolist()):
+      for base in range(4):
+        if code not in (base, UNKNOWN):
+          edit = Edit(start + offset, 1, np.array([base], np.uint8))
+          yield (offset, base), alternative(codes, view, edit)
+
+  baseline = np.zeros(0)
+  for key, outputs in predictor.run_windows(windows(), reverse_complement):
+    values = mean_over(channels(outputs, predictor.table, predictor.window_bp), rows)
+    if key is None:
+      baseline = values
+      changes[np.arange(end - start)[reference < 4], reference[reference < 4]] = 0.0
+    else:
+      changes[key] = values - baseline
+  return Mutagenesis(
+    contig=contig.name,
+    length_bp=length,
+    start=start,
+    reference=reference,
+    changes=changes,
+    baseline=baseline,
+    target=target,
+    target_share=len(rows) / len(target.positions),
+    window=(first, first + predictor.window_bp),
+    table=predictor.table,
+  )

@@ -1,0 +1,280 @@
+"""What variant scoring gives: rows of numbers with names, and their tables."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from alphaecoli.files import analysis
+from alphaecoli.genomics.genes import AnnotatedGene
+from alphaecoli.genomics.vcf import Variant
+from alphaecoli.inference.tables import STRANDS
+from alphaecoli.tracks.track_table import TrackTable
+
+if TYPE_CHECKING:
+  import pandas
+  import xarray
+
+from collections.abc import Mapping
+
+from jaxtyping import Float32, Float64, Int
+
+from alphaecoli.schema import BIN_BP
+
+Effect = Float64[np.ndarray, " C"]
+
+
+WHERE = ("at_variant", "in_gene", "in_operon", "mean_abs", "max_abs")
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneEffect:
+  """What a variant does to one gene that the window holds, at least in part.
+
+  Attributes:
+    gene: the gene.
+    distance_bp: from the gene to the variant: 0 inside, -1 the base before its first base in
+      reading direction, 1 the base after its last.
+    affected: the variant lies inside or close upstream.
+    share: of the gene's bases that are in the window and not deleted.
+    reference: mean over those bases, without the variant.
+    change: mean over those bases, with it minus without it.
+  """
+
+  gene: AnnotatedGene
+  distance_bp: int
+  affected: bool
+  share: float
+  reference: Effect
+  change: Effect
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantScore:
+  """What one alternative allele does.
+
+  Attributes:
+    variant: the allele.
+    reason: why it was refused; empty if it was scored.
+    window: first base of the model's window and the base after its last one, 0-based; on a ring,
+      positions below 0 or past the end count around the origin.
+    changes: by name of the place, the change of each channel: `at_variant`, the mean over the bases
+      of REF that the alternative keeps; `in_gene`, over the affected gene that changes most;
+      `in_operon`, over the operon; `mean_abs` and `max_abs`, the mean and largest absolute change
+      in the window.
+    genes: all genes in the window.
+    gene: the one of `in_gene`; None where no gene is affected.
+    operon: 0-based stretch of `in_operon`; None where there is none.
+  """
+
+  variant: Variant
+  reason: str = ""
+  window: tuple[int, int] | None = None
+  changes: dict[str, Effect] = dataclasses.field(default_factory=dict)
+  genes: tuple[GeneEffect, ...] = ()
+  gene: GeneEffect | None = None
+  operon: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantScores:
+  """Scores of variants, in their order, and the tracks that they are about."""
+
+  scores: tuple[VariantScore, ...]
+  table: TrackTable
+
+  def __len__(self) -> int:
+    return len(self.scores)
+
+  def to_numpy(self) -> dict[str, Float[np.ndarray, "V C"]]:
+    """By place: one row a variant, one column a channel; NaN for refused variants.
+
+    Channels are the expression tracks, density and membership.
+    """
+    empty = np.full(len(self.table.names) + 2, np.nan)
+    return {
+      where: np.array([s.changes.get(where, empty) for s in self.scores]).reshape(-1, len(empty))
+      for where in WHERE
+    }
+
+  def to_pandas(self) -> "pandas.DataFrame":
+    """One row a variant, with the columns of the command's table; `pos` is 1-based.
+
+    Raises:
+      ConfigError: pandas is not installed.
+    """
+    rows = [score_row(score, self.table) for score in self.scores]
+    return analysis("pandas").DataFrame(rows, columns=score_columns(self.table))
+
+  def genes_to_pandas(self) -> "pandas.DataFrame":
+    """One row for each variant and gene in its window.
+
+    Raises:
+      ConfigError: pandas is not installed.
+    """
+    rows = [row for score in self.scores for row in gene_rows(score)]
+    return analysis("pandas").DataFrame(rows, columns=gene_columns(self.table))
+
+  def to_xarray(self) -> "xarray.Dataset":
+    """Variables `expression_<where>` (variant, track), `density_<where>`, `membership_<where>`.
+
+    Raises:
+      ConfigError: xarray is not installed.
+    """
+    data: dict[str, Any] = {}
+    for where, values in self.to_numpy().items():
+      for name, dims, part in (
+        ("expression", ("variant", "track"), values[:, :-2]),
+        ("density", ("variant",), values[:, -2]),
+        ("membership", ("variant",), values[:, -1]),
+      ):
+        data[f"{name}_{where}"] = (dims, part, {"units": CHANGE_UNITS[name]})
+    variants = [score.variant for score in self.scores]
+    coords = {
+      "variant": [str(variant) for variant in variants],
+      "contig": ("variant", [variant.contig for variant in variants]),
+      "pos": ("variant", [variant.position for variant in variants], {"units": "bp, 1-based"}),
+      "reason": ("variant", [score.reason for score in self.scores]),
+      "track": list(self.table.names),
+      "strand": ("track", [track.strand for track in self.table.expression]),
+    }
+    return analysis("xarray").Dataset(data, coords=coords)
+
+
+def score_columns(table: TrackTable) -> list[str]:
+  """Columns of the table of variants. Positions are 1-based, stretches inclusive."""
+  fixed = ["contig", "pos", "id", "ref", "alt", "status", "reason", "window_start", "window_end"]
+  places = ["gene", "gene_name", "gene_distance_bp", "affected_genes"]
+  operon = ["operon_start", "operon_end"]
+  return [*fixed, *places, *operon, *(c for w in WHERE for c in channel_names(table, w))]
+
+
+def score_row(score: VariantScore, table: TrackTable) -> list[Any]:
+  """One row of it; None where there is no value."""
+  variant = score.variant
+  row: list[Any] = [variant.contig, variant.position, variant.id, variant.ref, variant.alt]
+  if score.reason:
+    row += ["refused", score.reason]
+    return row + [None] * (len(score_columns(table)) - len(row))
+  row += ["ok", "", *_inclusive(score.window)]
+  affected = ",".join(gene_label(effect.gene) for effect in score.genes if effect.affected)
+  best = score.gene
+  row += [
+    None if best is None else gene_label(best.gene),
+    None if best is None else best.gene.name,
+    None if best is None else best.distance_bp,
+    affected,
+    *_inclusive(score.operon),
+  ]
+  return row + [value for where in WHERE for value in score.changes[where].tolist()]
+
+
+def gene_columns(table: TrackTable) -> list[str]:
+  """Columns of the table of variants and genes."""
+  fixed = ["contig", "pos", "id", "ref", "alt", "gene", "gene_name", "strand", "distance_bp"]
+  numbers = [*channel_names(table, "reference"), *channel_names(table, "change")]
+  return [*fixed, "affected", "share", *numbers]
+
+
+def gene_rows(score: VariantScore) -> list[list[Any]]:
+  """Its rows for one variant: none if it was refused."""
+  variant = score.variant
+  first = [variant.contig, variant.position, variant.id, variant.ref, variant.alt]
+  return [
+    [
+      *first,
+      gene_label(effect.gene),
+      effect.gene.name,
+      STRANDS[effect.gene.strand],
+      effect.distance_bp,
+      int(effect.affected),
+      effect.share,
+      *effect.reference.tolist(),
+      *effect.change.tolist(),
+    ]
+    for effect in score.genes
+  ]
+
+
+def gene_label(gene: AnnotatedGene) -> str:
+  """What a gene is called in tables: its locus tag, else its id."""
+  return gene.locus_tag or gene.id
+
+
+def text_row(row: Sequence[Any]) -> str:
+  """A row as tab-separated text: six significant digits, empty where there is no value."""
+  return "\t".join(_field(value) for value in row) + "\n"
+
+
+def _field(value: Any) -> str:
+  """One field of it."""
+  if value is None or (isinstance(value, float) and math.isnan(value)):
+    return ""
+  return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _inclusive(stretch: tuple[int, int] | None) -> tuple[int | None, int | None]:
+  """A stretch as first and last base, 1-based."""
+  return (None, None) if stretch is None else (stretch[0] + 1, stretch[1])
+
+
+HEAD_NAMES = {
+  "gene_expression": "expression",
+  "gene_density": "density",
+  "operon_membership": "membership",
+}
+CHANGE_UNITS = {
+  "expression": "change of ln(1 + TPM)",
+  "density": "change of genes per 128 bp",
+  "membership": "change of probability",
+}
+
+
+def channel_names(table: TrackTable, where: str = "") -> list[str]:
+  """Column names: `expression_<where>:<track>` …, `density_<where>`, `membership_<where>`."""
+  suffix = f"_{where}" if where else ""
+  tracks = [f"expression{suffix}:{track}" for track in table.names]
+  return [*tracks, f"density{suffix}", f"membership{suffix}"]
+
+
+def channels(
+  outputs: Mapping[str, np.ndarray], table: TrackTable, length_bp: int
+) -> Float32[np.ndarray, "W C"]:
+  """A stretch's outputs as one row a base; a bin's density stands at each of its bases.
+
+  Args:
+    outputs: z-scores, genes per bin and probabilities of the heads that were trained.
+    table: the tracks.
+    length_bp: bases of the stretch.
+
+  Returns:
+    NaN for heads that were not trained.
+  """
+  values = np.full((length_bp, len(table.names) + 2), np.nan, np.float32)
+  if "gene_expression" in outputs:
+    values[:, :-2] = table.to_log_tpm(outputs["gene_expression"])
+  if "gene_density" in outputs:
+    values[:, -2] = np.repeat(outputs["gene_density"][:, 0], BIN_BP)[:length_bp]
+  if "operon_membership" in outputs:
+    values[:, -1] = outputs["operon_membership"][:, 0]
+  return values
+
+
+def mean_over(values: Float32[np.ndarray, "W C"], rows: Int[np.ndarray, " n"] | slice) -> Effect:
+  """The mean over some bases; those without a value do not count. NaN where none has one."""
+  chosen = values[rows].astype(np.float64)
+  known = ~np.isnan(chosen)
+  count = known.sum(axis=0)
+  total = np.where(known, chosen, 0.0).sum(axis=0)
+  return np.where(count, total / np.maximum(count, 1), np.nan)
+
+
+def largest(values: Float32[np.ndarray, "W C"], rows: slice) -> Effect:
+  """The largest value; NaN where no base has one."""
+  chosen = values[rows].astype(np.float64)
+  known = ~np.isnan(chosen)
+  most = np.where(known, chosen, -np.inf).max(axis=0, initial=-np.inf)
+  return np.where(known.any(axis=0), most, np.nan)

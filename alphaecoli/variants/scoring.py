@@ -1,0 +1,248 @@
+"""Effects of variants: the model's answer to the changed genome minus that to the unchanged one."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+
+from alphaecoli.genomics.genes import AnnotatedGene, ContigFeatures, PlacedGene
+from alphaecoli.genomics.intervals import StartEnd
+from alphaecoli.genomics.sequence import Contig, decode
+from alphaecoli.genomics.vcf import Variant, shortened
+from alphaecoli.inference.operon_calls import operons_of_bases
+from alphaecoli.inference.predictor import Predictor
+from alphaecoli.inference.tiling import window_start
+from alphaecoli.variants.edits import Edit, View, alternative, realigned, trimmed
+from alphaecoli.variants.scores import GeneEffect, VariantScore, channels, largest, mean_over
+
+UPSTREAM_BP = 200  # most promoters of E. coli lie closer to their gene's start
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+  """A variant and where it is predicted."""
+
+  variant: Variant
+  contig: Contig
+  view: View
+  edit: Edit
+
+
+def score_variants(
+  predictor: Predictor,
+  variants: Iterable[Variant],
+  contigs: Mapping[str, Contig],
+  features: Mapping[str, ContigFeatures],
+  *,
+  upstream_bp: int = UPSTREAM_BP,
+  reverse_complement: bool = False,
+) -> Iterator[VariantScore]:
+  """Scores variants in order; those that can not be scored come back with the reason.
+
+  Reference and alternative are each predicted in one window, which lies centred on the variant
+  (to 64 bp; against the end, near the end of a linear contig) and begins at the same base for both.
+  Variants that follow one another in one such place share the reference's prediction.
+
+  Args:
+    predictor: the model.
+    variants: any number.
+    contigs: the genome; contigs that do not say what they are count as linear.
+    features: genes and operons of contigs, by name.
+    upstream_bp: a variant this close before a gene's start affects it.
+    reverse_complement: average both strands.
+  """
+  waiting: deque[_Plan | VariantScore] = deque()  # refused variants are done already
+  unknown = ContigFeatures()
+
+  def windows() -> Iterator[tuple[_Plan | None, UInt8[np.ndarray, " W"]]]:
+    """Reference windows, each followed by the alternatives that it serves."""
+    place: tuple[str, int] | None = None
+    for variant in variants:
+      reason = refusal(variant, contigs, predictor.window_bp)
+      if reason:
+        waiting.append(VariantScore(variant, reason))
+        continue
+      plan = _plan(variant, contigs[variant.contig], predictor.window_bp)
+      waiting.append(plan)
+      if place != (plan.contig.name, plan.view.first):
+        place = plan.contig.name, plan.view.first
+        yield None, predictor.cut(plan.contig.codes, plan.view.first, plan.view.circular)
+      yield plan, alternative(plan.contig.codes, plan.view, plan.edit)
+
+  reference = np.zeros((0, 0), np.float32)
+  for plan, outputs in predictor.run_windows(windows(), reverse_complement):
+    values = channels(outputs, predictor.table, predictor.window_bp)
+    if plan is None:
+      reference = values
+      continue
+    while isinstance(refused := waiting.popleft(), VariantScore):
+      yield refused
+    around = features.get(plan.variant.contig, unknown)
+    yield _score(plan, reference, values, around, upstream_bp)
+  yield from (score for score in waiting if isinstance(score, VariantScore))
+
+
+def _plan(variant: Variant, contig: Contig, window_bp: int) -> _Plan:
+  """Where a variant is predicted."""
+  end, ring = variant.start + len(variant.ref), bool(contig.circular)
+  first = window_start(contig.length_bp, variant.start, end, window_bp, ring)
+  centre = (variant.start + end) // 2
+  view = View.around(first, window_bp, contig.length_bp, ring, centre)
+  return _Plan(variant, contig, view, trimmed(variant))
+
+
+def refusal(variant: Variant, contigs: Mapping[str, Contig], window_bp: int) -> str:
+  """Why a variant can not be scored, as `kind: details`; empty if it can."""
+  if variant.fault:
+    return variant.fault
+  if variant.contig not in contigs:
+    names = ", ".join(list(contigs)[:5]) + (" …" if len(contigs) > 5 else "")
+    return f"unknown contig: no {variant.contig!r} in the genome, which has {names}"
+  return _misfit(variant, contigs[variant.contig], window_bp)
+
+
+def _misfit(variant: Variant, contig: Contig, window_bp: int) -> str:
+  """Why a variant does not fit its contig."""
+  ref, length = variant.ref.upper(), contig.length_bp
+  last = length if contig.circular else length - len(ref) + 1
+  if not 1 <= variant.position <= last:
+    kind = "circular" if contig.circular else "linear"
+    return f"outside the contig: REF at {variant.position}; {contig.name} has {length} bp, {kind}"
+  longest, most = max(len(ref), len(variant.alt)), min(window_bp // 2, length - 1)
+  if longest > most:
+    return (
+      f"allele too long: {longest} bp; at most {most}: half of the window, less than the contig"
+    )
+  found = decode(contig.codes.take(np.arange(len(ref)) + variant.start, mode="wrap"))
+  return (
+    ""
+    if found == ref
+    else f"reference mismatch: REF is {shortened(ref)}, the genome has {shortened(found)}"
+  )
+
+
+def _score(
+  plan: _Plan,
+  reference: Float32[np.ndarray, "W C"],
+  values: Float32[np.ndarray, "W C"],
+  around: ContigFeatures,
+  upstream_bp: int,
+) -> VariantScore:
+  """The numbers of one variant."""
+  variant, view, edit = plan.variant, plan.view, plan.edit
+  change = realigned(values, view, edit) - reference
+  counted = slice(view.low, view.high)
+  at = np.arange(len(variant.ref)) + variant.start - view.first
+  genes = tuple(
+    _gene_effect(placed, reference, change, plan, upstream_bp) for placed in genes_in(around, view)
+  )
+  affected = [effect for effect in genes if effect.affected]
+  gene = max(
+    affected, key=lambda effect: float(np.nansum(np.abs(effect.change[:-2]))), default=None
+  )
+  stretch, rows = _operon(around, view, reference, at, gene)
+  nothing = np.full(change.shape[1], np.nan)
+  return VariantScore(
+    variant,
+    window=(view.first, view.first + view.window_bp),
+    changes={
+      "at_variant": mean_over(change, at),
+      "in_gene": nothing if gene is None else gene.change,
+      "in_operon": mean_over(change, rows),
+      "mean_abs": mean_over(np.abs(change), counted),
+      "max_abs": largest(np.abs(change), counted),
+    },
+    genes=genes,
+    gene=gene,
+    operon=stretch,
+  )
+
+
+def _gene_effect(
+  placed: PlacedGene,
+  reference: Float32[np.ndarray, "W C"],
+  change: Float32[np.ndarray, "W C"],
+  plan: _Plan,
+  upstream_bp: int,
+) -> GeneEffect:
+  """What one variant does to one gene, over those of its bases that both alleles have."""
+  variant, view = plan.variant, plan.view
+  bases = placed.bases(view.length_bp)
+  rows = view.where(bases)
+  rows = rows[~np.isnan(change[rows]).all(axis=1)]
+  distance = distance_bp(placed.gene, variant.start, variant.start + len(variant.ref), view)
+  return GeneEffect(
+    gene=placed.gene,
+    distance_bp=distance,
+    affected=-upstream_bp <= distance <= 0,
+    share=len(rows) / len(bases),
+    reference=mean_over(reference, rows),
+    change=mean_over(change, rows),
+  )
+
+
+def _operon(
+  around: ContigFeatures,
+  view: View,
+  reference: Float32[np.ndarray, "W C"],
+  at: Int[np.ndarray, " n"],
+  gene: GeneEffect | None,
+) -> tuple[tuple[int, int] | None, Int[np.ndarray, " m"]]:
+  """The operon at the variant, else the nearest one in the affected gene; its bases in view."""
+  own = np.zeros(0, np.int64)
+  if gene is not None:
+    own = view.where(PlacedGene(gene.gene).bases(view.length_bp))
+  if around.operons is not None:
+    found = [(s, view.where(np.arange(*s))) for s in operons_in(around, view)]
+  else:
+    predicted = operons_of_bases(reference[view.low : view.high, -1], circular=False)
+    spans = [(operon.start + view.low, operon.end + view.low) for operon in predicted]
+    found = [((view.first + a, view.first + b), np.arange(a, b)) for a, b in spans]
+  found.sort(key=lambda operon: int(np.abs(operon[1] - at[0]).min()))
+  for wanted in (at, own):
+    for stretch, rows in found:
+      if np.isin(wanted, rows).any():
+        return stretch, rows
+  return None, np.zeros(0, np.int64)
+
+
+def distance_bp(gene: AnnotatedGene, start: int, end: int, view: View) -> int:
+  """From a gene to a stretch: 0 if they touch, negative before the gene's start as it is read.
+
+  -1 is the base before the gene's first one, 1 the base after its last one.
+  """
+  first = gene.start
+  if view.circular:  # the copy of the gene that lies nearest
+    away = (first + gene.end - start - end) / 2
+    first -= view.length_bp * round(away / view.length_bp)
+  last = first + gene.end - gene.start
+  gap = 0
+  if start >= last:
+    gap = start - last + 1
+  elif end <= first:
+    gap = end - first - 1
+  return -gap if gene.strand < 0 else gap
+
+
+def genes_in(features: ContigFeatures, view: View) -> list[PlacedGene]:
+  """Returns the genes that a view shows, at least in part, in their order."""
+  shown = np.flatnonzero(_touches(features.gene_bounds, view))
+  return [features.genes[i] for i in shown.tolist()]
+
+
+def operons_in(features: ContigFeatures, view: View) -> list[StartEnd]:
+  """Returns the given operons that a view shows, at least in part, in their order."""
+  shown = features.operon_bounds[_touches(features.operon_bounds, view)]
+  return [(start, end) for start, end in shown.tolist()]
+
+
+def _touches(spans: Int[np.ndarray, "n 2"], view: View) -> Bool[np.ndarray, " n"]:
+  """Which stretches the view shows, at least in part."""
+  low, high = view.first + view.low, view.first + view.high
+  start, end = spans.T
+  if not view.circular:
+    return (start < high) & (end > low)
+  begin = (start - low) % view.length_bp
+  return (begin < high - low) | (begin + end - start > view.length_bp)

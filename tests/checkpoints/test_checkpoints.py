@@ -1,0 +1,267 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from alphaecoli.checkpoints import write as checkpoints
+from alphaecoli.checkpoints.read import find_checkpoint, load_inference, read_meta
+from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.model.functional import Skeleton
+from alphaecoli.parallel.sharding import make_mesh
+from alphaecoli.schema import MeshConfig
+from alphaecoli.training.loop import items_state, state_items
+from alphaecoli.training.optimizer import make_optimizer
+from alphaecoli.training.step import abstract_state, init_state
+from tests.training.small import TABLE, stand_in, tiny_config
+
+# Reads of a damaged checkpoint that are under way when the first one fails end unheard, in orbax.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+CONFIG = tiny_config()
+META = {"config": CONFIG.to_dict(), "table": TABLE.to_json(), "store_fingerprint": "f"}
+
+
+def _mesh(data=1, fsdp=1):
+  return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
+
+
+def _state(skeleton, mesh):
+  return init_state(skeleton, make_optimizer(CONFIG.optimizer, 8), 0, mesh)
+
+
+def _restore(directory, skeleton, mesh, check=lambda meta: None):
+  target = abstract_state(skeleton, make_optimizer(CONFIG.optimizer, 8), mesh)
+  with Checkpoints(directory, keep_last=9, keep_best=0) as checkpoints:
+    return checkpoints.restore_newest(state_items(target), check)
+
+
+def _save(directory, state, scores, **keep):
+  with Checkpoints(directory, **{"keep_last": 2, "keep_best": 1, **keep}) as checkpoints:
+    for step, score in scores.items():
+      checkpoints.save(step, state_items(state), META, score)
+    checkpoints.wait()
+    return checkpoints.steps
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+  """A work directory with checkpoints of the tiny AlphaEcoli, and its state."""
+  workdir = tmp_path_factory.mktemp("real")
+  skeleton = Skeleton.of_model(CONFIG.model, TABLE)
+  state = _state(skeleton, _mesh())
+  _save(workdir / "checkpoints", state, {10: 0.5, 20: 0.25, 30: 0.75})
+  return workdir, skeleton, state
+
+
+@pytest.mark.parametrize("devices", [(1, 1), (2, 2), (1, 8), (8, 1)], ids=str)
+def test_what_eight_devices_saved_any_number_restores_bit_for_bit(tmp_path, devices):
+  skeleton = stand_in()
+  state = _state(skeleton, _mesh(2, 4))
+  _save(tmp_path, state, {3: None})
+  mesh = _mesh(*devices)
+  restored = _restore(tmp_path, skeleton, mesh)
+  back = items_state(restored.items)
+  assert restored.step == 3 and restored.meta["store_fingerprint"] == "f"
+  jax.tree.map(np.testing.assert_array_equal, back, state)
+  for leaf in jax.tree.leaves(back):
+    assert leaf.sharding.mesh == mesh
+
+
+def test_the_last_and_the_best_are_kept(tmp_path):
+  state = _state(stand_in(), _mesh())
+  scores = {1: 0.9, 2: 0.1, 3: None, 4: 0.5, 5: None, 6: 0.2}
+  assert _save(tmp_path, state, scores) == [2, 5, 6]
+
+
+def test_a_score_that_comes_later_makes_a_checkpoint_the_best(tmp_path):
+  state = _state(stand_in(), _mesh())
+  with Checkpoints(tmp_path, keep_last=1, keep_best=1) as checkpoints:
+    checkpoints.save(1, state_items(state), META, 0.9)
+    checkpoints.save(2, state_items(state), META)
+  with Checkpoints(tmp_path, keep_last=1, keep_best=1) as checkpoints:
+    checkpoints.set_score(2, 0.1)
+    checkpoints.save(3, state_items(state), META, 0.5)
+    checkpoints.save(4, state_items(state), META, 0.6)
+    checkpoints.wait()
+    assert checkpoints.steps == [2, 4]
+  assert find_checkpoint(tmp_path).name == "2"
+
+
+def test_without_keep_best_only_the_last_are_kept(tmp_path):
+  state = _state(stand_in(), _mesh())
+  assert _save(tmp_path, state, {1: 0.1, 2: 0.5, 3: 0.7}, keep_best=0) == [2, 3]
+
+
+def test_inference_takes_the_best_by_default_and_the_latest_on_request(real):
+  workdir, _, _ = real
+  assert load_inference(workdir).step == 20
+  assert load_inference(workdir / "checkpoints", "latest").step == 30
+  assert load_inference(workdir / "checkpoints" / "30").step == 30
+
+
+def test_inference_restores_parameters_alone(real, tmp_path):
+  workdir, skeleton, state = real
+  alone = tmp_path / "20"
+  shutil.copytree(workdir / "checkpoints" / "20", alone)
+  shutil.rmtree(alone / "train")
+  loaded = load_inference(alone)
+  params, stats = skeleton.split(loaded.model)
+  for name, value in state.params.items():
+    np.testing.assert_array_equal(params[name], value)
+    assert len(params[name].devices()) == 1
+  for name, value in state.stats.items():
+    np.testing.assert_array_equal(stats[name], value)
+  assert loaded.config == CONFIG and loaded.table == TABLE and loaded.path == alone
+
+
+def test_a_checkpoint_of_an_earlier_version_takes_keys_that_came_later_from_the_base(
+  real, tmp_path
+):
+  path = tmp_path / "20"
+  shutil.copytree(real[0] / "checkpoints" / "20", path)
+  older = {**CONFIG.to_dict(), "train": {"steps": 3, "batch_windows": 2, "seed": 1}}
+  del older["log"]
+  file = path / "meta" / "metadata"
+  file.write_text(json.dumps({**json.loads(file.read_text()), "config": older}))
+  config = load_inference(path).config
+  assert (config.train.steps, config.train.accumulate_steps, config.log.every_steps) == (3, 1, 20)
+
+
+def test_inference_can_spread_parameters_over_devices(real):
+  workdir, skeleton, state = real
+  params, _ = skeleton.split(load_inference(workdir, mesh=_mesh(1, 4)).model)
+  name = "encoder/down_blocks/5/first/conv/kernel"
+  assert len(params[name].devices()) == 4
+  np.testing.assert_array_equal(params[name], state.params[name])
+
+
+def test_arrays_are_readable_by_name_without_this_package(real):
+  workdir, _, state = real
+  with ocp.StandardCheckpointer() as reader:
+    plain = reader.restore((workdir / "checkpoints" / "20" / "params").absolute())
+  assert plain.keys() == state.params.keys()
+
+
+def test_meta_says_what_the_checkpoint_is(real):
+  meta = read_meta(real[0] / "checkpoints" / "30")
+  assert meta["format"] == "alphaecoli-checkpoint" and meta["step"] == 30
+  assert {"alphaecoli", "jax", "orbax-checkpoint"} <= meta["versions"].keys()
+
+
+def test_nothing_saved_restores_nothing(tmp_path):
+  assert _restore(tmp_path / "new", stand_in(), _mesh()) is None
+
+
+def test_a_checkpoint_that_another_process_can_not_read_is_passed_over(
+  tmp_path, monkeypatch, caplog
+):
+  skeleton = stand_in()
+  _save(tmp_path, _state(skeleton, _mesh()), {1: None, 2: None})
+  # Asked in turn: the newest step, whether it was read; and again. The other sees 3 and not 2.
+  others = iter([3, 0, 1, 1])
+  monkeypatch.setattr(checkpoints, "of_every_process", lambda mine: [int(mine), next(others)])
+  restored = _restore(tmp_path, skeleton, _mesh())
+  assert restored.step == 2 and next(others, None) is None
+  assert "CHECKPOINT 3 IS DAMAGED" in caplog.text
+
+  others = iter([2, 0, 1, 1])
+  caplog.clear()
+  assert _restore(tmp_path, skeleton, _mesh()).step == 1
+  assert "CHECKPOINT 2 IS PASSED OVER: processes that can not read it: [1]" in caplog.text
+
+
+def test_a_refusal_by_the_configuration_is_not_taken_for_damage(tmp_path):
+  skeleton = stand_in()
+  _save(tmp_path, _state(skeleton, _mesh()), {1: None})
+
+  def refuse(meta):
+    raise ConfigError("no")
+
+  with pytest.raises(ConfigError, match="no"):
+    _restore(tmp_path, skeleton, _mesh(), refuse)
+
+
+def test_an_unfinished_save_is_not_a_checkpoint_and_is_cleared(tmp_path):
+  skeleton = stand_in()
+  partial = tmp_path / "7.orbax-checkpoint-tmp"
+  (partial / "params").mkdir(parents=True)
+  with pytest.raises(DataError, match="only an unfinished one"):
+    find_checkpoint(tmp_path)
+  assert _save(tmp_path, _state(skeleton, _mesh()), {3: None}) == [3]
+  assert not partial.exists()
+
+
+def _no_directory(path):
+  shutil.rmtree(path)
+  return "not a directory"
+
+
+def _empty(path):
+  shutil.rmtree(path / "20")
+  return "no directories named after a step"
+
+
+def _no_meta(path):
+  shutil.rmtree(path / "20" / "meta")
+  return "not a complete checkpoint"
+
+
+def _other_json(path):
+  (path / "20" / "meta" / "metadata").write_text('{"format": "other"}')
+  return "not an alphaecoli checkpoint"
+
+
+def _broken_json(path):
+  (path / "20" / "meta" / "metadata").write_text('{"format": ')
+  return "is not JSON"
+
+
+def _no_params(path):
+  shutil.rmtree(path / "20" / "params")
+  return "params can not be read"
+
+
+def _newer_format(path):
+  return _edit(path, "format_version", 99, "format version 99")
+
+
+def _unknown_key(path):
+  config = {**CONFIG.to_dict(), "unheard_of": {}}
+  return _edit(path, "config", config, "does not fit .*unheard_of")
+
+
+def _another_size(path):
+  config = tiny_config(model__channels=24).to_dict()
+  return _edit(path, "config", config, "params can not be read")
+
+
+def _edit(path, key, value, message):
+  file = path / "20" / "meta" / "metadata"
+  file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+  return message
+
+
+@pytest.mark.parametrize(
+  "harm",
+  [
+    _no_directory, _empty, _no_meta, _other_json, _broken_json, _no_params, _newer_format,
+    _unknown_key, _another_size,
+  ],
+)  # fmt: skip
+def test_what_is_no_checkpoint_gives_one_clear_line(real, tmp_path, harm):
+  path = tmp_path / "checkpoints"
+  shutil.copytree(real[0] / "checkpoints" / "20", path / "20")
+  message = harm(path)
+  with pytest.raises(DataError, match=message) as failure:
+    load_inference(path)
+  assert "\n" not in str(failure.value) and str(path) in str(failure.value)
+
+
+def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(DataError, match="cannot write checkpoints to"):
+    Checkpoints(tmp_path / "file" / "checkpoints", keep_last=1, keep_best=0)

@@ -1,0 +1,377 @@
+"""Figures of a split, against scikit-learn and scipy over plain slices of a made-up chromosome."""
+
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+from sklearn import metrics as sk
+
+from alphaecoli.evaluation import evaluator as evaluation
+from alphaecoli.evaluation.evaluator import assemble, evaluate, summarise
+from alphaecoli.evaluation.results import Report
+from alphaecoli.evaluation.split_arrays import Assembly
+from alphaecoli.schema import LossWeights
+from alphaecoli.tracks.gene_table import GeneTable
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
+
+LENGTH_BP = 60_007
+WINDOW_BP = 2_048
+SPLITS = {  # the second test arc crosses the origin
+  "train": [[11_000, 30_000], [40_100, 56_000]],
+  "validation": [[2_100, 11_000]],
+  "test": [[30_000, 40_100], [56_000, LENGTH_BP + 2_100]],
+}
+TEST_ROWS = np.concatenate([np.arange(a, b) % LENGTH_BP for a, b in SPLITS["test"]])
+TRACKS = (
+  ExpressionTrack("warm", ".", ("A",), 3.0, 2.0),
+  ExpressionTrack("cold", ".", ("B",), 1.0, 0.5),
+)
+CLOSE = {"rel": 1e-6, "abs": 1e-6}
+
+
+def make_store(tracks=TRACKS, has_expression=True, has_operons=True) -> TrackStore:
+  """Genes of 300 to 900 bp around the circle with gaps, in operons of 1 to 4; nothing on disk."""
+  rng = np.random.default_rng(1)
+  start, end, operon = [], [], []
+  at, left, number = 50, 0, 0
+  while at < LENGTH_BP - 1_100:
+    if left == 0:
+      left, number = int(rng.integers(1, 5)), number + 1
+      at += 150
+    length = int(rng.integers(300, 900))
+    start, end = [*start, at], [*end, at + length]
+    operon.append(f"O{number}")
+    at, left = at + length + int(rng.integers(5, 90)), left - 1
+  start, end = [*start, LENGTH_BP - 100], [*end, LENGTH_BP + 40]  # across the origin, alone
+  operon.append("")
+  n = len(start)
+  ids = np.array(operon, np.str_)
+  log_tpm = rng.gamma(2.0, 1.5, (n, len(tracks)))
+  log_tpm[rng.random(log_tpm.shape) < 0.1] = np.nan
+  strands = {o: rng.choice([-1, 1]) for o in dict.fromkeys(operon)}
+  genes = GeneTable(
+    gene_id=np.array([f"G{i}" for i in range(n)]),
+    name=np.array([f"g{i}" for i in range(n)]),
+    locus_tag=np.array([""] * n),
+    start=np.array(start, np.int64),
+    end=np.array(end, np.int64),
+    strand=np.array([strands[o] for o in operon], np.int8),
+    type=np.array(["mRNA"] * n),
+    split=np.array(["unused"] * n),
+    operon_id=ids,
+    fragments=tuple(((a, b),) for a, b in zip(start, end, strict=True)),
+    log_tpm=log_tpm if has_expression else np.full_like(log_tpm, np.nan),
+  )
+  expression = np.full((LENGTH_BP, len(tracks)), np.nan, np.float32)
+  inside = np.zeros(LENGTH_BP, np.uint8)
+  table = TrackTable(tracks, 1.1, 0.6, has_expression, has_operons)
+  mean, std = np.array([t.mean for t in tracks]), np.array([t.std for t in tracks])
+  for i in range(n):
+    rows = np.arange(start[i], end[i]) % LENGTH_BP
+    expression[rows] = (genes.log_tpm[i] - mean) / std
+    members = np.flatnonzero(ids == ids[i])
+    if ids[i] and len(members) > 1:
+      inside[start[members[0]] : end[members[-1]]] = 1
+  manifest = {
+    "tracks": table.to_json(),
+    "contig": {"name": "made up", "length_bp": LENGTH_BP, "circular": True},
+    "fingerprint": "0",
+    "splits": SPLITS,
+  }
+  store = TrackStore("nowhere", manifest)
+  vars(store).update(
+    sequence=rng.integers(0, 4, LENGTH_BP).astype(np.uint8),
+    gene_expression=expression,
+    operon_membership=inside,
+    genes=genes,
+  )
+  return store
+
+
+@pytest.fixture(scope="module")
+def store() -> TrackStore:
+  return make_store()
+
+
+@pytest.fixture(scope="module")
+def one_track_store() -> TrackStore:
+  return make_store(TRACKS[:1])
+
+
+def perfect(batch):
+  return {
+    "gene_expression": batch["gene_expression"],
+    "gene_density": batch["gene_density"],
+    "operon_membership": 20 * (2 * batch["operon_membership"] - 1),
+  }
+
+
+class Noisy:
+  """Noise for every base of the chromosome, added to a faded truth; the same for any tiling."""
+
+  def __init__(self, store: TrackStore):
+    rng = np.random.default_rng(7)
+    shape = (LENGTH_BP, len(store.table.expression))
+    self.expression = 0.5 * np.nan_to_num(store.gene_expression) + rng.normal(size=shape)
+    self.density = rng.normal(size=(LENGTH_BP, 1))  # of the bin that starts here
+    self.operon = store.operon_membership[:, None] + 2 * rng.normal(size=(LENGTH_BP, 1))
+
+  def __call__(self, batch):
+    rows = (batch["start"][:, None] + np.arange(WINDOW_BP)) % LENGTH_BP
+    density = batch["gene_density"] + self.density[rows[:, ::128]]
+    outputs = {"gene_expression": self.expression[rows], "gene_density": density}
+    outputs["operon_membership"] = self.operon[rows]
+    return {head: value.astype(np.float32) for head, value in outputs.items()}
+
+
+def run(store, predict, split="test", **options) -> Report:
+  options = {"window_bp": WINDOW_BP, "batch_windows": 3, **options}
+  return evaluate(predict, store, split, **options)
+
+
+def test_a_perfect_predictor_reaches_the_best_of_every_figure(one_track_store):
+  scalars = run(one_track_store, perfect).scalars()
+  best = {"r2": 1, "pearson": 1, "spearman": 1, "auroc": 1, "auprc": 1, "accuracy": 1, "f1": 1}
+  worst = {"mse": 0, "brier": 0, "error": 0}
+  for name, value in scalars.items():
+    expected = 0 if name.startswith("loss/") else (best | worst)[name.split("_")[-1].split("/")[-1]]
+    assert value == pytest.approx(expected, abs=1e-6), name
+  assert len(scalars) == 4 + 3 + 7 + 4
+
+
+def test_figures_equal_those_of_scikit_learn_and_scipy(one_track_store):
+  store = one_track_store
+  noisy = Noisy(store)
+  found = run(store, noisy).scalars()
+  genes = store.genes
+  place = {row: i for i, row in enumerate(TEST_ROWS)}
+  arc = [0] * (SPLITS["test"][0][1] - SPLITS["test"][0][0])
+  arc += [1] * (len(TEST_ROWS) - len(arc))
+  target, prediction, inside = [], [], []
+  for i in range(len(genes)):
+    rows = np.arange(genes.start[i], genes.end[i]) % LENGTH_BP
+    if not all(row in place for row in rows) or arc[place[rows[0]]] != arc[place[rows[-1]]]:
+      continue
+    inside.append((place[rows[0]], place[rows[-1]] + 1, i))
+    if not np.isnan(genes.log_tpm[i, 0]):
+      target.append(genes.log_tpm[i, 0])
+      prediction.append(2.0 * noisy.expression[rows, 0].astype(np.float32).mean() + 3.0)
+  assert 10 < len(target) < len(inside) < len(genes)
+  check = {
+    "gene_expression/genes_r2": sk.r2_score(target, prediction),
+    "gene_expression/genes_pearson": stats.pearsonr(target, prediction)[0],
+    "gene_expression/genes_spearman": stats.spearmanr(target, prediction).statistic,
+  }
+  y, p = store.gene_expression[TEST_ROWS, 0], noisy.expression[TEST_ROWS, 0]
+  known = ~np.isnan(y)
+  check["gene_expression/bases_r2"] = sk.r2_score(y[known], p[known])
+  check["loss/gene_expression"] = sk.mean_squared_error(y[known], p[known])
+  label, logit = store.operon_membership[TEST_ROWS], noisy.operon[TEST_ROWS, 0]
+  probability = special.expit(logit)
+  check |= {
+    "operon_membership/auroc": sk.roc_auc_score(label, probability),
+    "operon_membership/auprc": sk.average_precision_score(label, probability),
+    "operon_membership/accuracy": sk.accuracy_score(label, probability >= 0.5),
+    "operon_membership/f1": sk.f1_score(label, probability >= 0.5),
+    "operon_membership/brier": sk.brier_score_loss(label, probability),
+    "loss/operon_membership": sk.log_loss(label, probability),
+  }
+  same, score = [], []
+  for (a, b, i), (c, d, j) in zip(sorted(inside), sorted(inside)[1:], strict=False):
+    if genes.strand[i] == genes.strand[j] and arc[a] == arc[c]:
+      same.append(genes.operon_id[i] == genes.operon_id[j])
+      score.append(probability[(a + b) // 2 : (c + d) // 2].mean())
+  check["operon_membership/pairs_auroc"] = sk.roc_auc_score(same, score)
+  for name, expected in check.items():
+    assert found[name] == pytest.approx(expected, **CLOSE), name
+  weights = LossWeights(2.0, 0.5, 3.0)
+  total = run(store, noisy, weights=weights).scalars()["loss/total"]
+  losses = [found[f"loss/{head}"] for head in dataclasses.asdict(weights)]
+  assert total == pytest.approx(np.dot([2.0, 0.5, 3.0], losses))
+
+
+def test_density_figures_count_every_whole_new_bin(one_track_store):
+  noisy = Noisy(one_track_store)
+  report = run(one_track_store, noisy)
+  target, noise = [], []
+  for start, end in SPLITS["test"]:
+    tiles = [*range(start, end - WINDOW_BP, WINDOW_BP), end - WINDOW_BP]
+    for before, tile in zip([0, *tiles], tiles, strict=False):
+      for at in range(tile, tile + WINDOW_BP, 128):
+        if tile != tiles[-1] or at >= before + WINDOW_BP:
+          rows = set(range(at, at + 128)) | set(range(at - LENGTH_BP, at + 128 - LENGTH_BP))
+          spans = zip(one_track_store.genes.start, one_track_store.genes.end, strict=True)
+          target.append(sum(not rows.isdisjoint(range(a, b)) for a, b in spans))
+          noise.append(noisy.density[at % LENGTH_BP, 0])
+  found = {f.name: f for f in report.figures}
+  prediction = np.add(target, noise)
+  assert found["gene_density/mse"].n == len(target)
+  assert found["gene_density/r2"].model == pytest.approx(sk.r2_score(target, prediction), **CLOSE)
+  assert found["gene_density/mse"].baseline == pytest.approx(np.mean((np.array(target) - 1.1) ** 2))
+
+
+def test_baselines_know_only_the_training_means(one_track_store):
+  figures = {f.name: f for f in run(one_track_store, Noisy(one_track_store)).figures}
+  label = one_track_store.operon_membership[TEST_ROWS]
+  assert np.isnan(figures["gene_expression/genes_pearson"].baseline)
+  assert figures["gene_expression/genes_r2"].baseline <= 0
+  assert figures["gene_density/r2"].baseline <= 0
+  assert figures["operon_membership/auroc"].baseline == 0.5
+  assert figures["operon_membership/auprc"].baseline == pytest.approx(label.mean())
+  assert figures["operon_membership/brier"].baseline == pytest.approx(np.mean((label - 0.6) ** 2))
+  assert figures["operon_membership/accuracy"].baseline == pytest.approx(label.mean())
+  assert figures["loss/operon_membership"].baseline == pytest.approx(
+    sk.log_loss(label, np.full(len(label), 0.6))
+  )
+  assert figures["operon_membership/pairs_auroc"].baseline > 0.8  # as the genes were laid out
+
+
+def test_figures_do_not_depend_on_processes_or_batches(store):
+  noisy = Noisy(store)
+  expected = run(store, noisy).to_json()
+  assert expected == run(store, noisy, batch_windows=1).to_json()
+  for count in (2, 3):
+    parts = [
+      assemble(
+        noisy, store, "test", window_bp=WINDOW_BP, batch_windows=2 * count,
+        process_index=index, process_count=count,
+      )
+      for index in range(count)
+    ]  # fmt: skip
+    whole = Assembly(parts[0].layout, len(TRACKS))
+    whole.merge(parts)
+    assert summarise(whole, store, "test").to_json() == expected
+
+
+def test_processes_gather_each_others_windows(store, monkeypatch):
+  noisy, count = Noisy(store), 2
+  options = {"window_bp": WINDOW_BP, "batch_windows": 4, "process_count": count}
+  parts = [assemble(noisy, store, "test", process_index=i, **options) for i in range(count)]
+  columns = [
+    np.stack([part._column(head, track) for part in parts])
+    for head in parts[0].targets
+    for track in range(parts[0].targets[head].shape[1])
+  ]
+  gathered = iter(columns)
+
+  def process_allgather(column):
+    everyone = next(gathered)
+    np.testing.assert_array_equal(column, everyone[1])
+    return everyone
+
+  monkeypatch.setattr("jax.experimental.multihost_utils.process_allgather", process_allgather)
+  report = run(store, noisy, process_index=1, batch_windows=4, process_count=count)
+  assert report.to_json() == run(store, noisy).to_json()
+
+
+def test_outputs_may_lie_on_several_devices(store):
+  noisy = Noisy(store)
+  mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
+  where = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+
+  def predict(batch):
+    return {head: jax.device_put(jnp.asarray(v), where) for head, v in noisy(batch).items()}
+
+  assert run(store, predict, batch_windows=4).to_json() == run(store, noisy).to_json()
+
+
+def test_several_tracks_are_reported_by_name_and_as_their_mean(store):
+  found = run(store, Noisy(store)).scalars()
+  for figure in ("genes_r2", "genes_pearson", "genes_spearman", "bases_r2"):
+    each = [found[f"gene_expression/{figure}/{track.name}"] for track in TRACKS]
+    assert found[f"gene_expression/{figure}"] == pytest.approx(np.mean(each))
+
+
+def test_the_json_has_null_where_a_figure_is_undefined_and_no_arrays(store):
+  def constant(batch):
+    return {head: np.full_like(value, 0.25) for head, value in perfect(batch).items()}
+
+  report = run(store, constant)
+  value = json.loads(json.dumps(report.to_json(), allow_nan=False))
+  pearson = value["metrics"]["gene_expression/genes_pearson"]
+  assert pearson["model"] is None and pearson["n"] > 0 and pearson["over"] == "genes"
+  assert "gene_expression/genes_pearson" not in report.scalars()
+  assert value["metrics"]["operon_membership/auroc"]["model"] == 0.5
+  assert value["n_bases"] == len(TEST_ROWS)
+
+
+def test_the_json_holds_the_calibration_curve_behind_its_figure(store):
+  value = json.loads(json.dumps(run(store, Noisy(store)).to_json(), allow_nan=False))
+  curve, figure = value["calibration"], value["metrics"]["operon_membership/calibration_error"]
+  assert sum(curve["n"]) == figure["n"]
+  rows = [row for row in zip(*curve.values(), strict=True) if row[0]]
+  error = sum(n * abs(p - label) for n, p, label in rows) / figure["n"]
+  assert error == pytest.approx(figure["model"])
+  assert all((n == 0) == (p is None) for n, p in zip(curve["n"], curve["label"], strict=True))
+
+
+def test_the_table_is_aligned_and_shows_model_baseline_and_n(store):
+  lines = run(store, Noisy(store)).table().splitlines()
+  assert lines[0] == f"test split, {len(TEST_ROWS):,} bases"
+  ends = {line.rindex(" ") for line in lines[2:-1]}
+  assert len(ends) == 1  # n ends in one column, before its unit
+  pearson = next(line for line in lines if line.startswith("gene_expression/genes_pearson "))
+  assert pearson.split()[2] == "-"
+
+
+@pytest.mark.parametrize(
+  ("options", "weights", "missing"),
+  [
+    ({"has_expression": False}, (1.0, 1.0, 1.0), "gene_expression"),
+    ({"has_operons": False}, (1.0, 1.0, 1.0), "operon_membership"),
+    ({}, (1.0, 0.0, 1.0), "gene_density"),
+  ],
+)
+def test_heads_without_data_or_weight_are_skipped_and_named(options, weights, missing, caplog):
+  evaluation._say_once.cache_clear()
+  store = make_store(**options)
+  with caplog.at_level("WARNING", "alphaecoli"):
+    reports = [run(store, Noisy(store), weights=LossWeights(*weights)) for _ in range(2)]
+  assert list(reports[0].skipped) == [missing]
+  assert not any(missing in name for name in reports[0].scalars())
+  assert np.isfinite(reports[0].scalars()["loss/total"])
+  assert sum(missing in record.message for record in caplog.records) <= 1
+
+
+def test_predictions_are_kept_for_plots(one_track_store):
+  noisy = Noisy(one_track_store)
+  kept = run(one_track_store, noisy).predictions
+  np.testing.assert_array_equal(kept.layout.chromosome_positions(), TEST_ROWS)
+  expected = noisy.expression[TEST_ROWS].astype(np.float32)
+  np.testing.assert_array_equal(kept.bases["gene_expression"], expected)
+  across = list(kept.genes["gene_id"]).index(one_track_store.genes.gene_id[-1])
+  rows = np.arange(LENGTH_BP - 100, LENGTH_BP + 40) % LENGTH_BP
+  assert kept.genes["predicted_z"][across, 0] == pytest.approx(
+    noisy.expression[rows].astype(np.float32).mean(), abs=1e-6
+  )
+
+
+def test_two_processes_with_global_outputs_find_what_one_finds(store):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  command = [sys.executable, "-m", "tests.evaluation.evaluation_process"]
+  root = Path(__file__).parents[2]
+  processes = [
+    subprocess.Popen(
+      [*command, str(index), "2", str(port)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    for index in range(2)
+  ]
+  try:
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+      process.wait()
+  expected = run(store, Noisy(store)).to_json()
+  assert [json.loads(text.splitlines()[-1]) for text in outputs] == [expected, expected]

@@ -1,0 +1,89 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from alphaecoli.errors import DataError
+from alphaecoli.genomics.sequence import (
+  circular_slice,
+  decode,
+  encode,
+  random_genome,
+  read_fasta,
+  reverse_complement,
+)
+
+
+def test_bases_are_acgt_in_this_order_and_other_letters_four():
+  np.testing.assert_array_equal(encode("ACGTacgtNRYn-U"), [0, 1, 2, 3] * 2 + [4] * 6)
+  assert decode(encode("acgtRN")) == "ACGTNN"
+
+
+def test_a_character_that_is_no_letter_is_refused_with_its_position():
+  with pytest.raises(DataError, match="'1' at position 2"):
+    encode("AC1T")
+
+
+def test_reverse_complement_by_hand_and_twice_is_the_identity():
+  codes = encode("AACGTN")
+  assert decode(reverse_complement(codes)) == "NACGTT"
+  twice = reverse_complement(reverse_complement(codes))
+  np.testing.assert_array_equal(twice, codes)
+
+
+@pytest.mark.parametrize("start", [-13, -1, 0, 3, 6, 7, 20])
+@pytest.mark.parametrize("length", [0, 1, 6, 7, 8, 23])
+def test_circular_slice_equals_the_slice_of_the_repeated_chromosome(start, length):
+  array = np.arange(14).reshape(7, 2)
+  repeated = np.concatenate([array] * 12)
+  expected = repeated[start + 28 : start + 28 + length]
+  np.testing.assert_array_equal(circular_slice(array, start, length), expected)
+  along = circular_slice(array.T, start, length, axis=1)
+  np.testing.assert_array_equal(along, expected.T)
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+def test_fasta_of_several_contigs(tmp_path, compressed):
+  text = b"\n>chr1 E. coli\nACgt\r\nNN ac\n\n>p2\tplasmid\nTT\n"
+  path = tmp_path / "g.fna"
+  path.write_bytes(gzip.compress(text) if compressed else text)
+  contigs = read_fasta(path)
+  assert [(c.name, c.description, decode(c.codes)) for c in contigs] == [
+    ("chr1", "E. coli", "ACGTNNAC"),
+    ("p2", "plasmid", "TT"),
+  ]
+  assert contigs[0].length_bp == 8
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    (b"", "holds no sequence"),
+    (b"ACGT\n", "line 1: not FASTA"),
+    (b">a\n>b\nAC\n", "line 1: contig 'a' has no sequence"),
+    (b">a\nAC\n>a\nAC\n", "line 3: contig 'a' appears twice"),
+    (b">\nAC\n", "line 1: a contig without a name"),
+    (b">a\nAC\nA1\n", "line 3: '1'"),
+    (b"\x00\x01binary", "line 1: not FASTA"),
+    (gzip.compress(b">a\n" + b"ACGT" * 99, mtime=0)[:-9], "broken gzip"),
+    (b"\x1f\x8bnonsense", "broken gzip"),
+  ],
+)
+def test_a_broken_fasta_is_one_error_with_file_and_line(tmp_path, text, message):
+  path = tmp_path / "g.fna"
+  path.write_bytes(text)
+  with pytest.raises(DataError, match=message) as caught:
+    read_fasta(path)
+  assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_missing_fasta_is_an_error(tmp_path):
+  with pytest.raises(DataError, match="no such genome file"):
+    read_fasta(tmp_path / "none.fna")
+
+
+def test_random_genome_depends_on_its_seed_alone():
+  first, again, other = (random_genome(5000, seed) for seed in (1, 1, 2))
+  np.testing.assert_array_equal(first.codes, again.codes)
+  assert (first.codes != other.codes).any()
+  assert np.bincount(first.codes, minlength=5)[:4].min() > 1000

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alphaecoli.data.windows import count_starts, nth_start, tile_windows
+from alphaecoli.errors import ConfigError
+from alphaecoli.tracks.splits import SPLITS, Arc, split_arcs, split_of, total_bp
+
+E_COLI_BP = 4_641_652
+
+
+def labels_of(length_bp, n_blocks, n_folds, fold):
+  """The split of every base, block by block as the specification puts it."""
+  labels = np.empty(length_bp, "U10")
+  for block in range(n_blocks):
+    a, b = round(block * length_bp / n_blocks), round((block + 1) * length_bp / n_blocks)
+    validates, tests = block % n_folds == fold, block % n_folds == (fold + 1) % n_folds
+    labels[a:b] = "validation" if validates else "test" if tests else "train"
+  return labels
+
+
+@st.composite
+def layouts(draw):
+  n_folds = draw(st.integers(3, 7))
+  n_blocks = draw(st.integers(n_folds, 23))
+  length_bp = draw(st.integers(n_blocks, 700))
+  return length_bp, n_blocks, n_folds, draw(st.integers(0, n_folds - 1))
+
+
+@given(layouts(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_arcs_hold_every_base_once_with_its_label(layout, circular):
+  length_bp, labels = layout[0], labels_of(*layout)
+  arcs = split_arcs(*layout, circular)
+  bases = [np.arange(*arc) for split in SPLITS for arc in arcs[split]]
+  assert sorted(np.concatenate(bases) % length_bp) == list(range(length_bp))
+  for split in SPLITS:
+    for arc in arcs[split]:
+      assert 0 <= arc.start < length_bp and arc.start < arc.end <= arc.start + length_bp
+      assert circular or arc.end <= length_bp
+      assert (labels[np.arange(*arc) % length_bp] == split).all()
+
+
+@given(layouts(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_neighbouring_blocks_of_a_split_are_one_arc(layout, circular):
+  length_bp = layout[0]
+  for arcs in split_arcs(*layout, circular).values():
+    starts, ends = {a.start for a in arcs}, {a.end % length_bp for a in arcs}
+    assert not (starts - {0}) & ends
+    assert not (circular and 0 in starts & ends)
+
+
+@given(layouts(), st.booleans(), st.integers(1, 80))
+@settings(max_examples=60, deadline=None)
+def test_no_window_of_a_split_holds_a_base_of_another(layout, circular, window_bp):
+  length_bp, labels = layout[0], labels_of(*layout)
+  for split, arcs in split_arcs(*layout, circular).items():
+    starts = [
+      nth_start(i, arcs, window_bp, length_bp) for i in range(count_starts(arcs, window_bp))
+    ]
+    if arcs and min(a.length_bp for a in arcs) >= window_bp:
+      starts += [tile.start for tile in tile_windows(arcs, window_bp, length_bp)]
+    for start in starts:
+      assert (labels[np.arange(start, start + window_bp) % length_bp] == split).all()
+
+
+def test_default_split_of_the_e_coli_chromosome():
+  arcs = split_arcs(E_COLI_BP, 20, 10, 0)
+  assert arcs["validation"] == (Arc(0, 232083), Arc(2320826, 2552909))
+  assert arcs["test"] == (Arc(232083, 464165), Arc(2552909, 2784991))
+  assert arcs["train"] == (Arc(464165, 2320826), Arc(2784991, E_COLI_BP))
+
+
+def test_an_arc_may_pass_the_origin_of_a_circle_only():
+  assert split_arcs(100, 10, 5, 2)["train"] == (Arc(40, 70), Arc(90, 120))
+  assert split_arcs(100, 10, 5, 2, circular=False)["train"] == (
+    Arc(0, 20), Arc(40, 70), Arc(90, 100),
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("start", "end", "split"),
+  [
+    (40, 70, "train"),
+    (95, 115, "train"),
+    (19, 20, "train"),
+    (19, 21, "border"),
+    (20, 30, "validation"),
+    (29, 31, "border"),
+    (30, 40, "test"),
+    (0, 100, "border"),
+  ],
+)
+def test_a_gene_belongs_to_the_split_that_holds_all_of_it(start, end, split):
+  assert split_of(start, end, split_arcs(100, 10, 5, 2), 100) == split
+
+
+@given(layouts(), st.integers(0, 699), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_split_of_agrees_with_the_labels_of_the_bases(layout, start, length):
+  length_bp = layout[0]
+  start, length = start % length_bp, min(length, length_bp)
+  found = split_of(start, start + length, split_arcs(*layout), length_bp)
+  inside = set(labels_of(*layout)[np.arange(start, start + length) % length_bp])
+  assert found == (inside.pop() if len(inside) == 1 else "border")
+
+
+@given(layouts(), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_tiles_cover_every_base_once_in_order(layout, window_bp):
+  length_bp = layout[0]
+  arcs = split_arcs(*layout)["train"]
+  if min(a.length_bp for a in arcs) < window_bp:
+    with pytest.raises(ConfigError, match="the shortest arc of the split"):
+      tile_windows(arcs, window_bp, length_bp)
+    return
+  covered = []
+  for tile in tile_windows(arcs, window_bp, length_bp):
+    assert 0 <= tile.first_new_bp < window_bp
+    covered += range(tile.start + tile.first_new_bp, tile.start + window_bp)
+  expected = np.concatenate([np.arange(*arc) for arc in arcs]) % length_bp
+  np.testing.assert_array_equal(np.array(covered) % length_bp, expected)
+  assert len(covered) == total_bp(arcs)
