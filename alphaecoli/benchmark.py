@@ -63,20 +63,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def compile_elsewhere(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   """The training step for a machine that is not here."""
-  from alphaecoli.benchmarks import compile as ahead_of_time
+  from alphaecoli.benchmarks import compile as compiling
   from alphaecoli.tracks.organisms import open_organisms
 
   if flags.platform == "cuda":
     if flags.topology:
       raise ConfigError("--topology is of TPUs; with --platform=cuda give --devices")
-    ahead_of_time.stand_in_for_gpus(flags.devices)
+    compiling.stand_in_for_gpus(flags.devices)
     store = open_organisms(config, flags.workdir).stores[0]
-    return {"platform": "cuda", **ahead_of_time.lower_for_cuda(config, store, flags.devices)}
+    return {"platform": "cuda", **compiling.lower_for_cuda(config, store, flags.devices)}
   if not flags.topology:
     raise ConfigError("compile needs --topology, such as v5e:4x4, or --platform=cuda")
-  ahead_of_time.use_without_chips()
+  compiling.use_without_chips()
   store = open_organisms(config, flags.workdir).stores[0]
-  figures = ahead_of_time.compile_for_tpu(
+  figures = compiling.compile_for_tpu(
     config, store, flags.topology, slices=flags.slices, quick=flags.quick, plan=flags.plan
   )
   return {"platform": "tpu", **figures}

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import importlib.machinery
 import importlib.util
-import keyword
+import logging
 import re
 import types
 import typing
@@ -20,7 +20,35 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.schema import TEST_MODE, Config, key_of
+from alphaecoli.schema import HEADS, Config
+
+LOGGER = logging.getLogger(__name__)
+_OLD_KEY, _NEW_KEY = "init.from", "init.checkpoint"
+
+# A small model and a short run: every part of the path in minutes on two CPU cores.
+TEST_MODE: dict[str, Any] = {
+  "data.window_bp": 8_192,
+  "model.channels": 16,
+  "model.channel_step": 8,
+  "model.n_layers": 2,
+  "model.n_heads": 2,
+  "model.key_dim": 16,
+  "model.value_dim": 16,
+  "model.pair_channels": 8,
+  "model.pair_heads": 2,
+  "model.pair_head_dim": 8,
+  "model.compute_dtype": "float32",
+  "model.remat": False,
+  "train.steps": 20,
+  "train.batch_windows": 4,
+  "train.accumulate_steps": 1,
+  "optimizer.warmup_steps": 5,
+  "optimizer.learning_rate": 2e-3,
+  "checkpoint.every_steps": 10,
+  "evaluation.every_steps": 20,
+  "evaluation.batch_windows": 4,
+  "log.every_steps": 5,
+}
 
 
 def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
@@ -31,25 +59,31 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Config:
       value out of range.
   """
   plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+  if "from_" in plain.get("init", {}):  # in a configuration file of an earlier version
+    LOGGER.warning("%s is now %s; the old name goes with the next release", _OLD_KEY, _NEW_KEY)
+    plain = _with_today_names(plain)
   return typing.cast(Config, _build(Config, plain, ""))
+
+
+def _with_today_names(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Gives the value of `init.from`, as earlier versions called it, to `init.checkpoint`."""
+  init = dict(values.get("init", {}))
+  for old in ("from", "from_"):
+    if old in init:
+      init["checkpoint"] = init.pop(old) or init.get("checkpoint", "")
+  return {**values, "init": init} if "init" in values else dict(values)
 
 
 def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
   """Builds one dataclass of the configuration from plain values."""
-  hints = {key_of(name): hint for name, hint in typing.get_type_hints(kind).items()}
-  values = {key_of(key): value for key, value in values.items()}
+  hints = typing.get_type_hints(kind)
   for key in values:
     if key not in hints:
       raise ConfigError(unknown_key(path + key))
   missing = [path + name for name in hints if name not in values]
   if missing:
     raise ConfigError(f"configuration lacks {', '.join(missing)}; start from configs/base.py")
-  return kind(**{attribute(n): _value(hint, values[n], path + n) for n, hint in hints.items()})
-
-
-def attribute(key: str) -> str:
-  """What a key is called in Python, where its name is taken: from -> from_."""
-  return f"{key}_" if keyword.iskeyword(key) else key
+  return kind(**{n: _value(hint, values[n], path + n) for n, hint in hints.items()})
 
 
 def with_new_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +94,7 @@ def with_new_keys(values: Mapping[str, Any]) -> dict[str, Any]:
   Args:
     values: nested plain values, as `Config.to_dict` gives them.
   """
-  base = resolve(base_config()).to_dict()
+  base, values = resolve(base_config()).to_dict(), _with_today_names(values)
 
   def fill(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     filled = {**base, **values}
@@ -100,7 +134,7 @@ def key_names(kind: type = Config, path: str = "") -> list[str]:
     if dataclasses.is_dataclass(hint):
       names += key_names(typing.cast(type, hint), f"{path}{name}.")
     else:
-      names.append(path + key_of(name))
+      names.append(path + name)
   return names
 
 
@@ -164,7 +198,7 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     ConfigError: an unknown key or a value of another type.
   """
   for key, value in overrides.items():
-    *sections, leaf = map(attribute, key.split("."))
+    *sections, leaf = key.split(".")
     node = config
     for section in sections:
       node = node.get(section) if isinstance(node, ConfigDict) else None
@@ -189,7 +223,7 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
     ConfigError: anything that is not understood, in one line.
   """
   flag_values = flags.FlagValues()
-  arguments = list(arguments)
+  arguments = [_today(argument) for argument in arguments]
   if not any(a == "--config" or a.startswith("--config=") for a in arguments):
     arguments.insert(0, f"--config={configs_dir() / 'base.py'}")
   for before, argument in zip(["", *arguments], arguments, strict=False):
@@ -199,7 +233,7 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
         raise ConfigError(unknown_key(key))
     elif argument.startswith("--config=") or before == "--config":
       _require_file(Path(argument.removeprefix("--config=").split(":")[0]))
-  argv = ["alphaecoli", *map(_flag, arguments)]
+  argv = ["alphaecoli", *arguments]
   config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=argv)
   try:
     rest = flag_values(argv)[1:]
@@ -215,12 +249,13 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   return resolve(config), name
 
 
-def _flag(argument: str) -> str:
-  """An override as Python names its key: --config.init.from=X -> --config.init.from_=X."""
-  if not argument.startswith("--config."):
-    return argument
+def _today(argument: str) -> str:
+  """Replaces the old name of a key in an override by its name today."""
   name, equals, value = argument.partition("=")
-  return ".".join(map(attribute, name.split("."))) + equals + value
+  if name != f"--config.{_OLD_KEY}":
+    return argument
+  LOGGER.warning("%s is now %s; the old name goes with the next release", _OLD_KEY, _NEW_KEY)
+  return f"--config.{_NEW_KEY}{equals}{value}"
 
 
 def reference() -> str:
@@ -228,7 +263,7 @@ def reference() -> str:
   hints = {}
   for name in key_names():
     kind: Any = Config
-    for part in map(attribute, name.split(".")):
+    for part in name.split("."):
       kind = typing.get_type_hints(kind)[part]
     hints[name] = kind.__name__ if typing.get_origin(kind) is None else str(kind)
   comments = meanings()
@@ -244,7 +279,7 @@ def reference() -> str:
   ]
   for name in key_names():
     value: Any = values
-    for part in map(attribute, name.split(".")):
+    for part in name.split("."):
       value = value[part]
     value = value.to_dict() if isinstance(value, ConfigDict) else value
     lines.append(f"| `{name}` | {hints[name]} | `{value!r}` | {comments[name]} |")
@@ -255,8 +290,9 @@ def meanings() -> dict[str, str]:
   """What each key means: its comment in configs/base.py."""
   text = (configs_dir() / "base.py").read_text()
   comments = dict(re.findall(r"^  (\w+\.\w+) = .*?  # (.*)$", text, re.MULTILINE))
-  leaves = {name: map(attribute, name.split(".")[-2:]) for name in key_names()}
-  return {name: comments.get(".".join(leaf), "") for name, leaf in leaves.items()}
+  leaves = {name: name.split(".")[-2:] for name in key_names()}
+  found = {name: comments.get(".".join(leaf), "") for name, leaf in leaves.items()}
+  return found | {f"loss.weights.{head.name}": head.loss_words for head in HEADS.values()}
 
 
 if __name__ == "__main__":

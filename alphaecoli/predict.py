@@ -13,7 +13,6 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import optional
 from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.inference.batch import SUMMARY, Campaign
-from alphaecoli.inference.compiled import HEADS
 from alphaecoli.inference.genomes import read_aliases, read_topology
 from alphaecoli.inference.known import read_known
 from alphaecoli.inference.margins import choose_margin, read_tolerance
@@ -22,6 +21,7 @@ from alphaecoli.inference.output import FORMATS, PARQUET, Settings
 from alphaecoli.inference.prediction import UNITS
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.sources import Source, find_share, find_sources, share
+from alphaecoli.schema import HEADS
 
 LOGGER = logging.getLogger("alphaecoli.predict")  # __name__ is __main__ on the command line
 

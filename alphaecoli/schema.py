@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from alphaecoli.errors import ConfigError
@@ -9,6 +10,77 @@ from alphaecoli.errors import ConfigError
 BIN_BP = 128
 PAIR_BP = 2048
 BINS_PER_PAIR = PAIR_BP // BIN_BP
+MIN_PREVALENCE = 1e-4  # shares of positives are kept this far off 0 and 1: log odds stay finite
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Head:
+  """One output of the model; `HEADS` is the one table of them.
+
+  Attributes:
+    name: key of its outputs, of its targets in a batch, and of its loss weight.
+    module: "module:Class" of the layer, built as Class(features, table, rngs=rngs).
+    resolution_bp: bases that one value stands for, 1 or 128: which embedding it reads.
+    loss: "squared_error", or "cross_entropy" from logits.
+    loss_words: what the loss measures, with its unit.
+    baseline: what its metrics are compared with.
+    channels: values at each position; 0 for one per expression track.
+    weight: weight of its loss in the total, unless a configuration sets another.
+    output: what turns raw outputs into what users get: "identity" or "sigmoid".
+    units: unit of what users get; "" where the user chooses it.
+  """
+
+  name: str
+  module: str
+  resolution_bp: int
+  loss: str
+  loss_words: str
+  baseline: str
+  channels: int = 1
+  weight: float = 1.0
+  output: str = "identity"
+  units: str = ""
+
+  @property
+  def title(self) -> str:
+    """Name in words."""
+    return self.name.replace("_", " ")
+
+
+# A new head is one entry here, and its module.
+HEADS: Mapping[str, Head] = {
+  head.name: head
+  for head in (
+    Head(
+      name="gene_expression",
+      module="alphaecoli.model.heads:GeneExpressionHead",
+      resolution_bp=1,
+      channels=0,
+      loss="squared_error",
+      loss_words="mean squared error (z²)",
+      baseline="training mean (z = 0)",
+    ),
+    Head(
+      name="gene_density",
+      module="alphaecoli.model.heads:GeneDensityHead",
+      resolution_bp=BIN_BP,
+      loss="squared_error",
+      loss_words="mean squared error (genes²)",
+      units="genes per 128 bp",
+      baseline="training mean",
+    ),
+    Head(
+      name="operon_membership",
+      module="alphaecoli.model.heads:OperonMembershipHead",
+      resolution_bp=1,
+      loss="cross_entropy",
+      loss_words="cross-entropy (nats)",
+      output="sigmoid",
+      units="probability",
+      baseline="training prevalence",
+    ),
+  )
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,11 +130,8 @@ class DataConfig:
     if not 0 <= self.fold < self.n_folds:
       raise ConfigError(f"data.fold={self.fold} is not between 0 and {self.n_folds - 1}")
     if not 0 <= self.reverse_complement <= 1:
-      raise ConfigError(
-        f"data.reverse_complement={self.reverse_complement} is not a probability (0 to 1)"
-      )
-    if self.max_tpm_sum < 1e6:
-      raise ConfigError(f"data.max_tpm_sum={self.max_tpm_sum} is less than 1e6, which TPM sum to")
+      raise ConfigError(f"data.reverse_complement={self.reverse_complement}; expected 0 to 1")
+    _at_least("data", self, max_tpm_sum=1e6)  # which TPM sum to
     kind = self.expression_tracks.split(":")[0]
     if kind not in ("mean", "dataset", "group"):
       raise ConfigError(
@@ -150,7 +219,7 @@ class OptimizerConfig:
 class InitConfig:
   """Where a run starts from, and which parts of the model learn."""
 
-  from_: str
+  checkpoint: str
   allow_seen: bool
   freeze: str
   lora_rank: int
@@ -172,18 +241,28 @@ class InitConfig:
     return tuple(part.strip() for part in self.freeze.split(",") if part.strip())
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LossWeights:
-  """Weight of each head's loss in the total; 0 switches a head off."""
+def weights_of(heads: Mapping[str, Head]) -> Any:
+  """Makes the class that holds the loss weight of each head; 0 switches a head off."""
 
-  gene_expression: float
-  gene_density: float
-  operon_membership: float
-
-  def __post_init__(self):
-    _at_least("loss.weights", self, gene_expression=0, gene_density=0, operon_membership=0)
+  def check(self: Any) -> None:
+    _at_least("loss.weights", self, **dict.fromkeys(heads, 0))
     if not any(dataclasses.astuple(self)):
       raise ConfigError("loss.weights are all 0: there is nothing to train")
+
+  return dataclasses.make_dataclass(
+    "LossWeights",
+    [(name, float) for name in heads],
+    namespace={
+      "__post_init__": check,
+      "__doc__": "Weight of each head's loss in the total; 0 switches a head off.",
+      "__module__": __name__,
+    },
+    frozen=True,
+    slots=True,
+  )
+
+
+LossWeights = weights_of(HEADS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -260,40 +339,7 @@ class Config:
 
   def to_dict(self) -> dict[str, Any]:
     """Plain values, for JSON."""
-    return dataclasses.asdict(
-      self, dict_factory=lambda pairs: {key_of(name): value for name, value in pairs}
-    )
-
-
-# A small model and a short run: every part of the path in minutes on two CPU cores.
-TEST_MODE: dict[str, Any] = {
-  "data.window_bp": 8_192,
-  "model.channels": 16,
-  "model.channel_step": 8,
-  "model.n_layers": 2,
-  "model.n_heads": 2,
-  "model.key_dim": 16,
-  "model.value_dim": 16,
-  "model.pair_channels": 8,
-  "model.pair_heads": 2,
-  "model.pair_head_dim": 8,
-  "model.compute_dtype": "float32",
-  "model.remat": False,
-  "train.steps": 20,
-  "train.batch_windows": 4,
-  "train.accumulate_steps": 1,
-  "optimizer.warmup_steps": 5,
-  "optimizer.learning_rate": 2e-3,
-  "checkpoint.every_steps": 10,
-  "evaluation.every_steps": 20,
-  "evaluation.batch_windows": 4,
-  "log.every_steps": 5,
-}
-
-
-def key_of(name: str) -> str:
-  """The key of an attribute, which has an underscore where Python takes the name: from_ -> from."""
-  return name.removesuffix("_")
+    return dataclasses.asdict(self)
 
 
 def _at_least(section: str, config: Any, **minimum: float) -> None:

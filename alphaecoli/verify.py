@@ -21,12 +21,11 @@ from alphaecoli.parallel.batches import check_batch_size, put_batch
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh, window_ways
 from alphaecoli.progress import reading_bar
-from alphaecoli.schema import BIN_BP, Config
+from alphaecoli.schema import BIN_BP, HEADS, Config
 from alphaecoli.tracks.organisms import open_organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import active_weights
 from alphaecoli.training.loop import items_state, state_items
-from alphaecoli.training.losses import HEADS
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.run import make_directory
 from alphaecoli.training.step import (
@@ -203,17 +202,15 @@ def batch_shapes(subject: Subject) -> Iterator[Check]:
   rows, length = subject.config.train.batch_windows, data.window_bp
   with _training(subject, rows) as stream:
     batch = next(stream)
-  tracks = len(store.table.expression)
   shapes: dict[str, tuple[tuple[int, ...], type]] = {
     "sequence": ((rows, length), np.uint8),
     "start": ((rows,), np.int32),
     "reverse": ((rows,), np.bool_),
     "organism": ((rows,), np.int32),
   }
-  widths = {"gene_expression": (length, tracks), "operon_membership": (length, 1)}
-  widths["gene_density"] = (length // BIN_BP, 1)
-  for head, width in widths.items():
-    shapes[head], shapes[f"{head}_known"] = ((rows, *width), np.float32), ((rows, *width), np.bool_)
+  for name, head in HEADS.items():
+    shape = (rows, *store.table.shape(head, length))
+    shapes[name], shapes[f"{name}_known"] = (shape, np.float32), (shape, np.bool_)
   wrong = [
     f"{name} {batch[name].dtype} {batch[name].shape}"
     for name, (shape, dtype) in shapes.items()

@@ -6,6 +6,8 @@ need. Units are in the names: `_bp` base pairs, `_bins` bins of 128 bp, `_steps`
 
 from ml_collections import ConfigDict
 
+from alphaecoli.schema import HEADS
+
 
 def get_config() -> ConfigDict:
   config = ConfigDict()
@@ -61,7 +63,7 @@ def get_config() -> ConfigDict:
   train.seed = 0  # of parameters, windows and dropout
 
   config.init = init = ConfigDict()
-  init.from_ = ""  # run, checkpoint or AlphaGenome's parameters to start from (init.from in flags)
+  init.checkpoint = ""  # run, checkpoint or AlphaGenome's parameters to start from
   init.allow_seen = False  # start from a model that was trained on bases held out here
   init.freeze = ""  # parts that do not learn, such as trunk or encoder,tower/layers/0
   init.lora_rank = 0  # of the factors beside the frozen linear maps of the trunk; 0: none
@@ -77,10 +79,8 @@ def get_config() -> ConfigDict:
   optimizer.clip_norm = 1.0  # global gradient norm
 
   config.loss = loss = ConfigDict()
-  loss.weights = weights = ConfigDict()  # 0 switches a head off
-  weights.gene_expression = 1.0  # mean squared error of z-scores
-  weights.gene_density = 1.0  # mean squared error of genes per bin
-  weights.operon_membership = 1.0  # binary cross-entropy, nats
+  # Weight of each head's loss in the total, as in the table of heads; 0 switches a head off.
+  loss.weights = ConfigDict({head.name: head.weight for head in HEADS.values()})
 
   config.mesh = mesh = ConfigDict()  # devices = data x fsdp x sequence; -1: what is left
   mesh.data = -1  # copies of the model, each with its share of the windows

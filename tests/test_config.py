@@ -1,14 +1,14 @@
 """The configuration: names, types, ranges, overrides, and that every key is read."""
 
 import ast
+import logging
 from pathlib import Path
 
 import pytest
 
 from alphaecoli import config as config_lib
-from alphaecoli import config as config_page
+from alphaecoli.config import TEST_MODE
 from alphaecoli.errors import ConfigError
-from alphaecoli.schema import TEST_MODE
 
 ROOT = Path(__file__).parents[1]
 BASE = str(ROOT / "configs" / "base.py")
@@ -72,11 +72,29 @@ def test_overrides_of_every_type():
   assert config.data.dump == "/somewhere"
 
 
-def test_a_key_that_python_reserves_has_an_underscore_in_python_alone():
+def test_the_old_name_of_init_checkpoint_is_read_and_said(caplog, monkeypatch, tmp_path):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   config, _ = config_lib.from_arguments(["--config.init.from=runs/a=b", "--config.init.freeze=x,y"])
-  assert config.init.from_ == "runs/a=b" and config.init.frozen_parts == ("x", "y")
-  assert config.to_dict()["init"]["from"] == "runs/a=b"
-  assert config_lib.load(BASE, {"init.from": "a"}).init.from_ == "a"
+  assert config.init.checkpoint == "runs/a=b" and config.init.frozen_parts == ("x", "y")
+  assert "init.from is now init.checkpoint" in caplog.text
+  assert config.to_dict()["init"]["checkpoint"] == "runs/a=b"
+  caplog.clear()
+  old = tmp_path / "old.py"
+  lines = ["from alphaecoli.config import base_config", "def get_config():"]
+  old.write_text(
+    "\n".join([*lines, "  config = base_config()", "  config.init.from_ = 'runs/c'"])
+    + "\n  return config\n"
+  )
+  config, _ = config_lib.from_arguments([f"--config={old}"])
+  assert config.init.checkpoint == "runs/c" and "init.from is now" in caplog.text
+
+
+def test_a_checkpoint_of_an_earlier_version_keeps_its_start():
+  values = config_lib.resolve(config_lib.base_config()).to_dict()
+  del values["init"]["checkpoint"]
+  values["init"]["from"] = "runs/old"
+  filled = config_lib.with_new_keys(values)
+  assert config_lib.resolve(filled).init.checkpoint == "runs/old"
 
 
 def test_the_command_line_wins_over_test_mode():
@@ -118,14 +136,14 @@ def test_every_key_is_read_by_the_package():
       tree = ast.parse(path.read_text())
       read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
       read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-  leaves = {key: config_lib.attribute(key.rsplit(".", 1)[-1]) for key in config_lib.key_names()}
+  leaves = {key: key.rsplit(".", 1)[-1] for key in config_lib.key_names()}
   unread = [key for key, leaf in leaves.items() if leaf not in read]
   assert unread == []
 
 
 def test_the_reference_page_is_current():
-  assert (ROOT / "docs" / "configuration.md").read_text() == config_page.reference(), (
-    "run: python -m alphaecoli.config_page > docs/configuration.md"
+  assert (ROOT / "docs" / "configuration.md").read_text() == config_lib.reference(), (
+    "run: python -m alphaecoli.config > docs/configuration.md"
   )
-  rows = [line for line in config_page.reference().splitlines() if line.startswith("| `")]
+  rows = [line for line in config_lib.reference().splitlines() if line.startswith("| `")]
   assert rows and all(row.rsplit("|", 2)[1].strip() for row in rows), "a key has no meaning"

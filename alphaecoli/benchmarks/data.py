@@ -93,7 +93,7 @@ def _peak_memory_of_reading(path: Path, genes_file: Path) -> int:
   code = (
     "import resource, sys\n"
     "from alphaecoli.regulondb.expression import read_expression\n"
-    "from alphaecoli.regulondb.quality import QualityReport\n"
+    "from alphaecoli.genomics.quality import QualityReport\n"
     "from alphaecoli.regulondb.records import read_genes\n"
     "genes = read_genes(sys.argv[2], int(sys.argv[3]), QualityReport())\n"
     "read_expression(sys.argv[1], genes, QualityReport())\n"

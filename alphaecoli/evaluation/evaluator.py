@@ -16,11 +16,11 @@ from alphaecoli.data.pipeline import evaluation_batches
 from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.gene_values import gene_columns, pair_columns
 from alphaecoli.evaluation.results import Figure, Predictions, Report
-from alphaecoli.evaluation.split_arrays import HEADS, Assembly, Layout, local_rows
+from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
 from alphaecoli.model.functional import Skeleton, Values
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import batch_sharding
-from alphaecoli.schema import LossWeights
+from alphaecoli.schema import HEADS, LossWeights
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
 
@@ -133,7 +133,7 @@ def summarise(
   assembly: Assembly, store: TrackStore, split: str, weights: LossWeights | None = None
 ) -> Report:
   """Computes the figures of an assembled split."""
-  weights = LossWeights(1.0, 1.0, 1.0) if weights is None else weights
+  weights = LossWeights(*(1.0 for _ in HEADS)) if weights is None else weights
   skipped = _skipped(assembly, store.table, weights)
   for head, why in skipped.items():
     _say_once(f"{head} is not evaluated: {why}")
@@ -165,9 +165,8 @@ def _say_once(message: str) -> None:
 def _skipped(assembly: Assembly, table: TrackTable, weights: LossWeights) -> dict[str, str]:
   """Heads without figures, and why."""
   reasons = {}
-  present = {"gene_expression": table.has_expression, "operon_membership": table.has_operons}
   for head in HEADS:
-    if not present.get(head, True):
+    if not table.has_targets(head):
       reasons[head] = "the track store has no such data"
     elif getattr(weights, head) == 0:
       reasons[head] = "its loss weight is 0"

@@ -9,12 +9,11 @@ from scipy import special
 
 from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.split_arrays import Layout
+from alphaecoli.schema import HEADS
 
 FORMAT_VERSION = 1
 BASELINES = {
-  "gene_expression": "training mean (z = 0)",
-  "gene_density": "training mean",
-  "operon_membership": "training prevalence",
+  **{head.name: head.baseline for head in HEADS.values()},
   "operon_membership/pairs_auroc": "negative distance between the genes",
 }
 

@@ -14,10 +14,9 @@ from jax.experimental import multihost_utils
 from jaxtyping import Bool, Float32, Shaped
 
 from alphaecoli.errors import UserError
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import HEADS
 
 Arrays = dict[str, Float32[np.ndarray, "n T"]]
-HEADS = ("gene_expression", "gene_density", "operon_membership")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +61,7 @@ class Assembly:
 
   def __init__(self, layout: Layout, n_tracks: int):
     self.layout = layout
-    widths = dict(zip(HEADS, (n_tracks, 1, 1), strict=True))
-    shapes = {head: (layout.n_bases, width) for head, width in widths.items()}
+    shapes = {h.name: (layout.n_bases, h.channels or n_tracks) for h in HEADS.values()}
     self.targets: Arrays = {h: np.full(s, np.nan, np.float32) for h, s in shapes.items()}
     self.predictions: Arrays = {h: np.full(s, np.nan, np.float32) for h, s in shapes.items()}
     self.heads: set[str] = set()  # that the model gave outputs for
@@ -85,8 +83,7 @@ class Assembly:
       if where is None:
         raise ValueError(f"window {start}..{start + length} is not within an arc of the split")
       for head in heads:
-        step = BIN_BP if head == "gene_density" else 1
-        rows = slice(where.start, where.stop, step)
+        rows = slice(where.start, where.stop, HEADS[head].resolution_bp)
         known = batch[f"{head}_known"][row]
         value = np.asarray(outputs[head][row], np.float32)
         if not np.isfinite(value).all():
@@ -109,7 +106,7 @@ class Assembly:
     if (known & ~np.isnan(targets)).any():
       raise ValueError(f"{head}: a value is known in two windows")
     targets[known] = target[known]
-    seen = known if head == "gene_density" else known | np.isnan(predictions)
+    seen = known if HEADS[head].resolution_bp > 1 else known | np.isnan(predictions)
     predictions[seen] = value[seen]
 
   def merge(self, parts: Sequence["Assembly"]) -> None:

@@ -1,7 +1,7 @@
 """The model as a function of windows, compiled once and spread over the devices."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,10 +17,14 @@ from alphaecoli.checkpoints.read import load_inference
 from alphaecoli.errors import ConfigError
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import Config, MeshConfig
-from alphaecoli.tracks.track_table import TrackTable, choose_organism
+from alphaecoli.schema import HEADS, MeshConfig
+from alphaecoli.tracks.track_table import TrackTable, choose_organism, trained_heads
 
-HEADS = ("gene_expression", "gene_density", "operon_membership")
+# By the name that the table of heads uses.
+OUTPUTS: dict[str, Callable[[Array], Array]] = {
+  "identity": lambda value: value,
+  "sigmoid": jax.nn.sigmoid,
+}
 
 
 @runtime_checkable
@@ -74,7 +78,7 @@ def load_forward(
     forward=CompiledModel(loaded.model, table, devices, row),
     table=table,
     window_bp=loaded.config.data.window_bp,
-    trained_heads=trained_heads(loaded.config, table),
+    trained_heads=trained_heads(loaded.config.loss.weights, table),
     about={
       "checkpoint": str(loaded.path),
       "step": loaded.step,
@@ -82,13 +86,6 @@ def load_forward(
       "config": loaded.config.to_dict(),
     },
   )
-
-
-def trained_heads(config: Config, table: TrackTable) -> tuple[str, ...]:
-  """The heads that had data and a loss weight above 0."""
-  data = {"gene_expression": table.has_expression, "operon_membership": table.has_operons}
-  weights = dataclasses.asdict(config.loss.weights)
-  return tuple(head for head in HEADS if weights[head] > 0 and data.get(head, True))
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
@@ -131,7 +128,7 @@ class CompiledModel:
   def _outputs(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """Window -> z-scores, genes per bin and probabilities."""
     values = nnx.merge(self._graph, state)(codes, self._organism(codes))
-    return {**values, "operon_membership": jax.nn.sigmoid(values["operon_membership"])}
+    return {name: OUTPUTS[HEADS[name].output](value) for name, value in values.items()}
 
   def _strand_mean(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """The mean over the window and its reverse complement, turned back."""

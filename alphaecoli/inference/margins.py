@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.compiled import HEADS
 from alphaecoli.inference.predictor import Predictor, Progress
 from alphaecoli.inference.tiling import check_margin
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import BIN_BP, HEADS
 
 # Quantiles of the absolute difference that are reported; the last one is the largest difference.
 QUANTILES = (0.5, 0.99, 1.0)
@@ -74,7 +73,7 @@ def phase_differences(
   for shift in shifts:
     turned = predictor.predict(np.roll(codes, -shift), circular=True, progress=progress)
     for head, values in found.items():
-      rows = shift // BIN_BP if head == "gene_density" else shift
+      rows = shift // HEADS[head].resolution_bp
       back = np.roll(getattr(turned, head), rows, axis=0)
       values.append(np.abs(back - getattr(first, head)).ravel())
   return {head: _quantiles(values) for head, values in found.items()}

@@ -21,7 +21,7 @@ from alphaecoli.inference.known import KnownGenes
 from alphaecoli.inference.operon_calls import gene_pairs, operons_of_bases, operons_of_genes
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import HEADS
 
 MANIFEST = "predictions.json"
 FAILED = "failed.json"
@@ -177,7 +177,7 @@ def _check_finite(contig: str, prediction: Prediction, heads: tuple[str, ...]) -
     values = getattr(prediction, head)
     if not np.isfinite(values).all():
       row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-      base = row * (BIN_BP if head == "gene_density" else 1)
+      base = row * HEADS[head].resolution_bp
       raise DataError(
         f"the model gives {values[row][~np.isfinite(values[row])][0]} for {head} at base {base} of "
         f"{contig}; its parameters or running statistics are not finite"

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.files import analysis
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.track_table import TrackTable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 UNITS = {"log_tpm": "ln(1 + TPM)", "tpm": "TPM", "z": "z-score of ln(1 + TPM)"}
-TRACK_UNITS = {"gene_density": "genes per 128 bp", "operon_membership": "probability"}
+TRACK_UNITS = {head.name: head.units for head in HEADS.values() if head.units}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,21 +181,18 @@ class Request:
 class Work:
   """The arrays of one contig, filled tile by tile."""
 
-  def __init__(self, request: Request, start: int, end: int, n_tiles: int, n_tracks: int):
+  def __init__(self, request: Request, start: int, end: int, n_tiles: int, table: TrackTable):
     self.request, self.start, self.end, self.tiles_left = request, start, end, n_tiles
-    bins = n_bins(end - start)
-    shapes = {
-      "gene_expression": (end - start, n_tracks),
-      "gene_density": (bins, 1),
-      "operon_membership": (end - start, 1),
+    self.arrays = {
+      head.name: np.full(table.shape(head, end - start), np.nan, np.float32)
+      for head in HEADS.values()
     }
-    self.arrays = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
 
   def put(self, tile: Tile, outputs: dict[str, np.ndarray]) -> int:
     """Stores the kept part of a tile; returns its number of bases."""
     first, last = max(tile.start, self.start), min(tile.end, self.end)
     for name, values in outputs.items():
-      bp = BIN_BP if name == "gene_density" else 1
+      bp = HEADS[name].resolution_bp
       source = slice((first - tile.window_start) // bp, -(-(last - tile.window_start) // bp))
       target = slice((first - self.start) // bp, -(-(last - self.start) // bp))
       self.arrays[name][target] = values[source]

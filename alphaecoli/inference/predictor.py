@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.inference.arguments import locate
-from alphaecoli.inference.compiled import HEADS, Forward
+from alphaecoli.inference.compiled import Forward
 from alphaecoli.inference.prediction import (
   Embeddings,
   Prediction,
@@ -29,6 +29,7 @@ from alphaecoli.inference.tiling import (
   tile_codes,
   window_start,
 )
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.track_table import TrackTable
 
 # Called with the number of bases finished since the last call.
@@ -56,7 +57,7 @@ class Predictor:
     window_bp: int,
     margin_bp: int | None = None,
     batch_windows: int = 1,
-    trained_heads: Sequence[str] = HEADS,
+    trained_heads: Sequence[str] = tuple(HEADS),
     about: dict[str, Any] | None = None,
   ):
     """Wraps a forward pass.
@@ -222,7 +223,7 @@ class Predictor:
     """The tiles of all contigs, one after the other, and their bases."""
     for request in requests:
       start, end, tiles = self._tiles(request)
-      work = Work(request, start, end, len(tiles), len(self.table.expression))
+      work = Work(request, start, end, len(tiles), self.table)
       for tile in tiles:
         window = tile_codes(request.codes, tile, self.window_bp, request.circular)
         yield (work, tile), window

@@ -12,7 +12,7 @@ from alphaecoli.errors import DataError
 from alphaecoli.inference.output import FORMAT, MANIFEST
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.tiling import n_bins
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.track_table import TrackTable
 
 
@@ -60,11 +60,9 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
     raise DataError(f"{folder}: {start}-{end} is not within {contig}, which has {length} bp")
   start, end = start // BIN_BP * BIN_BP, min(n_bins(end) * BIN_BP, length)
   table = TrackTable.from_json(manifest["track_table"])
-  bins = n_bins(end) - start // BIN_BP
   arrays: dict[str, Any] = {
-    "gene_expression": np.full((end - start, len(table.names)), np.nan, np.float32),
-    "gene_density": np.full((bins, 1), np.nan, np.float32),
-    "operon_membership": np.full((end - start, 1), np.nan, np.float32),
+    head.name: np.full(table.shape(head, end - start), np.nan, np.float32)
+    for head in HEADS.values()
   }
   tracks = [track for track in manifest["tracks"] if track["file"].endswith(".bw")]
   if not tracks:
@@ -73,7 +71,7 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
     head = track["head"]
     column = table.names.index(track["track"]) if head == "gene_expression" else 0
     values = _read_bigwig(folder / track["file"], contigs[contig]["label"], start, end)
-    arrays[head][:, column] = values[::BIN_BP] if head == "gene_density" else values
+    arrays[head][:, column] = values[:: HEADS[head].resolution_bp]
   words = {text: units for units, text in UNITS.items()}
   return Prediction(
     **arrays,

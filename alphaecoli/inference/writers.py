@@ -14,9 +14,8 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.files import optional, write_text
-from alphaecoli.inference.compiled import HEADS
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import HEADS
 
 CHUNK_VALUES = 1 << 20
 
@@ -123,7 +122,7 @@ class TrackFiles:
     folder: Path,
     contigs: Sequence[tuple[str, int]],
     tracks: Sequence[str],
-    heads: Sequence[str] = HEADS,
+    heads: Sequence[str] = tuple(HEADS),
   ):
     """Opens the files.
 
@@ -140,9 +139,7 @@ class TrackFiles:
     self.files = track_files(tracks, heads, self.suffix)
     self._tracks = tracks
     self._open = {
-      (head, column): self.file_type(
-        folder / name, self.order, BIN_BP if head == "gene_density" else 1
-      )
+      (head, column): self.file_type(folder / name, self.order, HEADS[head].resolution_bp)
       for (head, column), name in self.files.items()
     }
 
@@ -169,7 +166,7 @@ class TrackFiles:
         "head": head,
         "track": self._tracks[column] if head == "gene_expression" else head,
         "units": words[head],
-        "resolution_bp": BIN_BP if head == "gene_density" else 1,
+        "resolution_bp": HEADS[head].resolution_bp,
       }
       for (head, column), name in self.files.items()
     ]
@@ -194,7 +191,7 @@ class PackedBedGraphTracks(TrackFiles):
 
 
 def track_files(
-  tracks: Sequence[str], heads: Sequence[str] = HEADS, suffix: str = ".bw"
+  tracks: Sequence[str], heads: Sequence[str] = tuple(HEADS), suffix: str = ".bw"
 ) -> dict[tuple[str, int], str]:
   """The file of each (head, column), as `safe_names` spells it."""
   stems = {
@@ -238,7 +235,7 @@ def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
   """What one array is."""
   return {
     "units": prediction.track_units[head],
-    "resolution_bp": BIN_BP if head == "gene_density" else 1,
+    "resolution_bp": HEADS[head].resolution_bp,
     "tracks": list(prediction.tracks) if head == "gene_expression" else [head],
   }
 
@@ -251,7 +248,7 @@ class NpzArrays:
     folder: Path,
     contigs: Sequence[tuple[str, int]],
     tracks: Sequence[str],
-    heads: Sequence[str] = HEADS,
+    heads: Sequence[str] = tuple(HEADS),
   ):
     """Makes the folder. Arguments as for `TrackFiles`."""
     self._folder, self._heads = folder / NPZ, heads
@@ -285,7 +282,7 @@ class ZarrArrays:
     folder: Path,
     contigs: Sequence[tuple[str, int]],
     tracks: Sequence[str],
-    heads: Sequence[str] = HEADS,
+    heads: Sequence[str] = tuple(HEADS),
   ):
     """Makes the store. Arguments as for `TrackFiles`."""
     self._heads = heads
@@ -300,7 +297,7 @@ class ZarrArrays:
     group = self._root.create_group(self._names[contig], attributes=about)
     for head in self._heads:
       values = getattr(prediction, head)
-      rows = "bin" if head == "gene_density" else "position"
+      rows = "bin" if HEADS[head].resolution_bp > 1 else "position"
       group.create_array(
         head,
         data=values,

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.model.convolutions import N_DOWN_BLOCKS
-from alphaecoli.model.finetuning import HEADS as OWN_HEADS
+from alphaecoli.model.finetuning import head_of
 from alphaecoli.model.layers import RunningStat
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.schema import ModelConfig
@@ -47,7 +47,7 @@ PUBLISHED = ModelConfig(
 
 TERMS = "https://deepmind.google.com/science/alphagenome/model-terms"
 ROOT = "alphagenome"
-HEADS = f"{ROOT}/head/"  # the published model's own heads, which have no place here
+PUBLISHED_HEADS = f"{ROOT}/head/"  # the published model's own heads, which have no place here
 
 Path = tuple[str | int, ...]
 Tree = Mapping[str, Mapping[str, Any]]
@@ -226,14 +226,14 @@ def trunk_variables(model: AlphaEcoli) -> dict[Path, nnx.Variable]:
   """Every parameter and running statistic of the trunk, by path; the model may be abstract."""
   state = nnx.state(model, nnx.Any(nnx.Param, RunningStat))
   flat = nnx.to_flat_state(state)
-  return {path: variable for path, variable in flat if path[0] not in OWN_HEADS}
+  return {path: variable for path, variable in flat if head_of(str(path[0])) is None}
 
 
 def _tensors(*trees: Tree) -> Iterator[tuple[tuple[str, str], Any]]:
   """All tensors of the trees but those of the published heads."""
   for tree in trees:
     for module, tensors in tree.items():
-      if not module.startswith(HEADS):
+      if not module.startswith(PUBLISHED_HEADS):
         for name, value in tensors.items():
           yield (module, name), value
 

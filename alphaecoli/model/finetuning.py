@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import HEADS
 
-HEADS = ("gene_expression", "gene_density", "operon_membership")
 TRUNK = "trunk"  # all but the heads
-_SHORTHANDS = {"heads": HEADS, "embedders": ("embed_bins", "embed_one_bp", "embed_pair")}
+_SHORTHANDS = {"heads": tuple(HEADS), "embedders": ("embed_bins", "embed_one_bp", "embed_pair")}
 
 
 def is_under(name: str, part: str) -> bool:

@@ -27,7 +27,7 @@ from alphaecoli.model.finetuning import head_of, names_under
 from alphaecoli.model.layers import RMSBatchNorm
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import variable_shardings
-from alphaecoli.schema import InitConfig, ModelConfig
+from alphaecoli.schema import HEADS, Head, InitConfig, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable
 
 Values = dict[str, Array]
@@ -47,6 +47,7 @@ class Skeleton:
     frozen: names of the parameters and statistics that training leaves as they are.
     adapted: kernels with low-rank factors, which are among `params`.
     scale: of the factors' product.
+    heads: table of the outputs.
   """
 
   create: Callable[[Array], nnx.Module]
@@ -56,6 +57,7 @@ class Skeleton:
   frozen: frozenset[str] = frozenset()
   adapted: tuple[str, ...] = ()
   scale: float = 0.0
+  heads: Mapping[str, Head] = dataclasses.field(default_factory=lambda: HEADS)
 
   @classmethod
   def of(cls, create: Callable[[Array], nnx.Module]) -> "Skeleton":
@@ -65,9 +67,12 @@ class Skeleton:
     return cls(create, graph, _flat(params), _flat(stats))
 
   @classmethod
-  def of_model(cls, config: ModelConfig, table: TrackTable) -> "Skeleton":
+  def of_model(
+    cls, config: ModelConfig, table: TrackTable, heads: Mapping[str, Head] = HEADS
+  ) -> "Skeleton":
     """The structure of AlphaEcoli."""
-    return cls.of(lambda key: AlphaEcoli(config, table, rngs=nnx.Rngs(key)))
+    made = cls.of(lambda key: AlphaEcoli(config, table, heads, rngs=nnx.Rngs(key)))
+    return dataclasses.replace(made, heads=heads)
 
   def tuned(self, init: InitConfig) -> "Skeleton":
     """The same model with parts frozen, and factors beside the frozen linear maps of its trunk.

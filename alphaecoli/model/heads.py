@@ -17,9 +17,8 @@ from alphaecoli.model.layers import (
   gelu,
   upsample,
 )
-from alphaecoli.schema import BIN_BP, ModelConfig
-
-MIN_PREVALENCE = 1e-3  # keeps the initial log odds finite
+from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, ModelConfig
+from alphaecoli.tracks.track_table import TrackTable
 
 
 def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*B"]:
@@ -49,15 +48,15 @@ class LinearHead(nnx.Module):
 class GeneExpressionHead(LinearHead):
   """z-scored log expression at every base, one value per track; unbounded."""
 
-  def __init__(self, features: int, n_tracks: int, *, rngs: nnx.Rngs):
-    super().__init__(features, n_tracks, 0.0, rngs=rngs)
+  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+    super().__init__(features, len(table.names), 0.0, rngs=rngs)
 
 
 class GeneDensityHead(LinearHead):
   """Genes per 128 bp bin; starts at the training mean, so that its ReLU can not start dead."""
 
-  def __init__(self, features: int, mean: float, *, rngs: nnx.Rngs):
-    super().__init__(features, 1, mean, rngs=rngs)
+  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+    super().__init__(features, 1, table.density_mean, rngs=rngs)
 
   def __call__(self, x: Float[Array, "B N C"]) -> Float32[Array, "B N 1"]:
     return jax.nn.relu(super().__call__(x))
@@ -66,8 +65,8 @@ class GeneDensityHead(LinearHead):
 class OperonMembershipHead(LinearHead):
   """Logit of lying in an operon, at every base; starts at the log odds of the training share."""
 
-  def __init__(self, features: int, prevalence: float, *, rngs: nnx.Rngs):
-    share = min(max(prevalence, MIN_PREVALENCE), 1 - MIN_PREVALENCE)
+  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+    share = min(max(table.operon_prevalence, MIN_PREVALENCE), 1 - MIN_PREVALENCE)
     super().__init__(features, 1, math.log(share / (1 - share)), rngs=rngs)
 
 

@@ -1,6 +1,8 @@
 """AlphaEcoli: AlphaGenome's trunk with three heads for a bacterial genome."""
 
-from typing import NamedTuple
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,6 @@ from jaxtyping import Float, Float32, Int, PRNGKeyArray, UInt8
 
 from alphaecoli.model.convolutions import Decoder, Encoder, level_channels
 from alphaecoli.model.heads import (
-  GeneDensityHead,
-  GeneExpressionHead,
-  OperonMembershipHead,
   OutputEmbedder,
   OutputPair,
   dropout,
@@ -20,7 +19,7 @@ from alphaecoli.model.heads import (
 from alphaecoli.model.layers import OrganismEmbedding, run_block
 from alphaecoli.model.transformer import Tower
 from alphaecoli.parallel.sharding import pin
-from alphaecoli.schema import PAIR_BP, ModelConfig
+from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP, Head, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable
 
 
@@ -38,7 +37,14 @@ class AlphaEcoli(nnx.Module):
   Source: trunk, Avsec et al., AlphaGenome (Nature 2026), Supplementary Information.
   """
 
-  def __init__(self, config: ModelConfig, table: TrackTable, *, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    config: ModelConfig,
+    table: TrackTable,
+    heads: Mapping[str, Head] = HEADS,
+    *,
+    rngs: nnx.Rngs,
+  ):
     self.dtype = jnp.dtype(config.compute_dtype)
     self.remat, self.head_dropout = config.remat, config.head_dropout
     features = level_channels(config)[-1]
@@ -49,11 +55,11 @@ class AlphaEcoli(nnx.Module):
     self.embed_bins = OutputEmbedder(features, 0, config, rngs=rngs)
     self.embed_one_bp = OutputEmbedder(config.channels, 2 * features, config, rngs=rngs)
     self.embed_pair = OutputPair(config, rngs=rngs)
-    self.gene_expression = GeneExpressionHead(2 * config.channels, len(table.names), rngs=rngs)
-    self.gene_density = GeneDensityHead(2 * features, table.density_mean, rngs=rngs)
-    self.operon_membership = OperonMembershipHead(
-      2 * config.channels, table.operon_prevalence, rngs=rngs
-    )
+    self.heads = dict(heads)  # the table, in the order of the outputs
+    widths = {1: 2 * config.channels, BIN_BP: 2 * features}
+    for head in self.heads.values():
+      build = _class_of(head.module)
+      setattr(self, head.name, build(widths[head.resolution_bp], table, rngs=rngs))
 
   def embed(
     self, sequence: UInt8[Array, "B S"], organism: Int[Array, "B"], *, train: bool = False
@@ -105,12 +111,17 @@ class AlphaEcoli(nnx.Module):
       operon_membership (B, S, 1) logits.
     """
     embeddings = self.embed(sequence, organism, train=train)
-    inputs = [embeddings.one_bp, embeddings.bins, embeddings.one_bp]
+    inputs = {1: embeddings.one_bp, BIN_BP: embeddings.bins}
+    keys: Any = [None] * len(self.heads)
     if dropout_key is not None:
-      keys = jax.random.split(dropout_key, 3)
-      inputs = [dropout(x, self.head_dropout, key) for x, key in zip(inputs, keys, strict=True)]
+      keys = jax.random.split(dropout_key, len(self.heads))
     return {
-      "gene_expression": self.gene_expression(inputs[0]),
-      "gene_density": self.gene_density(inputs[1]),
-      "operon_membership": self.operon_membership(inputs[2]),
+      name: getattr(self, name)(dropout(inputs[head.resolution_bp], self.head_dropout, key))
+      for (name, head), key in zip(self.heads.items(), keys, strict=True)
     }
+
+
+def _class_of(module: str) -> Any:
+  """Imports the class that "module:Class" names."""
+  name, _, attribute = module.partition(":")
+  return getattr(importlib.import_module(name), attribute)

@@ -12,6 +12,7 @@ from alphaecoli.plotting.observed import organism
 from alphaecoli.reporting import sections
 from alphaecoli.reporting.chromosome import COARSE_BP, detail_step
 from alphaecoli.reporting.run import Run
+from alphaecoli.schema import HEADS
 
 SCRIPTS = ("base.js", "charts.js", "layers.js", "paint.js", "browser.js", "circle.js", "main.js")
 STYLE = "report.css"
@@ -99,13 +100,11 @@ def _step_note(run: Run) -> str:
 
 def _curves(run: Run) -> dict[str, Any]:
   """Losses over steps: training means since the record before, and validation."""
-  names = [*sections.HEADS, "total"]
+  words = {h.name: (h.title, h.loss_words) for h in HEADS.values()}
+  words["total"] = "total loss", "weighted sum"
   series: dict[str, Any] = {"best": run.best.step if run.best else None, "panels": []}
-  for name in names:
-    panel: dict[str, Any] = {
-      "name": sections.HEADS.get(name, "total loss"),
-      "units": sections.LOSS_UNITS[name],
-    }
+  for name, (title, units) in words.items():
+    panel: dict[str, Any] = {"name": title, "units": units}
     for kind, key in (("train", f"mean_loss/{name}"), ("validation", f"loss/{name}")):
       rows = [r for r in run.history if r["kind"] == kind and r.get(key) is not None]
       panel[kind] = [[r["step"], r[key]] for r in rows]
@@ -159,13 +158,9 @@ def _reasons(run: Run, view: Mapping[str, Any]) -> dict[str, str]:
   """Why a drawing is empty, by its name."""
   weights = run.config["loss"]["weights"]
   reasons = {}
-  present = {
-    "gene_expression": run.store.table.has_expression,
-    "gene_density": True,
-    "operon_membership": run.store.table.has_operons,
-  }
-  for head, label in sections.HEADS.items():
-    if not present[head]:
+  for head in HEADS:
+    label = HEADS[head].title
+    if not run.store.table.has_targets(head):
       reasons[head] = f"{label}: the track store has no such data, the head was not trained"
     elif weights[head] == 0:
       reasons[head] = f"{label}: not trained, its loss weight is 0"
@@ -179,7 +174,7 @@ def _reasons(run: Run, view: Mapping[str, Any]) -> dict[str, str]:
     skipped = evaluation.value["skipped"]
     for name, head in (("scatter", "gene_expression"), ("calibration", "operon_membership")):
       reasons[name] = (
-        f"{sections.HEADS[head]} has no figures: {skipped[head]}"
+        f"{HEADS[head].title} has no figures: {skipped[head]}"
         if head in skipped
         else f"{evaluation.file.name} does not come with it. This makes it: {again}"
       )

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from alphaecoli.config import base_config, meanings, resolve
 from alphaecoli.reporting.run import Run
+from alphaecoli.schema import HEADS
 from alphaecoli.training.metrics_log import duration
 
 Cell = str | tuple[str, str]  # text, or text and class
@@ -113,7 +114,7 @@ def held_out(run: Run) -> str:
   ]  # fmt: skip
   origin = f"{value['split']} split, {value['n_bases']:,} bases, step {value['step']:,}"
   skipped = "".join(
-    note(f"{HEADS.get(head, head)}: no figures, {why}.") for head, why in value["skipped"].items()
+    note(f"{_title(head)}: no figures, {why}.") for head, why in value["skipped"].items()
   )
   return table(head, rows, f"Held-out figures: {origin} ({run.evaluation.file.name})") + skipped
 
@@ -277,17 +278,6 @@ def _when(seconds: float) -> str:
   return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
-HEADS = {
-  "gene_expression": "gene expression",
-  "gene_density": "gene density",
-  "operon_membership": "operon membership",
-}
-LOSS_UNITS = {
-  "gene_expression": "mean squared error (z²)",
-  "gene_density": "mean squared error (genes²)",
-  "operon_membership": "cross-entropy (nats)",
-  "total": "weighted sum",
-}
 FIGURES = {
   "gene_expression/genes_r2": "expression of a gene, R²",
   "gene_expression/genes_pearson": "expression of a gene, Pearson’s r",
@@ -335,3 +325,8 @@ def baseline_words(name: str, baselines: Mapping[str, str]) -> str:
   """What a figure's baseline is; the losses have those of their heads."""
   head = name.removeprefix("loss/").split("/")[0]
   return baselines.get(name) or baselines.get(head, "")
+
+
+def _title(head: str) -> str:
+  """Returns a head in words; one of another version by its name."""
+  return HEADS[head].title if head in HEADS else head

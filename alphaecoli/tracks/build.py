@@ -14,13 +14,12 @@ from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.records import Dataset, Gene, Regulon
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.regulondb.records import Operon, dataset_name
-from alphaecoli.schema import BIN_BP, DataConfig
+from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, DataConfig
 from alphaecoli.tracks.density import DensityIndex, Pieces, StartEnd, mean_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.splits import TRAIN, Arcs, split_arcs, split_of, total_bp
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
-MIN_PREVALENCE = 1e-4
 _STRANDS = {".": (-1, 0, 1), "+": (1,), "-": (-1,)}
 
 Groups = list[tuple[str, tuple[str, ...]]]

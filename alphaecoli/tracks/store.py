@@ -16,7 +16,7 @@ from jaxtyping import Shaped, UInt8
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import hash_file
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
 from alphaecoli.tracks.splits import Arc
@@ -147,15 +147,12 @@ class TrackStore:
       ConfigError: as `window`.
     """
     self.check_window(window_bp)
-    n_bins, n_tracks = window_bp // BIN_BP, len(self.table.expression)
-    return {
-      "sequence": np.empty((*shape, window_bp), np.uint8),
-      "gene_expression": np.empty((*shape, window_bp, n_tracks), np.float32),
-      "gene_expression_known": np.empty((*shape, window_bp, n_tracks), bool),
-      "gene_density": np.empty((*shape, n_bins, 1), np.float32),
-      "gene_density_known": np.empty((*shape, n_bins, 1), bool),
-      "operon_membership": np.empty((*shape, window_bp, 1), np.float32),
-      "operon_membership_known": np.empty((*shape, window_bp, 1), bool),
+    arrays: Window = {"sequence": np.empty((*shape, window_bp), np.uint8)}
+    for name, head in HEADS.items():
+      size = (*shape, *self.table.shape(head, window_bp))
+      arrays[name] = np.empty(size, np.float32)
+      arrays[f"{name}_known"] = np.empty(size, bool)
+    return arrays | {
       "start": np.empty(shape, np.int32),
       "reverse": np.empty(shape, bool),
       "organism": np.zeros(shape, np.int32),

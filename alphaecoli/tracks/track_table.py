@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.schema import LossWeights
+from alphaecoli.schema import HEADS, Head, LossWeights
 
 TRANSFORM = "z = (mean over data sets of log(1 + TPM) - mean) / std"
 
@@ -64,6 +64,19 @@ class TrackTable:
       position[t.name[:-1] + swap[t.strand]] if t.strand in swap else i
       for i, t in enumerate(self.expression)
     )
+
+  def has_targets(self, head: str) -> bool:
+    """Returns whether the data give targets for a head."""
+    present = {"gene_expression": self.has_expression, "operon_membership": self.has_operons}
+    return present.get(head, True)
+
+  def channels(self, head: Head) -> int:
+    """Returns how many values a head gives at each position."""
+    return head.channels or len(self.expression)
+
+  def shape(self, head: Head, length_bp: int) -> tuple[int, int]:
+    """Returns the shape of a head's values over so many bases; a last bin may be partial."""
+    return -(-length_bp // head.resolution_bp), self.channels(head)
 
   def to_log_tpm(self, z: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
     """Inverts the z-score: natural log(1 + TPM)."""
@@ -156,9 +169,12 @@ def choose_organism(organisms: Sequence[TrainedOrganism], organism: str | int | 
 
 
 def active_weights(weights: LossWeights, table: TrackTable) -> LossWeights:
-  """The weights with 0 for heads that have no data."""
-  return dataclasses.replace(
-    weights,
-    gene_expression=weights.gene_expression if table.has_expression else 0.0,
-    operon_membership=weights.operon_membership if table.has_operons else 0.0,
-  )
+  """Returns the weights with 0 for heads that have no data."""
+  absent = {head: 0.0 for head in HEADS if not table.has_targets(head)}
+  return dataclasses.replace(weights, **absent)
+
+
+def trained_heads(weights: LossWeights, table: TrackTable) -> tuple[str, ...]:
+  """Returns the heads that have data and a weight above 0, in the order of the table of heads."""
+  active = active_weights(weights, table)
+  return tuple(head for head in HEADS if getattr(active, head) > 0)

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.model.finetuning import HEADS, head_of
+from alphaecoli.model.finetuning import head_of
 from alphaecoli.model.functional import Skeleton, Values
-from alphaecoli.schema import Config, ModelConfig
+from alphaecoli.schema import HEADS, Config, ModelConfig
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION
 from alphaecoli.tracks.store import TrackStore
@@ -34,7 +34,7 @@ def first_values(
 
   Args:
     skeleton: of the model.
-    config: `init.from` says where the values come from.
+    config: `init.checkpoint` says where the values come from.
     organisms: the tracks to be learnt.
     mesh: where the values go.
 
@@ -46,10 +46,10 @@ def first_values(
     DataError: the source can not be read, or does not fit.
   """
   stores, table = organisms.stores, organisms.table
-  if not config.init.from_:
+  if not config.init.checkpoint:
     params, stats = skeleton.init(config.train.seed, mesh)
     return params, stats, {"trained_on": with_stores([], stores)}
-  source = read_source(config.init.from_, config, table, mesh)
+  source = read_source(config.init.checkpoint, config, table, mesh)
   seen = [check_seen(source, store, config.init.allow_seen) for store in stores]
   check_trunk(skeleton, source, config.model)
   params, stats = skeleton.init(config.train.seed, mesh)
@@ -99,7 +99,7 @@ def check_trunk(skeleton: Skeleton, source: Source, config: ModelConfig) -> None
     f"{n} is {other.get(n, 'absent')} there and {own.get(n, 'absent')} here" for n in wrong[:3]
   )
   raise ConfigError(
-    f"init.from={source.path} is a trunk of other sizes: {arrays}; choose its sizes: "
+    f"init.checkpoint={source.path} is a trunk of other sizes: {arrays}; choose its sizes: "
     + " ".join(f"--config.model.{key}={there[key]}" for key in sizes)
   )
 
@@ -234,7 +234,9 @@ def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, in
     return counts
   total = {s: sum(arc.length_bp for arc in store.arcs(s)) for s in counts}
   parts = " and ".join(f"{n:,} of {total[s]:,} bases of {s}" for s, n in counts.items() if n)
-  text = f"init.from={source.path} was trained on {parts}, so that figures on them say nothing"
+  text = (
+    f"init.checkpoint={source.path} was trained on {parts}, so that figures on them say nothing"
+  )
   if not allowed:
     data = source.meta["config"]["data"]
     flags = (f"--config.data.{key}={data[key]}" for key in ("fold", "n_folds", "n_blocks"))

@@ -1,20 +1,19 @@
 """What training minimises: masked means over the global batch, float32 (docs/training.md)."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Float32
 
-from alphaecoli.schema import LossWeights
-
-HEADS = ("gene_expression", "gene_density", "operon_membership")
+from alphaecoli.schema import HEADS, Head, LossWeights
 
 
 def active_heads(weights: LossWeights) -> tuple[str, ...]:
-  """The heads whose weight is not 0."""
-  return tuple(head for head in HEADS if getattr(weights, head))
+  """Returns the heads whose weight is not 0, in the order of the table."""
+  return tuple(name for name, weight in dataclasses.asdict(weights).items() if weight)
 
 
 def squared_error(
@@ -33,9 +32,15 @@ def cross_entropy(
   return jnp.where(known, jax.nn.softplus(logit) - jnp.where(known, target, 0) * logit, 0)
 
 
-def known_counts(batch: Mapping[str, Array]) -> dict[str, Float32[Array, ""]]:
+# By the name that the table of heads uses.
+ELEMENTWISE = {"squared_error": squared_error, "cross_entropy": cross_entropy}
+
+
+def known_counts(
+  batch: Mapping[str, Array], heads: Iterable[str] = HEADS
+) -> dict[str, Float32[Array, ""]]:
   """Known target values of each head in a batch."""
-  return {head: _total(batch[f"{head}_known"].astype(jnp.float32)) for head in HEADS}
+  return {head: _total(batch[f"{head}_known"].astype(jnp.float32)) for head in heads}
 
 
 def losses(
@@ -43,6 +48,7 @@ def losses(
   batch: Mapping[str, Array],
   weights: LossWeights,
   counts: Mapping[str, Array] | None = None,
+  heads: Mapping[str, Head] = HEADS,
 ) -> tuple[Float32[Array, ""], dict[str, Float32[Array, ""]]]:
   """Losses of a batch.
 
@@ -50,6 +56,7 @@ def losses(
     outputs: raw outputs of the model: z-scores, genes per bin, logits.
     batch: targets and where they are known.
     weights: of each head in the total; a head with weight 0 is left out altogether.
+    heads: table that says which loss each head has.
     counts: known values to divide by, where `batch` is only a part of the batch whose mean is
       wanted; the parts' losses then sum to the whole's. By default those of `batch`.
 
@@ -57,10 +64,10 @@ def losses(
     The weighted sum, and the mean over known values of each head with a weight: 0, with finite
     gradients, where nothing is known.
   """
-  counts = known_counts(batch) if counts is None else counts
+  counts = known_counts(batch, heads) if counts is None else counts
   by_head = {}
   for head in active_heads(weights):
-    elementwise = cross_entropy if head == "operon_membership" else squared_error
+    elementwise = ELEMENTWISE[heads[head].loss]
     values = elementwise(outputs[head], batch[head], batch[f"{head}_known"])
     by_head[head] = _total(values) / jnp.maximum(counts[head], 1)
   total = sum((getattr(weights, h) * loss for h, loss in by_head.items()), jnp.float32(0))

@@ -8,11 +8,10 @@ from typing import Any
 from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.read import find_checkpoint, hash_files, load_inference, read_published
-from alphaecoli.inference.compiled import trained_heads
 from alphaecoli.model import alphagenome as published
 from alphaecoli.model.functional import Skeleton
 from alphaecoli.schema import Config, ModelConfig
-from alphaecoli.tracks.track_table import TrackTable
+from alphaecoli.tracks.track_table import TrackTable, trained_heads
 
 _ORGANISMS = (f"{published.ROOT}/embed", "embeddings")  # one row each
 
@@ -47,7 +46,7 @@ class Source:
 
 
 def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Source:
-  """Reads what `init.from` names.
+  """Reads what `init.checkpoint` names.
 
   Args:
     path: a run, its checkpoints or one of them; or the directory of AlphaGenome's parameters as
@@ -75,7 +74,7 @@ def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Sou
     stats=stats,
     model=loaded.config.model,
     table=loaded.table,
-    trained_heads=trained_heads(loaded.config, loaded.table),
+    trained_heads=trained_heads(loaded.config.loss.weights, loaded.table),
     meta=loaded.meta,
     terms=loaded.meta.get("init", {}).get("terms"),
   )

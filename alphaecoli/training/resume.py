@@ -35,7 +35,7 @@ _FREE_KEYS = (
   "data.read_threads",
   "data.prefetch",
   "data.reverse_complement",
-  "init.from",
+  "init.checkpoint",
   "init.allow_seen",
   "model.head_dropout",
   "model.compute_dtype",

@@ -20,13 +20,13 @@ from alphaecoli.parallel.batches import check_batch_size
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.progress import reading_bar
-from alphaecoli.schema import Config
+from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms, open_organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import active_weights
 from alphaecoli.training.initialize import first_values, with_stores
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
-from alphaecoli.training.losses import HEADS, active_heads
+from alphaecoli.training.losses import active_heads
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, WandbRun, check_wandb
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.preemption import Interruption
@@ -160,9 +160,9 @@ def start(
     The state, what checkpoints say of the run's origin, and what the loop kept in the newest.
 
   Raises:
-    ConfigError: the checkpoint is of another model, other tracks or other splits; or `init.from`
-      does not fit.
-    DataError: there are checkpoints and none can be read; or `init.from` can not be.
+    ConfigError: the checkpoint is of another model, other tracks or other splits; or
+      `init.checkpoint` does not fit.
+    DataError: there are checkpoints and none can be read; or `init.checkpoint` can not be.
   """
   config, organisms = setup.config, setup.organisms
   LOGGER.info("parameters\n%s", setup.skeleton.parameter_table())

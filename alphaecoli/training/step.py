@@ -68,7 +68,7 @@ def make_train_step(
     outputs = model(
       batch["sequence"], batch["organism"], train=True, dropout_key=key if dropout else None
     )
-    total, by_head = losses(outputs, batch, weights, counts)
+    total, by_head = losses(outputs, batch, weights, counts, skeleton.heads)
     metrics = {"loss/total": total} | {f"loss/{head}": value for head, value in by_head.items()}
     for head in heads:
       metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / accumulate_steps
@@ -79,7 +79,7 @@ def make_train_step(
 
   def step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(key, state.step)
-    counts, learning = known_counts(batch), skeleton.learning(state.params)
+    counts, learning = known_counts(batch, skeleton.heads), skeleton.learning(state.params)
     one = functools.partial(gradient, learning, state)
     if accumulate_steps == 1:
       grads, (stats, metrics) = one(batch, counts, key)

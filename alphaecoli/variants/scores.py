@@ -221,11 +221,6 @@ def _inclusive(stretch: tuple[int, int] | None) -> tuple[int | None, int | None]
   return (None, None) if stretch is None else (stretch[0] + 1, stretch[1])
 
 
-HEAD_NAMES = {
-  "gene_expression": "expression",
-  "gene_density": "density",
-  "operon_membership": "membership",
-}
 CHANGE_UNITS = {
   "expression": "change of ln(1 + TPM)",
   "density": "change of genes per 128 bp",

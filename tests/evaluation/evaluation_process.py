@@ -13,7 +13,7 @@ import jax
 def main(index: int, count: int, port: int) -> None:
   address = f"127.0.0.1:{port}"
   jax.distributed.initialize(address, num_processes=count, process_id=index)
-  from tests.test_evaluation import Noisy, make_store, run
+  from tests.evaluation.test_evaluator import Noisy, make_store, run
 
   store = make_store()
   noisy = Noisy(store)

@@ -14,11 +14,12 @@ import pytest
 from alphaecoli import evaluate
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, SCORE, load_inference
 from alphaecoli.checkpoints.write import Checkpoints
-from alphaecoli.config import resolve
+from alphaecoli.config import TEST_MODE, resolve
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.evaluation import run as evaluation_run
 from alphaecoli.model.functional import Skeleton
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
-from alphaecoli.schema import TEST_MODE, MeshConfig
+from alphaecoli.schema import MeshConfig
 from tests import stores
 
 SMALLEST = {"channels": 4, "channel_step": 2, "n_layers": 1, "n_heads": 1, "key_dim": 4}
@@ -78,13 +79,13 @@ def _config(workdir: Path):
 
 
 def test_checkpoints_are_chosen_by_name_or_step(workdir):
-  assert evaluate.choose_checkpoint(workdir, "best") == (workdir, "best")
-  assert evaluate.choose_checkpoint(workdir, "last") == (workdir, "latest")
-  assert evaluate.choose_checkpoint(workdir, "2")[0] == workdir / CHECKPOINTS_DIR / "2"
+  assert evaluation_run.choose_checkpoint(workdir, "best") == (workdir, "best")
+  assert evaluation_run.choose_checkpoint(workdir, "last") == (workdir, "latest")
+  assert evaluation_run.choose_checkpoint(workdir, "2")[0] == workdir / CHECKPOINTS_DIR / "2"
   with pytest.raises(DataError, match=r"step 7 .* there are 1, 2"):
-    evaluate.choose_checkpoint(workdir, "7")
+    evaluation_run.choose_checkpoint(workdir, "7")
   with pytest.raises(ConfigError, match="expected best, last or a step"):
-    evaluate.choose_checkpoint(workdir, "worst")
+    evaluation_run.choose_checkpoint(workdir, "worst")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def sharded(workdir, tmp_path) -> Path:
 
 
 def test_parameters_are_split_as_in_the_run(sharded):
-  mesh = evaluate.mesh_of(sharded, "best")
+  mesh = evaluation_run.mesh_of(sharded, "best")
   assert dict(mesh.shape) == {"data": 1, "fsdp": 4, "sequence": 2}
   model = load_inference(sharded, mesh=mesh).model
   kernel = model.tower.layers[0].mlp.expand.kernel[...]
@@ -145,7 +146,7 @@ class Checkpoint:
 
 
 def test_a_store_that_is_gone_is_built_again_and_changed_inputs_are_refused(workdir, tmp_path):
-  find_store = evaluate.find_store.__wrapped__  # without the type check of its argument
+  find_store = evaluation_run.find_store.__wrapped__  # without the type check of its argument
   config = _config(workdir)
   here = stores.process_data(config, workdir)
   loaded = Checkpoint(config, {"store_fingerprint": here.fingerprint})

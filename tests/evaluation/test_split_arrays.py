@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import UserError
-from alphaecoli.evaluation.split_arrays import HEADS, Assembly, Layout, local_rows
+from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
+from alphaecoli.schema import HEADS
 
 LENGTH_BP = 30_000
 WINDOW_BP = 2_048

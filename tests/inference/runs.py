@@ -8,9 +8,9 @@ from flax import nnx
 
 from alphaecoli import config as configuration
 from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.config import TEST_MODE
 from alphaecoli.model.functional import Skeleton
 from alphaecoli.model.model import AlphaEcoli
-from alphaecoli.schema import TEST_MODE
 from tests.inference.standin import TABLE
 
 WINDOW_BP = 4096

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from alphaecoli.inference.predictor import Predictor
+from alphaecoli.api import Predictor
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
 WINDOW_BP = 2048

@@ -15,6 +15,7 @@ from alphaecoli.model.alphagenome import PUBLISHED
 from alphaecoli.model.functional import Skeleton
 from alphaecoli.model.layers import RunningStat
 from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 from tests.model import oracle_fill
 from tests.model.test_parity import relative_error
@@ -87,7 +88,7 @@ def test_conversion_refuses_in_one_line_what_does_not_fit(abstract):
 def trunk(abstract):
   tree = {kind: oracle_fill.fill_tree(kind, SHAPES[kind], calibrated=True) for kind in SHAPES}
   published.load(abstract, tree["params"], tree["state"], PUBLISHED)
-  for head in published.OWN_HEADS:
+  for head in HEADS:
     for variable in jax.tree.leaves(nnx.state(getattr(abstract, head)), is_leaf=is_variable):
       variable.set_value(jnp.zeros(variable.shape))
   return abstract

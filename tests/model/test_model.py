@@ -171,7 +171,7 @@ def test_predictions_start_near_what_the_biases_say(trained):
 
 def test_operon_head_is_finite_without_operons():
   table = dataclasses.replace(TABLE, operon_prevalence=0.0, has_operons=False)
-  bias = OperonMembershipHead(4, table.operon_prevalence, rngs=nnx.Rngs(0)).linear.bias
+  bias = OperonMembershipHead(4, table, rngs=nnx.Rngs(0)).linear.bias
   assert np.isfinite(bias[0])
 
 

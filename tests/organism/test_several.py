@@ -17,8 +17,9 @@ from alphaecoli.checkpoints.read import read_meta
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.data.windows import draw_organism
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.inference.compiled import HEADS, CompiledModel
+from alphaecoli.inference.compiled import CompiledModel
 from alphaecoli.prepare import prepare
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.organisms import Organisms, open_again, open_organisms
 from alphaecoli.tracks.track_table import choose_organism, organisms_of
 from alphaecoli.training.run import train_on

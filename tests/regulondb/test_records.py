@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphaecoli.genomics.intervals import covering_interval
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb import fields as positions
 from alphaecoli.regulondb import records
@@ -167,7 +168,7 @@ def test_text_is_one_line_of_scalars():
 )
 def test_covering_interval_is_the_shortest_arc(length, seeds):
   intervals = [(a % length, a % length + min(n, length)) for a, n in seeds]
-  start, end = positions.covering_interval(intervals, length)
+  start, end = covering_interval(intervals, length)
   assert 0 <= start < length and start < end <= start + length
   bases = {p % length for a, b in intervals for p in range(a, b)}
 

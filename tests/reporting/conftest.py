@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphaecoli import evaluate, report
+from alphaecoli import report
 from alphaecoli.evaluation.evaluator import evaluate as evaluate_with
+from alphaecoli.evaluation.run import write_genes
 from alphaecoli.files import write_json
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.reporting.chromosome import choose_loci, genome_view
@@ -69,7 +70,7 @@ def finished(tmp_path_factory) -> Path:
   best = read_run(workdir, "test").best
   write_json(workdir / "evaluation_test.json", {**found.to_json(), "step": best.step})
   table = workdir / "evaluation_test_genes.tsv"
-  evaluate.write_genes(table, found.predictions.genes, store.table)
+  write_genes(table, found.predictions.genes, store.table)
   return workdir
 
 

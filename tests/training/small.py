@@ -11,10 +11,11 @@ from flax import nnx
 
 from alphaecoli import config as configuration
 from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.config import TEST_MODE
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.model.functional import Skeleton
 from alphaecoli.model.layers import Linear, RMSBatchNorm
-from alphaecoli.schema import TEST_MODE, Config, InitConfig, MeshConfig
+from alphaecoli.schema import Config, InitConfig, MeshConfig
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 from alphaecoli.training.loop import state_items
 from alphaecoli.training.step import TrainState

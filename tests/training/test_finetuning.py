@@ -29,7 +29,7 @@ def _values(workdir, step, item):
 def test_a_model_is_tuned_resumed_on_another_mesh_and_used(store, tmp_path):
   base, tuned = tmp_path / "base", tmp_path / "tuned"
   before, stats = save_checkpoint(base, tiny_config(), trained_on=[])
-  tuning = {"init__from_": str(base), "init__freeze": "trunk", "init__lora_rank": 2}
+  tuning = {"init__checkpoint": str(base), "init__freeze": "trunk", "init__lora_rank": 2}
   _train(store, tuned, (4, 2), train__steps=2, model__remat=True, **tuning)
   skeleton = _train(store, tuned, (1, 8), train__steps=4, model__remat=True, **tuning)
   after = _values(tuned, 4, "params")

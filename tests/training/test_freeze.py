@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.model.finetuning import HEADS, head_of, names_under
+from alphaecoli.model.finetuning import head_of, names_under
 from alphaecoli.model.functional import Skeleton, factor_names
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import LossWeights, MeshConfig
+from alphaecoli.schema import HEADS, LossWeights, MeshConfig
 from alphaecoli.training.losses import known_counts, losses
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import abstract_state, compile_train_step, init_state, make_train_step

@@ -93,7 +93,9 @@ def _same(found, expected):
 def test_a_run_starts_with_the_values_of_a_checkpoint(store, source, devices, caplog):
   caplog.set_level(logging.INFO, "alphaecoli")
   workdir, params, stats = source
-  found, found_stats, origin = _first(store, tiny_config(init__from_=str(workdir)), _mesh(*devices))
+  found, found_stats, origin = _first(
+    store, tiny_config(init__checkpoint=str(workdir)), _mesh(*devices)
+  )
   _same(found_stats, stats)
   _same(found, {n: v for n, v in params.items() if head_of(n) != "gene_expression"})
   z = np.random.default_rng(0).normal(size=(9, len(params[KERNEL]))).astype(np.float32)
@@ -112,7 +114,7 @@ def test_the_hash_of_a_start_is_that_of_its_values(store, source, tmp_path):
   shutil.copytree(source[0], copy)
   save_checkpoint(other, tiny_config(), seed=6, trained_on=[])
   hashes = [
-    _first(store, tiny_config(init__from_=str(path)))[2]["init"]["sha256"]
+    _first(store, tiny_config(init__checkpoint=str(path)))[2]["init"]["sha256"]
     for path in (source[0], copy, other)
   ]
   assert hashes[0] == hashes[1] != hashes[2] and len(hashes[0]) == 64
@@ -123,7 +125,7 @@ def test_a_head_whose_tracks_differ_is_fresh_and_named(store, tmp_path, caplog):
   params, _ = save_checkpoint(
     tmp_path, tiny_config(), dataclasses.replace(TABLE, expression=tracks), trained_on=[]
   )
-  config = tiny_config(init__from_=str(tmp_path), train__seed=3)
+  config = tiny_config(init__checkpoint=str(tmp_path), train__seed=3)
   found, _, origin = _first(store, config)
   fresh, _ = random_values(Skeleton.of_model(config.model, store.table), 3)
   _same(found, {n: (fresh if head_of(n) == "gene_expression" else params)[n] for n in found})
@@ -136,13 +138,13 @@ def test_more_tracks_than_before_can_be_learnt(toy_store, source, tmp_path):
   tracks = tuple(dataclasses.replace(toy_store.table.expression[0], name=name) for name in names)
   table = dataclasses.replace(toy_store.table, expression=tracks)
   store = type(toy_store)(toy_store.path, {**toy_store.manifest, "tracks": table.to_json()})
-  found, _, origin = _first(store, tiny_config(init__from_=str(source[0])))
+  found, _, origin = _first(store, tiny_config(init__checkpoint=str(source[0])))
   assert found[KERNEL].shape[1] == 3 and origin["init"]["fresh_heads"] == ["gene_expression"]
 
 
 def test_a_head_that_was_not_trained_is_fresh(store, tmp_path, caplog):
   params, _ = save_checkpoint(tmp_path, tiny_config(loss__weights__gene_density=0.0), trained_on=[])
-  found, _, _ = _first(store, tiny_config(init__from_=str(tmp_path)))
+  found, _, _ = _first(store, tiny_config(init__checkpoint=str(tmp_path)))
   assert "FRESH HEAD: gene_density, as the start has none trained" in caplog.text
   kernel = "gene_density/linear/kernel"
   assert (found[kernel] != params[kernel]).any()
@@ -150,7 +152,7 @@ def test_a_head_that_was_not_trained_is_fresh(store, tmp_path, caplog):
 
 def test_organisms_that_come_new_have_fresh_rows(store, source, caplog):
   _, params, _ = source
-  config = tiny_config(init__from_=str(source[0]), model__n_organisms=3, train__seed=3)
+  config = tiny_config(init__checkpoint=str(source[0]), model__n_organisms=3, train__seed=3)
   found, _, _ = _first(store, config)
   fresh, _ = random_values(Skeleton.of_model(config.model, store.table), 3)
   tables = [name for name in found if name.endswith("organism/table")]
@@ -161,7 +163,7 @@ def test_organisms_that_come_new_have_fresh_rows(store, source, caplog):
 
 
 def test_another_trunk_is_refused_with_its_sizes(store, source):
-  config = tiny_config(init__from_=str(source[0]), model__channels=16, model__n_layers=2)
+  config = tiny_config(init__checkpoint=str(source[0]), model__channels=16, model__n_layers=2)
   with pytest.raises(ConfigError, match="a trunk of other sizes: decoder/up_blocks/0") as failure:
     _first(store, config)
   text = str(failure.value)
@@ -174,7 +176,7 @@ def test_factors_of_a_start_are_part_of_the_kernels_that_a_run_begins_with(store
   params, _ = save_checkpoint(tmp_path, tuned, trained_on=[])
   down, up = (params[name] for name in factor_names(QUERY))
   expected = params[QUERY] + 3 * down @ up
-  found, _, _ = _first(store, tiny_config(init__from_=str(tmp_path)))
+  found, _, _ = _first(store, tiny_config(init__checkpoint=str(tmp_path)))
   np.testing.assert_allclose(found[QUERY], expected, rtol=1e-5)
   loaded = load_inference(tmp_path).model  # as prediction and evaluation read it
   np.testing.assert_allclose(
@@ -184,7 +186,7 @@ def test_factors_of_a_start_are_part_of_the_kernels_that_a_run_begins_with(store
 
 def test_a_run_with_factors_starts_from_a_checkpoint_without(store, source):
   _, params, _ = source
-  config = tiny_config(init__from_=str(source[0]), init__freeze="trunk", init__lora_rank=2)
+  config = tiny_config(init__checkpoint=str(source[0]), init__freeze="trunk", init__lora_rank=2)
   found, _, _ = _first(store, config)
   assert factor_names(QUERY)[0] in found
   _same(found, {n: v for n, v in params.items() if head_of(n) != "gene_expression"})
@@ -202,15 +204,15 @@ def other_fold(tmp_path_factory):
 
 def test_a_start_that_has_seen_what_is_held_out_is_refused(store, other_fold, tmp_path, caplog):
   save_checkpoint(tmp_path, tiny_config(), trained_on=[training_data(store)])
-  same = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
+  same = _first(store, tiny_config(init__checkpoint=str(tmp_path)))[2]
   assert same["init"]["held_out_bp_seen"] == {VALIDATION: 0, TEST: 0}
   assert same["trained_on"] == [training_data(store)]
   total = _held_out(other_fold)
   with pytest.raises(ConfigError) as failure:
-    _first(other_fold, tiny_config(init__from_=str(tmp_path)))
+    _first(other_fold, tiny_config(init__checkpoint=str(tmp_path)))
   assert f"{total[TEST]:,} of {total[TEST]:,} bases of test" in str(failure.value)
   assert "data.fold" in str(failure.value) and "\n" not in str(failure.value)
-  allowed = tiny_config(init__from_=str(tmp_path), init__allow_seen=True)
+  allowed = tiny_config(init__checkpoint=str(tmp_path), init__allow_seen=True)
   origin = _first(other_fold, allowed)[2]
   assert "NOT HELD OUT" in caplog.text and origin["init"]["held_out_bp_seen"] == total
   assert bases_seen_before(origin, TEST) == total[TEST] and bases_seen_before({}, TEST) == 0
@@ -221,7 +223,7 @@ def test_where_a_start_began_is_kept_with_its_terms(store, tmp_path):
   save_checkpoint(
     tmp_path, tiny_config(), trained_on=[], init={"from": "alphagenome", "terms": "there"}
   )
-  origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
+  origin = _first(store, tiny_config(init__checkpoint=str(tmp_path)))[2]
   assert origin["init"]["before"]["from"] == "alphagenome" and origin["init"]["terms"] == "there"
 
 
@@ -229,26 +231,26 @@ def test_what_the_start_of_a_start_has_seen_counts(store, other_fold, tmp_path):
   seen = [training_data(other_fold), training_data(store)]
   save_checkpoint(tmp_path, tiny_config(), trained_on=seen)
   with pytest.raises(ConfigError, match="was trained on"):
-    _first(store, tiny_config(init__from_=str(tmp_path)))
+    _first(store, tiny_config(init__checkpoint=str(tmp_path)))
 
 
 def test_another_genome_has_seen_nothing_held_out(store, tmp_path):
   other = {**training_data(store), "genome_sha256": "0" * 64, "arcs": [[0, store.length_bp]]}
   save_checkpoint(tmp_path, tiny_config(), trained_on=[other])
-  origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
+  origin = _first(store, tiny_config(init__checkpoint=str(tmp_path)))[2]
   assert origin["trained_on"] == [other, training_data(store)]
 
 
 def test_a_start_that_does_not_say_what_it_has_seen_is_loud(store, tmp_path, caplog):
   save_checkpoint(tmp_path, tiny_config())
-  origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
+  origin = _first(store, tiny_config(init__checkpoint=str(tmp_path)))[2]
   assert "DOES NOT SAY WHAT IT WAS TRAINED ON" in caplog.text
   assert origin["init"]["held_out_bp_seen"] is None
 
 
 def test_an_older_checkpoint_on_the_same_store_is_known(store, tmp_path, caplog):
   save_checkpoint(tmp_path, tiny_config(), store_fingerprint=store.fingerprint)
-  origin = _first(store, tiny_config(init__from_=str(tmp_path)))[2]
+  origin = _first(store, tiny_config(init__checkpoint=str(tmp_path)))[2]
   assert "DOES NOT SAY" not in caplog.text
   assert origin["init"]["held_out_bp_seen"] == {VALIDATION: 0, TEST: 0}
 
@@ -257,7 +259,7 @@ def test_a_run_under_way_goes_on_from_its_own_checkpoint(store, source, tmp_path
   """Even where its start is gone; and its checkpoints say where it began."""
   begin = tmp_path / "begin"
   shutil.copytree(source[0], begin)
-  config = with_mesh(tiny_config(init__from_=str(begin), init__freeze="trunk"), 2, 4)
+  config = with_mesh(tiny_config(init__checkpoint=str(begin), init__freeze="trunk"), 2, 4)
   optimizer = make_optimizer(config.optimizer, 8)
   skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
   weights = LossWeights(1.0, 1.0, 1.0)
@@ -313,7 +315,7 @@ def test_a_run_starts_from_parameters_under_published_names(store, tmp_path, dev
   """At a tiny size, with made-up numbers: the released parameters themselves were never read."""
   path, tree = tmp_path / "all-folds", _published_tree(PUBLISHED)
   _write_published(path, tree)
-  config = dataclasses.replace(PUBLISHED, init=tiny_config(init__from_=str(path)).init)
+  config = dataclasses.replace(PUBLISHED, init=tiny_config(init__checkpoint=str(path)).init)
   found, stats, origin = _first(store, config, _mesh(*devices))
   for (module, name), values in {
     ("alphagenome/transformer_tower/mha_block_1/q_layer", "w"):
@@ -335,7 +337,7 @@ def test_a_run_starts_from_parameters_under_published_names(store, tmp_path, dev
 
 def test_published_parameters_of_another_size_are_refused(store, tmp_path):
   _write_published(tmp_path / "p", _published_tree(PUBLISHED))
-  config = tiny_config(init__from_=str(tmp_path / "p"), model__n_layers=2, model__key_dim=4)
+  config = tiny_config(init__checkpoint=str(tmp_path / "p"), model__n_layers=2, model__key_dim=4)
   with pytest.raises(DataError, match=r"do not fit the model: alphagenome/.* expected") as failure:
     _first(store, config)
   assert "\n" not in str(failure.value)
@@ -349,7 +351,7 @@ def test_what_is_neither_is_refused_in_one_line(store, tmp_path, kind):
   if kind == "broken":
     (path / "_METADATA").write_text("{")
   with pytest.raises(DataError) as failure:
-    _first(store, tiny_config(init__from_=str(path)))
+    _first(store, tiny_config(init__checkpoint=str(path)))
   assert "\n" not in str(failure.value) and str(path) in str(failure.value)
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_squared_error
 
-from alphaecoli.schema import LossWeights
-from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
-from alphaecoli.training.losses import HEADS, active_heads, active_weights
+from alphaecoli.schema import HEADS, LossWeights
+from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable, active_weights
+from alphaecoli.training.losses import active_heads
 from alphaecoli.training.losses import known_counts as device_counts
 from alphaecoli.training.losses import losses as device_losses
 

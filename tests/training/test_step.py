@@ -6,8 +6,7 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.model.functional import Skeleton
 from alphaecoli.parallel.batches import check_batch_size, device_batches, put_batch
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import LossWeights, MeshConfig
-from alphaecoli.training.losses import HEADS
+from alphaecoli.schema import HEADS, LossWeights, MeshConfig
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import compile_train_step, init_state, make_train_step
 from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
