@@ -87,8 +87,8 @@ def prepare(
   for key in _FROM_DUMPS:
     if getattr(data, key) != getattr(base, key):
       raise ConfigError(f"data.{key} has no say here: --genome, --annotation, … name the inputs")
-  regulon, data = read_organism(files, data, contig)
-  more = {"genome_source": "file", "organism": name, "contig_name": regulon.contig.name}
+  genome_records, data = read_organism(files, data, contig)
+  more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
   facts = identify(data, files.by_name(), more | {"expression_values": files.values})
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None
@@ -98,8 +98,8 @@ def prepare(
       )
     LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store
-  store = write_store(out, build_tracks(regulon, data), facts)
-  LOGGER.info("%s", regulon.report.table())
+  store = write_store(out, build_tracks(genome_records, data), facts)
+  LOGGER.info("%s", genome_records.report.table())
   LOGGER.info("track store %s of %s is complete", out, name)
   return store
 

@@ -16,10 +16,10 @@ from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import base_config, from_arguments, resolve
 from alphaecoli.data.pipeline import evaluation_batches, training_batches
 from alphaecoli.errors import UserError
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, put_batch
 from alphaecoli.parallel.hardware import use_compilation_cache
-from alphaecoli.parallel.sharding import make_mesh, window_ways
+from alphaecoli.parallel.sharding import make_mesh, n_window_shards
 from alphaecoli.progress import reading_bar
 from alphaecoli.schema import BIN_BP, HEADS, Config
 from alphaecoli.tracks.organisms import open_organisms
@@ -185,7 +185,7 @@ def splits_disjoint(subject: Subject) -> Iterator[Check]:
   yield Check("training windows", not leaks, f"{leaks} of {drawn} drawn reach held-out bases")
   for split in SPLITS[1:]:
     known = 0
-    ways = window_ways(subject.mesh)
+    ways = n_window_shards(subject.mesh)
     with evaluation_batches(
       store, split, window_bp=config.data.window_bp, batch_windows=ways
     ) as stream:
@@ -217,15 +217,15 @@ def batch_shapes(subject: Subject) -> Iterator[Check]:
     if batch[name].shape != shape or batch[name].dtype != dtype
   ]
   yield Check("batch", not wrong, ", ".join(wrong) or f"{rows} windows of {length:,} bp")
-  skeleton = Skeleton.of_model(subject.config.model, store.table)
+  functional = FunctionalModel.of_model(subject.config.model, store.table)
   outputs: Any = jax.eval_shape(
-    lambda params, stats, x, o: skeleton.merge(params, stats)(x, o),
-    *skeleton.abstract(subject.mesh),
+    lambda params, stats, x, o: functional.merge(params, stats)(x, o),
+    *functional.abstract(subject.mesh),
     jax.ShapeDtypeStruct((rows, length), np.uint8),
     jax.ShapeDtypeStruct((rows,), np.int32),
   )
   wrong = [f"{h} {outputs[h].shape}" for h in HEADS if outputs[h].shape != shapes[h][0]]
-  size = sum(int(np.prod(v.get_value().shape)) for v in skeleton.params.values())
+  size = sum(int(np.prod(v.get_value().shape)) for v in functional.params.values())
   yield Check(
     "model outputs", not wrong, ", ".join(wrong) or f"fit the targets; {size:,} parameters"
   )
@@ -234,16 +234,16 @@ def batch_shapes(subject: Subject) -> Iterator[Check]:
 def model_learns(subject: Subject) -> Iterator[Check]:
   """The configured model fits one batch, and its checkpoint comes back bit for bit."""
   config, store, mesh = subject.config, subject.store, subject.mesh
-  skeleton = Skeleton.of_model(config.model, store.table)
+  functional = FunctionalModel.of_model(config.model, store.table)
   quick = dataclasses.replace(config.optimizer, warmup_steps=min(5, subject.steps // 2))
   optimizer = make_optimizer(quick, 10 * subject.steps)
   weights = active_weights(config.loss.weights, store.table)
-  rows = window_ways(mesh)  # the smallest batch the mesh can hold
+  rows = n_window_shards(mesh)  # the smallest batch the mesh can hold
   with _training(subject, rows) as stream, jax.set_mesh(mesh):
     batch = put_batch(next(stream), mesh)
-    state = init_state(skeleton, optimizer, config.train.seed, mesh)
+    state = init_state(functional, optimizer, config.train.seed, mesh)
     step = compile_train_step(
-      make_train_step(skeleton, optimizer, weights), skeleton, optimizer, mesh
+      make_train_step(functional, optimizer, weights), functional, optimizer, mesh
     )
     key, history = jax.random.key(config.train.seed), []
     for _ in range(subject.steps):
@@ -263,18 +263,18 @@ def model_learns(subject: Subject) -> Iterator[Check]:
     finite = all(bool(np.isfinite(np.asarray(s)).all()) for s in state.stats.values())
     yield Check("running statistics finite", finite, f"{len(state.stats)} of them")
     with tempfile.TemporaryDirectory(dir=subject.workdir) as folder:
-      yield _round_trip(subject, skeleton, optimizer, state, Path(folder))
+      yield _round_trip(subject, functional, optimizer, state, Path(folder))
 
 
 def _round_trip(
-  subject: Subject, skeleton: Skeleton, optimizer: Any, state: TrainState, folder: Path
+  subject: Subject, functional: FunctionalModel, optimizer: Any, state: TrainState, folder: Path
 ) -> Check:
   """Saves, restores as training does and as prediction does, and compares every bit."""
   meta = {"config": subject.config.to_dict(), "table": subject.store.table.to_json()}
   with Checkpoints(folder, keep_last=1, keep_best=0) as checkpoints:
     checkpoints.save(int(state.step), state_items(state), meta)
     checkpoints.wait()
-    abstract = state_items(abstract_state(skeleton, optimizer, subject.mesh))
+    abstract = state_items(abstract_state(functional, optimizer, subject.mesh))
     restored = checkpoints.restore_newest(abstract, lambda meta: None)
   assert restored is not None
   back = items_state(restored.items)
@@ -283,7 +283,7 @@ def _round_trip(
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True)
   )
   loaded = load_inference(folder)
-  params, stats = skeleton.split(loaded.model)
+  params, stats = functional.split(loaded.model)
   same &= all(np.array_equal(params[n], np.asarray(v)) for n, v in state.params.items())
   same &= all(np.array_equal(stats[n], np.asarray(v)) for n, v in state.stats.items())
   same &= loaded.table == subject.store.table
@@ -309,15 +309,15 @@ def _training(subject: Subject, rows: int) -> Any:
 
 def _positions(store: TrackStore, split: str) -> np.ndarray:
   """The positions of a split's bases on the chromosome."""
-  spans = [np.arange(arc.start, arc.end) % store.length_bp for arc in store.arcs(split)]
+  spans = [np.arange(region.start, region.end) % store.length_bp for region in store.regions(split)]
   return np.concatenate(spans) if spans else np.zeros(0, np.int64)
 
 
 def _densities(store: TrackStore, split: str) -> np.ndarray:
   """Genes per bin along a split, in stretches of one bin of 128 bp."""
   values = [
-    store.window(arc.start, (arc.end - arc.start) // BIN_BP * BIN_BP)["gene_density"]
-    for arc in store.arcs(split)
+    store.window(region.start, (region.end - region.start) // BIN_BP * BIN_BP)["gene_density"]
+    for region in store.regions(split)
   ]
   return np.concatenate(values) if values else np.zeros(0, np.float32)
 

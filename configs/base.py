@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
   data.circular = True  # the chromosome is a circle; False for a linear contig
   data.window_bp = 98_304  # bases a model sees at once; a multiple of 2048
   data.max_docs_per_file = 0  # read only the first documents of each file; 0 reads all
-  data.n_blocks = 20  # arcs the chromosome is cut into
-  data.n_folds = 10  # folds the arcs are dealt to
+  data.n_blocks = 20  # regions the chromosome is cut into
+  data.n_folds = 10  # folds the regions are dealt to
   data.fold = 0  # fold whose blocks are held out for validation; the next fold is test
   data.exclude_gene_types = ("phantom",)  # RegulonDB gene types left out
   data.min_operon_genes = 2  # RegulonDB counts single genes as operons; 1 labels those too

@@ -23,7 +23,7 @@ install_import_hook("alphaecoli", "tests.typecheck.typechecker")
 
 @pytest.fixture(scope="session")
 def toy_store(tmp_path_factory):
-  """A track store of 120,000 made-up bases; each held-out arc has 6,000."""
+  """A track store of 120,000 made-up bases; each held-out region has 6,000."""
   from tests.stores import random_store
 
   return random_store(tmp_path_factory.mktemp("toy_store"))

@@ -20,14 +20,14 @@ def config_of(**data: Any) -> Config:
 
 
 def toy_config(dump: toy.ToyDump, **data: Any) -> Config:
-  """A toy dump and windows that fit its arcs."""
+  """A toy dump and windows that fit its regions."""
   paths = {"dump": str(dump.dump), "genome": str(dump.fasta)}
   sizes = {"window_bp": WINDOW_BP, "min_genes_per_unit": dump.min_genes_per_unit}
   return config_of(**{**paths, **sizes, **data})
 
 
 def random_store(directory: Path, *, length_bp: int = 120_000, seed: int = 0, **data: Any):
-  """A store of `toy.write_random`; its held-out arcs are length_bp / 20 each."""
+  """A store of `toy.write_random`; its held-out regions are length_bp / 20 each."""
   dump = toy.write_random(directory / "dump", length_bp, seed)
   return process_data(toy_config(dump, **data), directory)
 

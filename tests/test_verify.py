@@ -48,7 +48,7 @@ def test_statistics_that_are_not_finite_are_found(store, tmp_path):
 
 
 def test_a_failure_with_a_message_is_a_failed_check_and_the_rest_goes_on(store, tmp_path):
-  subject = _subject(store, tmp_path, data__window_bp=65_536)  # longer than every held-out arc
+  subject = _subject(store, tmp_path, data__window_bp=65_536)  # longer than every held-out region
   found = list(verify.checks(subject))[:9]
   assert any(not check.ok and "longer than" in check.figures for check in found)
   assert any(check.ok for check in found)

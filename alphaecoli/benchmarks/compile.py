@@ -23,7 +23,7 @@ from alphaecoli.benchmarks.collectives import collectives
 from alphaecoli.benchmarks.memory_plan import planned
 from alphaecoli.data.pipeline import training_batches
 from alphaecoli.errors import ConfigError, UserError
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import abstract_batch, check_batch_size
 from alphaecoli.parallel.hardware import hbm_bytes, peak_flops
 from alphaecoli.parallel.sharding import make_mesh
@@ -236,16 +236,16 @@ def _step(
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
   """The jitted step of a run on a mesh, what goes into it, in shapes, and its sizes."""
   check_batch_size(config, mesh)
-  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
   optimizer = make_optimizer(config.optimizer, config.train.steps)
   pure = make_train_step(
-    skeleton,
+    functional,
     optimizer,
     active_weights(config.loss.weights, store.table),
     accumulate_steps=config.train.accumulate_steps,
     dropout=config.model.head_dropout > 0,
   )
-  state = abstract_state(skeleton, optimizer, mesh)
+  state = abstract_state(functional, optimizer, mesh)
   windows, window_bp = config.train.batch_windows, config.data.window_bp
   batches = training_batches(
     store, window_bp=window_bp, batch_windows=1, seed=0, reverse_complement=0.0, threads=0
@@ -260,15 +260,15 @@ def _step(
     "window_bp": window_bp,
     "batch_windows": windows,
   }
-  return compile_train_step(pure, skeleton, optimizer, mesh), (state, batch, key), facts
+  return compile_train_step(pure, functional, optimizer, mesh), (state, batch, key), facts
 
 
 def _model_flops(config: Config, store: TrackStore) -> float:
   """What the step needs of arithmetic on all devices together: no mesh makes it more or less."""
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), jax.devices("cpu")[:1])
-  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
   with jax.set_mesh(mesh):
-    return model_flops(skeleton, mesh, config.train.batch_windows, config.data.window_bp)
+    return model_flops(functional, mesh, config.train.batch_windows, config.data.window_bp)
 
 
 def _figures(compiled: Compiled) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   import jax
 
   from alphaecoli.data.pipeline import training_batches
-  from alphaecoli.model.functional import Skeleton
+  from alphaecoli.model.functional import FunctionalModel
   from alphaecoli.parallel.batches import check_batch_size, put_batch
   from alphaecoli.parallel.hardware import memory_bytes, peak_flops
   from alphaecoli.parallel.sharding import make_mesh
@@ -26,7 +26,7 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
   store = open_organisms(config, flags.workdir).stores[0]
-  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
   optimizer = make_optimizer(config.optimizer, config.train.steps)
   with jax.set_mesh(mesh):
     batches = training_batches(
@@ -38,16 +38,16 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
     )
     batch = put_batch(next(batches), mesh)
     batches.close()
-    state = init_state(skeleton, optimizer, config.train.seed, mesh)
+    state = init_state(functional, optimizer, config.train.seed, mesh)
     step = compile_train_step(
       make_train_step(
-        skeleton,
+        functional,
         optimizer,
         active_weights(config.loss.weights, store.table),
         accumulate_steps=config.train.accumulate_steps,
         dropout=config.model.head_dropout > 0,
       ),
-      skeleton,
+      functional,
       optimizer,
       mesh,
     )

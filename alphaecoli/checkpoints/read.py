@@ -23,7 +23,7 @@ from alphaecoli.checkpoints.orbax_errors import BROKEN, one_error_is_enough, one
 from alphaecoli.config import resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.alphagenome import Tree
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import Config, MeshConfig
@@ -162,10 +162,10 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   """
   found = find_checkpoint(path, which)
   meta, config, table = read_description(found)
-  skeleton = Skeleton.of_model(config.model, table).tuned(config.init)
+  functional = FunctionalModel.of_model(config.model, table).tuned(config.init)
   devices = jax.local_devices()[:1]
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
-  params, stats = skeleton.abstract(mesh)
+  params, stats = functional.abstract(mesh)
   values = []
   for name, abstract in (("params", params), ("stats", stats)):
     try:
@@ -173,7 +173,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     except BROKEN as error:
       raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
   return Loaded(
-    model=skeleton.merge(*values),
+    model=functional.merge(*values),
     config=config,
     table=table,
     organisms=organisms_of(meta),

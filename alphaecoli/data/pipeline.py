@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 
 import grain
 
-from alphaecoli.data.windows import check_training_arcs, draw_organism, draw_window, tile_windows
+from alphaecoli.data.windows import check_training_regions, draw_organism, draw_window, tile_windows
 from alphaecoli.errors import ConfigError
 from alphaecoli.tracks.splits import TRAIN
 from alphaecoli.tracks.store import TrackStore, Window
@@ -125,17 +125,17 @@ def training_batches(
     process_count: P.
     threads: that cut batches; 0 for none.
     prefetch: windows cut ahead, rounded up to whole batches.
-    split: whose arcs windows are drawn from.
+    split: whose regions windows are drawn from.
     shares: of the windows, for each store.
 
   Raises:
-    ConfigError: no arc of the split of a store holds a window, or the batch does not divide by P.
+    ConfigError: no region of a split holds a window, or the batch does not divide by P.
   """
   stores = (stores,) if isinstance(stores, TrackStore) else tuple(stores)
-  arcs = [store.arcs(split) for store in stores]
-  for store, of_store in zip(stores, arcs, strict=True):
+  regions = [store.regions(split) for store in stores]
+  for store, of_store in zip(stores, regions, strict=True):
     store.check_window(window_bp)
-    check_training_arcs(of_store, window_bp)
+    check_training_regions(of_store, window_bp)
   rows = _rows(batch_windows, process_index, process_count)
 
   def cut(step: int) -> Window:
@@ -143,7 +143,7 @@ def training_batches(
     for row, j in enumerate(rows):
       index = step * batch_windows + j
       organism = draw_organism(seed, index, shares)
-      store, where = stores[organism], arcs[organism]
+      store, where = stores[organism], regions[organism]
       draw = draw_window(seed, index, where, window_bp, store.length_bp, reverse_complement)
       store.fill(batch, row, draw.start, draw.reverse)
       batch["organism"][row] = organism
@@ -179,10 +179,10 @@ def evaluation_batches(
     organism: the store's row of the organism embedding.
 
   Raises:
-    ConfigError: an arc of the split is shorter than a window, or the batch does not divide.
+    ConfigError: a region of the split is shorter than a window, or the batch does not divide.
   """
   store.check_window(window_bp)
-  tiles = tile_windows(store.arcs(split), window_bp, store.length_bp)
+  tiles = tile_windows(store.regions(split), window_bp, store.length_bp)
   rows = _rows(batch_windows, process_index, process_count)
 
   def cut(index: int) -> Window:

@@ -7,7 +7,7 @@ import numpy as np
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.schema import PAIR_BP
-from alphaecoli.tracks.splits import Arc
+from alphaecoli.tracks.splits import Region
 
 _TWO_64 = 1 << 64
 
@@ -26,77 +26,77 @@ class Tile(NamedTuple):
   first_new_bp: int
 
 
-def check_training_arcs(arcs: Sequence[Arc], window_bp: int) -> None:
-  """Arcs shorter than a window are skipped in training; one at least must be long enough.
+def check_training_regions(regions: Sequence[Region], window_bp: int) -> None:
+  """Regions shorter than a window are skipped in training; one at least must be long enough.
 
   Raises:
     ConfigError: none is; says which window would fit.
   """
-  if not any(arc.length_bp >= window_bp for arc in arcs):
-    _too_long(window_bp, "any training arc", max((a.length_bp for a in arcs), default=0))
+  if not any(region.length_bp >= window_bp for region in regions):
+    _too_long(window_bp, "any training region", max((a.length_bp for a in regions), default=0))
 
 
-def check_evaluation_arcs(arcs: Sequence[Arc], window_bp: int) -> None:
-  """Every arc must hold a window, because every base counts.
+def check_evaluation_regions(regions: Sequence[Region], window_bp: int) -> None:
+  """Every region must hold a window, because every base counts.
 
   Raises:
     ConfigError: one does not, or there are none; says which window would fit.
   """
-  shortest = min((a.length_bp for a in arcs), default=0)
+  shortest = min((a.length_bp for a in regions), default=0)
   if shortest < window_bp:
-    _too_long(window_bp, "the shortest arc of the split", shortest)
+    _too_long(window_bp, "the shortest region of the split", shortest)
 
 
-def _too_long(window_bp: int, what: str, arc_bp: int) -> None:
-  possible = arc_bp // PAIR_BP * PAIR_BP
+def _too_long(window_bp: int, what: str, region_bp: int) -> None:
+  possible = region_bp // PAIR_BP * PAIR_BP
   do = f"at most {possible} fits" if possible else "use fewer data.n_blocks"
-  raise ConfigError(f"data.window_bp={window_bp} is longer than {what} ({arc_bp} bp); {do}")
+  raise ConfigError(f"data.window_bp={window_bp} is longer than {what} ({region_bp} bp); {do}")
 
 
-def count_starts(arcs: Sequence[Arc], window_bp: int) -> int:
-  """How many windows lie within the arcs."""
-  return sum(max(arc.length_bp - window_bp + 1, 0) for arc in arcs)
+def count_starts(regions: Sequence[Region], window_bp: int) -> int:
+  """How many windows lie within the regions."""
+  return sum(max(region.length_bp - window_bp + 1, 0) for region in regions)
 
 
-def nth_start(index: int, arcs: Sequence[Arc], window_bp: int, length_bp: int) -> int:
-  """The start of window `index` of all that lie within the arcs, in order.
+def nth_start(index: int, regions: Sequence[Region], window_bp: int, length_bp: int) -> int:
+  """The start of window `index` of all that lie within the regions, in order.
 
   Raises:
     IndexError: there are not so many.
   """
-  for arc in arcs:
-    starts = max(arc.length_bp - window_bp + 1, 0)
+  for region in regions:
+    starts = max(region.length_bp - window_bp + 1, 0)
     if index < starts:
-      return (arc.start + index) % length_bp
+      return (region.start + index) % length_bp
     index -= starts
-  raise IndexError("fewer windows lie within the arcs")
+  raise IndexError("fewer windows lie within the regions")
 
 
 def draw_window(
   seed: int,
   index: int,
-  arcs: Sequence[Arc],
+  regions: Sequence[Region],
   window_bp: int,
   length_bp: int,
   reverse_complement: float,
 ) -> Draw:
   """Training window `index` of the endless stream of a seed.
 
-  The start is uniform over all windows within the arcs. A pure function of its arguments: the
+  The start is uniform over all windows within the regions. A pure function of its arguments: the
   counter of a Philox generator is the index (Salmon et al. 2011, doi:10.1145/2063384.2063405), and
   its raw words are used, which no version of numpy changes.
 
   Args:
     seed: of the stream, at least 0.
     index: at least 0.
-    arcs: of the split; those shorter than a window are skipped.
+    regions: of the split; those shorter than a window are skipped.
     window_bp: bases of a window.
     length_bp: of the chromosome.
     reverse_complement: probability of reading the other strand.
   """
   bits = np.random.Philox(key=seed, counter=[0, index, 0, 0]).random_raw(2)
-  nth = int(bits[0]) * count_starts(arcs, window_bp) // _TWO_64
-  start = nth_start(nth, arcs, window_bp, length_bp)
+  nth = int(bits[0]) * count_starts(regions, window_bp) // _TWO_64
+  start = nth_start(nth, regions, window_bp, length_bp)
   return Draw(start, int(bits[1]) < int(reverse_complement * _TWO_64))
 
 
@@ -119,18 +119,18 @@ def draw_organism(seed: int, index: int, shares: Sequence[float]) -> int:
   return len(shares) - 1
 
 
-def tile_windows(arcs: Sequence[Arc], window_bp: int, length_bp: int) -> list[Tile]:
-  """Windows that cover every base of the arcs, in order.
+def tile_windows(regions: Sequence[Region], window_bp: int, length_bp: int) -> list[Tile]:
+  """Windows that cover every base of the regions, in order.
 
-  What remains of an arc is covered by a last window that overlaps the one before it.
+  What remains of a region is covered by a last window that overlaps the one before it.
 
   Raises:
-    ConfigError: an arc is shorter than a window.
+    ConfigError: a region is shorter than a window.
   """
-  check_evaluation_arcs(arcs, window_bp)
+  check_evaluation_regions(regions, window_bp)
   tiles = []
-  for arc in arcs:
-    for first_new in range(arc.start, arc.end, window_bp):
-      start = min(first_new, arc.end - window_bp)
+  for region in regions:
+    for first_new in range(region.start, region.end, window_bp):
+      start = min(first_new, region.end - window_bp)
       tiles.append(Tile(start % length_bp, first_new - start))
   return tiles

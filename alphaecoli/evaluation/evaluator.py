@@ -17,7 +17,7 @@ from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.gene_values import gene_columns, pair_columns
 from alphaecoli.evaluation.results import Figure, Predictions, Report
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
-from alphaecoli.model.functional import Skeleton, Values
+from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import batch_sharding
 from alphaecoli.schema import HEADS, LossWeights
@@ -60,7 +60,7 @@ def evaluate(
     weights: of the losses in loss/total, 1 by default; a head with weight 0 is switched off and
       has no figures.
     process_index: of this process; by default jax's. Where several processes hold the same windows
-      (`sharding.window_share`), of their part.
+      (`sharding.window_shard`), of their part.
     process_count: likewise.
     contributes: False in all but one of the processes that hold the same windows.
     progress: wraps the batches, for a progress bar.
@@ -100,7 +100,7 @@ def assemble(
   organism: int = 0,
 ) -> Assembly:
   """Predicts one process's share of a split. Arguments: see `evaluate`."""
-  layout = Layout(tuple((int(a), int(b)) for a, b in store.arcs(split)), store.length_bp)
+  layout = Layout(tuple((int(a), int(b)) for a, b in store.regions(split)), store.length_bp)
   assembly = Assembly(layout, len(store.table.expression))
   with evaluation_batches(
     store,
@@ -283,13 +283,13 @@ def _total_loss(losses: Mapping[str, Figure], weights: LossWeights, n_bases: int
 Forward = Callable[[Values, Values, Mapping[str, np.ndarray]], dict[str, Array]]
 
 
-def make_predict(skeleton: Skeleton, mesh: Mesh) -> Forward:
+def make_predict(functional: FunctionalModel, mesh: Mesh) -> Forward:
   """Compiles the forward pass with running statistics. Call the result within set_mesh."""
 
   # Whole windows in one place: a process reads its own from its devices.
   @functools.partial(jax.jit, out_shardings=batch_sharding(mesh, 1, False))
   def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> dict[str, Any]:
-    return skeleton.merge(params, stats)(sequence, organism)
+    return functional.merge(params, stats)(sequence, organism)
 
   def predict(params: Values, stats: Values, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
     inputs = put_batch({name: batch[name] for name in ("sequence", "organism")}, mesh)

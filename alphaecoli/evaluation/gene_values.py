@@ -48,7 +48,7 @@ def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns
   """Neighbouring genes on one strand, with what tells whether they share an operon.
 
   Two genes are a pair when one follows the other among all genes of the split, ordered by where
-  they start, when both have the same known strand and lie in the same arc.
+  they start, when both have the same known strand and lie in the same region.
 
   Returns:
     One row a pair: `left` and `right`, rows of `genes`; `same_operon`; `probability`, the mean
@@ -56,8 +56,8 @@ def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns
     the left gene to the start of the right one, negative where they overlap.
   """
   found = neighbours(genes["first"], genes["last"], genes["strand"])
-  arc = _arc_of(assembly.layout, genes["first"])
-  within = arc[found.left] == arc[found.right]
+  region = _region_of(assembly.layout, genes["first"])
+  within = region[found.left] == region[found.right]
   left, right, low, high, distance_bp = (column[within] for column in found)
   probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
   operon = genes["operon_id"]
@@ -89,6 +89,6 @@ def _means(
   return np.array(means, np.float64).reshape(len(bases), values.shape[1])
 
 
-def _arc_of(layout: Layout, position: Int[np.ndarray, "g"]) -> Int[np.ndarray, "g"]:
-  """The number of the arc that holds each split position."""
-  return np.searchsorted(np.cumsum([e - s for s, e in layout.arcs]), position, side="right")
+def _region_of(layout: Layout, position: Int[np.ndarray, "g"]) -> Int[np.ndarray, "g"]:
+  """The number of the region that holds each split position."""
+  return np.searchsorted(np.cumsum([e - s for s, e in layout.regions]), position, side="right")

@@ -42,7 +42,7 @@ class Predictions:
   """What the figures were computed from, for plots and tables of genes.
 
   Attributes:
-    layout: where the arcs of the split lie in the arrays.
+    layout: where the regions of the split lie in the arrays.
     bases: per head the raw outputs over split positions, (n, T); NaN where no window has passed.
       Density stands at the first base of each bin.
     targets: the same of the targets, NaN where unknown.

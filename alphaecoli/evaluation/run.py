@@ -24,9 +24,9 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import evaluate, make_predict
 from alphaecoli.evaluation.results import Report
 from alphaecoli.files import write_json
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
-from alphaecoli.parallel.sharding import fold_mesh, make_mesh, window_share, window_ways
+from alphaecoli.parallel.sharding import fold_mesh, make_mesh, n_window_shards, window_shard
 from alphaecoli.tracks.organisms import open_again
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.splits import TRAIN
@@ -153,12 +153,12 @@ def evaluate_checkpoint(
     organism: the store's row of the organism embedding.
   """
   config = loaded.config
-  skeleton = Skeleton.of_model(config.model, loaded.table)
-  params, stats = skeleton.split(loaded.model)
-  ways, share = window_ways(mesh), window_share(mesh)
+  functional = FunctionalModel.of_model(config.model, loaded.table)
+  params, stats = functional.split(loaded.model)
+  ways, share = n_window_shards(mesh), window_shard(mesh)
   windows = batch_windows or config.evaluation.batch_windows
   with jax.set_mesh(mesh):
-    predict = make_predict(skeleton, mesh)
+    predict = make_predict(functional, mesh)
     return evaluate(
       lambda batch: predict(params, stats, batch),
       store,

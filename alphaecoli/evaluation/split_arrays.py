@@ -1,6 +1,6 @@
 """Windows put together again: targets and predictions of a whole split, each base once.
 
-Arrays here run over the split's arcs one after the other ("split positions"), so that memory is
+Arrays here run over the split's regions one after the other ("split positions"), so that memory is
 that of the split and not of its windows: 8 bytes per base and track.
 """
 
@@ -21,34 +21,34 @@ Arrays = dict[str, Float32[np.ndarray, "n T"]]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Where the bases of a split's arcs lie in its arrays.
+  """Where the bases of a split's regions lie in its arrays.
 
   Attributes:
-    arcs: half-open (start, end) intervals, 0 <= start < length_bp, end <= start + length_bp.
+    regions: half-open (start, end) intervals, 0 <= start < length_bp, end <= start + length_bp.
     length_bp: length of the chromosome.
   """
 
-  arcs: tuple[tuple[int, int], ...]
+  regions: tuple[tuple[int, int], ...]
   length_bp: int
 
   @property
   def n_bases(self) -> int:
-    """Bases in all arcs."""
-    return sum(end - start for start, end in self.arcs)
+    """Bases in all regions."""
+    return sum(end - start for start, end in self.regions)
 
   def locate(self, start: int, end: int) -> slice | None:
-    """Split positions of the interval [start, end), None unless one arc holds all of it."""
+    """Split positions of the interval [start, end), None unless one region holds all of it."""
     first = 0
-    for arc_start, arc_end in self.arcs:
-      offset = (start - arc_start) % self.length_bp
-      if offset + (end - start) <= arc_end - arc_start:
+    for region_start, region_end in self.regions:
+      offset = (start - region_start) % self.length_bp
+      if offset + (end - start) <= region_end - region_start:
         return slice(first + offset, first + offset + end - start)
-      first += arc_end - arc_start
+      first += region_end - region_start
     return None
 
   def chromosome_positions(self) -> Shaped[np.ndarray, "n"]:
     """The position on the chromosome of every split position."""
-    spans = [np.arange(start, end) % self.length_bp for start, end in self.arcs]
+    spans = [np.arange(start, end) % self.length_bp for start, end in self.regions]
     return np.concatenate(spans) if spans else np.zeros(0, int)
 
 
@@ -81,7 +81,7 @@ class Assembly:
       length = batch["sequence"].shape[1]
       where = self.layout.locate(int(start), int(start) + length)
       if where is None:
-        raise ValueError(f"window {start}..{start + length} is not within an arc of the split")
+        raise ValueError(f"window {start}..{start + length} is not within a region of the split")
       for head in heads:
         rows = slice(where.start, where.stop, HEADS[head].resolution_bp)
         known = batch[f"{head}_known"][row]

@@ -112,7 +112,7 @@ def lay_out(intervals: Iterable[StartEnd], length_bp: int) -> list[StartEnd]:
 
 
 def covering_interval(intervals: Iterable[tuple[int, int]], length_bp: int) -> tuple[int, int]:
-  """The shortest arc of the circle that covers all intervals (at least one)."""
+  """The shortest region of the circle that covers all intervals (at least one)."""
   ordered = sorted(intervals)
   reach = ordered[0][1]
   gaps = [(ordered[0][0] + length_bp - max(b for _, b in ordered), 0)]

@@ -59,7 +59,7 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True)
-class Regulon:
+class GenomeRecords:
   """What a dump says about one chromosome.
 
   Attributes:

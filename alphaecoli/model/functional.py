@@ -36,7 +36,7 @@ _CPU_INIT_OPTIONS = {"xla_backend_optimization_level": 0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Skeleton:
+class FunctionalModel:
   """A module's structure. Build one with `of` or `of_model`.
 
   Attributes:
@@ -60,7 +60,7 @@ class Skeleton:
   heads: Mapping[str, Head] = dataclasses.field(default_factory=lambda: HEADS)
 
   @classmethod
-  def of(cls, create: Callable[[Array], nnx.Module]) -> "Skeleton":
+  def of(cls, create: Callable[[Array], nnx.Module]) -> "FunctionalModel":
     """The structure of what `create` makes, without making it."""
     abstract = nnx.eval_shape(lambda: create(jax.random.key(0)))
     graph, params, stats = nnx.split(abstract, nnx.Param, ...)
@@ -69,12 +69,12 @@ class Skeleton:
   @classmethod
   def of_model(
     cls, config: ModelConfig, table: TrackTable, heads: Mapping[str, Head] = HEADS
-  ) -> "Skeleton":
+  ) -> "FunctionalModel":
     """The structure of AlphaEcoli."""
     made = cls.of(lambda key: AlphaEcoli(config, table, heads, rngs=nnx.Rngs(key)))
     return dataclasses.replace(made, heads=heads)
 
-  def tuned(self, init: InitConfig) -> "Skeleton":
+  def tuned(self, init: InitConfig) -> "FunctionalModel":
     """The same model with parts frozen, and factors beside the frozen linear maps of its trunk.
 
     Frozen norms use their running statistics in training too. A kernel has factors where both of

@@ -11,7 +11,7 @@ from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.genomics.genes import Annotation
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.read import read_annotation
-from alphaecoli.genomics.records import Regulon
+from alphaecoli.genomics.records import GenomeRecords
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.organism.expression import read_expression, read_samples
 from alphaecoli.organism.genes import take_genes
@@ -49,7 +49,7 @@ class Files:
 
 def read_organism(
   files: Files, data: DataConfig, contig_name: str | None = None
-) -> tuple[Regulon, DataConfig]:
+) -> tuple[GenomeRecords, DataConfig]:
   """Reads one contig of a genome with its genes, expression and operons.
 
   Args:
@@ -100,7 +100,7 @@ def read_organism(
     )
   datasets = read_samples(files.samples, report) if files.samples else []
   inputs = files.by_name()
-  return Regulon(contig, genes, operons, datasets, expression, report, inputs), data
+  return GenomeRecords(contig, genes, operons, datasets, expression, report, inputs), data
 
 
 def choose_contig(

@@ -9,7 +9,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.parallel.sharding import batch_sharding, window_share, window_ways
+from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
 from alphaecoli.schema import BIN_BP, PAIR_BP, Config
 
 
@@ -28,7 +28,7 @@ def check_batch_size(config: Config, mesh: Mesh) -> None:
       f"data.window_bp={window_bp}: its bins of {BIN_BP} bp do not divide over "
       f"mesh.sequence={sequence} devices; nearest: {lower} or {lower + unit}"
     )
-  ways = window_ways(mesh)
+  ways = n_window_shards(mesh)
   parts = ways * config.train.accumulate_steps
   if config.train.batch_windows % parts:
     nearest = max(config.train.batch_windows // parts, 1) * parts
@@ -42,9 +42,9 @@ def check_batch_size(config: Config, mesh: Mesh) -> None:
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
   """Makes global arrays from this process's rows (axis 0); axis 1 counts positions or bins.
 
-  The rows are those of `window_share`; every position of them is here, needed or not.
+  The rows are those of `window_shard`; every position of them is here, needed or not.
   """
-  parts = window_share(mesh).count
+  parts = window_shard(mesh).count
   return {
     name: jax.make_array_from_process_local_data(
       batch_sharding(mesh, x.ndim, x.ndim > 1), x, (parts * x.shape[0], *x.shape[1:])

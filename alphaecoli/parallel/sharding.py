@@ -83,13 +83,13 @@ def _arrange(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
   return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
-def window_ways(mesh: Mesh) -> int:
+def n_window_shards(mesh: Mesh) -> int:
   """How many parts the windows of a batch are split into."""
   return math.prod(mesh.shape[name] for name in RULES["batch"])
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class WindowShard:
   """Which windows of a batch a process reads.
 
   Attributes:
@@ -104,17 +104,17 @@ class Share:
 
 
 @functools.lru_cache(maxsize=8)
-def window_share(mesh: Mesh) -> Share:
+def window_shard(mesh: Mesh) -> WindowShard:
   """The share of this process: what its devices hold.
 
   Raises:
     ConfigError: processes hold partly the same windows.
   """
   owners = np.vectorize(lambda device: device.process_index)(mesh.devices)
-  return share_of(owners.reshape(window_ways(mesh), -1), jax.process_index())
+  return shard_of(owners.reshape(n_window_shards(mesh), -1), jax.process_index())
 
 
-def share_of(owners: Int[np.ndarray, "ways positions"], process: int) -> Share:
+def shard_of(owners: Int[np.ndarray, "ways positions"], process: int) -> WindowShard:
   """The share of a process.
 
   Args:
@@ -132,7 +132,7 @@ def share_of(owners: Int[np.ndarray, "ways positions"], process: int) -> Share:
       "expected a divisor or a multiple of the devices of a process"
     )
   first = min(p for p, part in held.items() if part == held[process])
-  return Share(parts.index(held[process]), len(parts), first == process)
+  return WindowShard(parts.index(held[process]), len(parts), first == process)
 
 
 def _spec(mesh: Any, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:

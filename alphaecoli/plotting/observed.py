@@ -100,7 +100,7 @@ def operon_label(names: Sequence[str]) -> str:
 def split_words(store: TrackStore, start: int, end: int) -> str:
   """Which split a stretch belongs to, in words."""
   for split, words in SPLIT_WORDS.items():
-    if any(a <= start and end <= b for a, b in store.arcs(split)):
+    if any(a <= start and end <= b for a, b in store.regions(split)):
       return words
   return "partly training data"
 
@@ -117,10 +117,10 @@ def find_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tupl
   """
   operons = marked_operons(store)
   best: tuple[float, int, int] | None = None
-  for arc_start, arc_end in store.arcs(split):
-    last = min(arc_end, store.length_bp)  # a picture does not pass the origin
-    width = min(width_bp, last - arc_start)
-    for start in range(arc_start, last - width + 1, STEP_BP):
+  for region_start, region_end in store.regions(split):
+    last = min(region_end, store.length_bp)  # a picture does not pass the origin
+    width = min(width_bp, last - region_start)
+    for start in range(region_start, last - width + 1, STEP_BP):
       score = _interest(store, operons, start, start + width)
       if score is not None and (best is None or score > best[0]):
         best = score, start, start + width

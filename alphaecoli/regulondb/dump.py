@@ -9,7 +9,7 @@ from pathlib import Path
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Regulon
+from alphaecoli.genomics.records import Dataset, GenomeRecords
 from alphaecoli.genomics.sequence import Contig, random_genome, read_fasta
 from alphaecoli.regulondb import bson, expression, records
 from alphaecoli.regulondb.bson import find_collection
@@ -81,7 +81,7 @@ def read_dump(
   data: DataConfig,
   report: QualityReport,
   progress: DumpProgress | None = None,
-) -> Regulon:
+) -> GenomeRecords:
   """Reads every collection of a dump.
 
   Args:
@@ -114,7 +114,7 @@ def read_dump(
   else:
     report.count("no dataset collection: growth conditions unknown")
   table = _expression(root, scan, data, report, inputs, progress)
-  return Regulon(contig, scan.genes, operons, datasets, table, report, inputs)
+  return GenomeRecords(contig, scan.genes, operons, datasets, table, report, inputs)
 
 
 def _required(root: Path, collection: str) -> Path:

@@ -45,7 +45,7 @@ def genome_view(
     store: what was measured.
     prediction: of the whole chromosome, expression in log TPM; None where there is no checkpoint.
     column: the expression track.
-    split: whose arcs are kept at full resolution.
+    split: whose regions are kept at full resolution.
     loci: stretches that are, too.
 
   Returns:
@@ -70,8 +70,8 @@ def genome_view(
 
 
 def _pieces(store: TrackStore, split: str) -> list[tuple[int, int]]:
-  """The arcs of a split; one that passes the origin in two."""
-  return [piece for arc in store.arcs(split) for piece in _unwrap(*arc, store.length_bp)]
+  """The regions of a split; one that passes the origin in two."""
+  return [piece for region in store.regions(split) for piece in _unwrap(*region, store.length_bp)]
 
 
 def _unwrap(start: int, end: int, length_bp: int) -> list[tuple[int, int]]:

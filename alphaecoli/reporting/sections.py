@@ -265,12 +265,12 @@ def _data_facts(run: Run) -> str:
 
 
 def _split(run: Run, name: str) -> str:
-  """Length, genes and arcs of a split."""
+  """Length, genes and regions of a split."""
   store = run.store
-  arcs = store.arcs(name)
-  bases, genes = sum(end - start for start, end in arcs), int((store.genes.split == name).sum())
-  where = ", ".join(f"{a + 1:,}–{b:,}" for a, b in arcs)
-  return f"{bases:,} bases, {genes:,} genes in {len(arcs)} arcs: {where}"
+  regions = store.regions(name)
+  bases, genes = sum(end - start for start, end in regions), int((store.genes.split == name).sum())
+  where = ", ".join(f"{a + 1:,}–{b:,}" for a, b in regions)
+  return f"{bases:,} bases, {genes:,} genes in {len(regions)} regions: {where}"
 
 
 def _when(seconds: float) -> str:

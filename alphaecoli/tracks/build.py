@@ -11,13 +11,13 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.expression import ExpressionTable
 from alphaecoli.genomics.intervals import lay_out
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene, Regulon
+from alphaecoli.genomics.records import Dataset, Gene, GenomeRecords
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.regulondb.records import Operon, dataset_name
 from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, DataConfig
 from alphaecoli.tracks.density import DensityIndex, Pieces, StartEnd, mean_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
-from alphaecoli.tracks.splits import TRAIN, Arcs, split_arcs, split_of, total_bp
+from alphaecoli.tracks.splits import TRAIN, Regions, split_of, split_regions, total_bp
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
 _STRANDS = {".": (-1, 0, 1), "+": (1,), "-": (-1,)}
@@ -32,7 +32,7 @@ class Tracks:
   Attributes:
     contig: the chromosome.
     circular: whether it is a circle.
-    arcs: of each split.
+    regions: of each split.
     table: tracks and statistics.
     expression: z-scores.
     operons: 1 within an operon.
@@ -42,7 +42,7 @@ class Tracks:
 
   contig: Contig
   circular: bool
-  arcs: Arcs
+  regions: Regions
   table: TrackTable
   expression: Pieces
   operons: UInt8[np.ndarray, "L"]
@@ -55,43 +55,50 @@ def spans_of(gene: Gene) -> tuple[StartEnd, ...]:
   return gene.fragments or ((gene.start, gene.end),)
 
 
-def build_tracks(regulon: Regulon, data: DataConfig) -> Tracks:
+def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
   """Computes every track and its statistics over the training split.
 
   Raises:
     ConfigError: a data set, condition field or track of the configuration has no data.
   """
-  length_bp = regulon.contig.length_bp
-  arcs = split_arcs(length_bp, data.n_blocks, data.n_folds, data.fold, data.circular)
-  genes = regulon.genes
-  splits = tuple(split_of(g.start, g.end, arcs, length_bp) for g in genes)
+  length_bp = genome_records.contig.length_bp
+  regions = split_regions(length_bp, data.n_blocks, data.n_folds, data.fold, data.circular)
+  genes = genome_records.genes
+  splits = tuple(split_of(g.start, g.end, regions, length_bp) for g in genes)
   in_training = np.array([s == TRAIN for s in splits], bool)
-  tracks, log_tpm = expression_tracks(regulon, data, in_training)
+  tracks, log_tpm = expression_tracks(genome_records, data, in_training)
   mean = np.array([t.mean for t in tracks])
   std = np.array([t.std for t in tracks])
   spans = [spans_of(g) for g in genes]
   expression = mean_of_genes(spans, (log_tpm - mean) / std, length_bp)
-  operons = operon_track(regulon.operons or (), length_bp, data.min_operon_genes)
+  operons = operon_track(genome_records.operons or (), length_bp, data.min_operon_genes)
   density = DensityIndex.of_genes(spans, length_bp, data.circular)
   table = TrackTable(
     tracks,
-    density_mean(density, arcs),
-    operon_prevalence(operons, arcs) if regulon.operons is not None else 0.5,
-    regulon.expression is not None,
-    regulon.operons is not None,
+    density_mean(density, regions),
+    operon_prevalence(operons, regions) if genome_records.operons is not None else 0.5,
+    genome_records.expression is not None,
+    genome_records.operons is not None,
   )
-  rows = gene_table(regulon, splits, log_tpm)
+  rows = gene_table(genome_records, splits, log_tpm)
   return Tracks(
-    regulon.contig, data.circular, arcs, table, expression, operons, rows, regulon.report
+    genome_records.contig,
+    data.circular,
+    regions,
+    table,
+    expression,
+    operons,
+    rows,
+    genome_records.report,
   )
 
 
 def gene_table(
-  regulon: Regulon, splits: Sequence[str], log_tpm: Float64[np.ndarray, "G T"]
+  genome_records: GenomeRecords, splits: Sequence[str], log_tpm: Float64[np.ndarray, "G T"]
 ) -> GeneTable:
   """The genes as columns, in the order of the dump."""
-  genes = regulon.genes
-  of_operon = {g: o.id for o in reversed(regulon.operons or []) for g in o.gene_ids}
+  genes = genome_records.genes
+  of_operon = {g: o.id for o in reversed(genome_records.operons or []) for g in o.gene_ids}
   return GeneTable(
     gene_id=np.array([g.id for g in genes], np.str_),
     name=np.array([g.name for g in genes], np.str_),
@@ -121,23 +128,23 @@ def operon_track(
   return track
 
 
-def density_mean(density: DensityIndex, arcs: Arcs) -> float:
-  """Genes per bin of 128 bp: mean over the whole bins of the training arcs."""
-  counts = [density.counts(arc.start, arc.length_bp // BIN_BP) for arc in arcs[TRAIN]]
+def density_mean(density: DensityIndex, regions: Regions) -> float:
+  """Genes per bin of 128 bp: mean over the whole bins of the training regions."""
+  counts = [density.counts(region.start, region.length_bp // BIN_BP) for region in regions[TRAIN]]
   joined = np.concatenate(counts) if counts else np.zeros(0)
   return float(joined.mean(dtype=np.float64)) if joined.size else 0.0
 
 
-def operon_prevalence(operons: UInt8[np.ndarray, "L"], arcs: Arcs) -> float:
+def operon_prevalence(operons: UInt8[np.ndarray, "L"], regions: Regions) -> float:
   """Share of training bases in an operon, kept off 0 and 1 so that its log odds are finite."""
-  spans = lay_out(arcs[TRAIN], len(operons))
+  spans = lay_out(regions[TRAIN], len(operons))
   inside = sum(int(operons[start:end].sum(dtype=np.int64)) for start, end in spans)
-  share = inside / max(total_bp(arcs[TRAIN]), 1)
+  share = inside / max(total_bp(regions[TRAIN]), 1)
   return float(np.clip(share, MIN_PREVALENCE, 1 - MIN_PREVALENCE))
 
 
 def expression_tracks(
-  regulon: Regulon, data: DataConfig, in_training: Bool[np.ndarray, "G"]
+  genome_records: GenomeRecords, data: DataConfig, in_training: Bool[np.ndarray, "G"]
 ) -> tuple[tuple[ExpressionTrack, ...], Float64[np.ndarray, "G T"]]:
   """The tracks and log(1 + TPM) of every gene in them.
 
@@ -147,14 +154,14 @@ def expression_tracks(
   Raises:
     ConfigError: see `expression_groups`; a track has no training gene, or all are equal.
   """
-  table, genes = regulon.expression, regulon.genes
+  table, genes = genome_records.expression, genome_records.genes
   if table is None:
     return (ExpressionTrack("mean", ".", (), 0.0, 1.0),), np.full((len(genes), 1), np.nan)
   strands = np.array([g.strand for g in genes], np.int64)
   logs = np.log1p(table.tpm)
   tracks: list[ExpressionTrack] = []
   columns = []
-  for name, datasets in expression_groups(table, regulon.datasets, data):
+  for name, datasets in expression_groups(table, genome_records.datasets, data):
     members = [table.datasets.index(d) for d in datasets]
     value = mean_where_known(logs[:, members])
     counted = in_training & ~np.isnan(value) & ((strands != 0) | (not data.stranded))

@@ -71,8 +71,8 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
   LOGGER.info("building the track store %s", path)
   report = QualityReport()
   contig = read_genome(data, report, seed=RANDOM_GENOME_SEED)
-  regulon = read_dump(data.dump, contig, data, report, progress)
-  store = write_store(path, build_tracks(regulon, data), facts)
+  genome_records = read_dump(data.dump, contig, data, report, progress)
+  store = write_store(path, build_tracks(genome_records, data), facts)
   LOGGER.info("%s", report.table())
   LOGGER.info("track store %s is complete", path)
   return store

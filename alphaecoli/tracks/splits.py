@@ -13,7 +13,7 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 BORDER = "border"
 
 
-class Arc(NamedTuple):
+class Region(NamedTuple):
   """A half-open stretch of the chromosome: 0 <= start < L, start < end <= start + L."""
 
   start: int
@@ -21,22 +21,22 @@ class Arc(NamedTuple):
 
   @property
   def length_bp(self) -> int:
-    """Bases of the arc."""
+    """Bases of the region."""
     return self.end - self.start
 
   def offset(self, start: int, end: int, chromosome_bp: int) -> int | None:
-    """Where in the arc the interval [start, end) lies; None unless all of it does."""
+    """Where in the region the interval [start, end) lies; None unless all of it does."""
     offset = (start - self.start) % chromosome_bp
     return offset if offset + (end - start) <= self.length_bp else None
 
 
-Arcs = Mapping[str, tuple[Arc, ...]]
+Regions = Mapping[str, tuple[Region, ...]]
 
 
-def split_arcs(
+def split_regions(
   length_bp: int, n_blocks: int, n_folds: int, fold: int, circular: bool = True
-) -> dict[str, tuple[Arc, ...]]:
-  """The arcs of every split, neighbouring blocks merged, sorted by start.
+) -> dict[str, tuple[Region, ...]]:
+  """The regions of every split, neighbouring blocks merged, sorted by start.
 
   Args:
     length_bp: L, of the chromosome.
@@ -47,29 +47,29 @@ def split_arcs(
   """
   edges = [round(i * length_bp / n_blocks) for i in range(n_blocks + 1)]
   held_out = {fold % n_folds: VALIDATION, (fold + 1) % n_folds: TEST}
-  runs: list[tuple[str, Arc]] = []
+  runs: list[tuple[str, Region]] = []
   for i, (start, end) in enumerate(itertools.pairwise(edges)):
     if start == end:
       continue
     split = held_out.get(i % n_folds, TRAIN)
     if runs and runs[-1][0] == split:
-      runs[-1] = split, Arc(runs[-1][1].start, end)
+      runs[-1] = split, Region(runs[-1][1].start, end)
     else:
-      runs.append((split, Arc(start, end)))
+      runs.append((split, Region(start, end)))
   if circular and len(runs) > 1 and runs[0][0] == runs[-1][0]:
     split, last = runs.pop()
-    runs[0] = split, Arc(last.start, length_bp + runs[0][1].end)
-  return {name: tuple(sorted(arc for s, arc in runs if s == name)) for name in SPLITS}
+    runs[0] = split, Region(last.start, length_bp + runs[0][1].end)
+  return {name: tuple(sorted(region for s, region in runs if s == name)) for name in SPLITS}
 
 
-def split_of(start: int, end: int, arcs: Arcs, length_bp: int) -> str:
+def split_of(start: int, end: int, regions: Regions, length_bp: int) -> str:
   """The split that holds every base of [start, end), or "border" where none does."""
-  for name, of_split in arcs.items():
-    if any(arc.offset(start, end, length_bp) is not None for arc in of_split):
+  for name, of_split in regions.items():
+    if any(region.offset(start, end, length_bp) is not None for region in of_split):
       return name
   return BORDER
 
 
-def total_bp(arcs: Sequence[Arc]) -> int:
-  """Bases of all arcs."""
-  return sum(arc.length_bp for arc in arcs)
+def total_bp(regions: Sequence[Region]) -> int:
+  """Bases of all regions."""
+  return sum(region.length_bp for region in regions)

@@ -19,7 +19,7 @@ from alphaecoli.files import hash_file
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
-from alphaecoli.tracks.splits import Arc
+from alphaecoli.tracks.splits import Region
 from alphaecoli.tracks.track_table import TrackTable
 
 FORMAT = "alphaecoli-track-store"
@@ -60,9 +60,9 @@ class TrackStore:
     self.length_bp: int = manifest["contig"]["length_bp"]
     self.circular: bool = manifest["contig"]["circular"]
     self.fingerprint: str = manifest["fingerprint"]
-    self._arcs = {
-      name: tuple(Arc(start, end) for start, end in arcs)
-      for name, arcs in manifest["splits"].items()
+    self._regions = {
+      name: tuple(Region(start, end) for start, end in regions)
+      for name, regions in manifest["splits"].items()
     }
     self._reverse_order = list(self.table.reverse_order)
 
@@ -109,15 +109,15 @@ class TrackStore:
     # A plain array on the map: slices of np.memmap cost several microseconds each.
     return np.asarray(np.load(self.path / f"{name}.npy", mmap_mode="r"))
 
-  def arcs(self, split: str) -> tuple[Arc, ...]:
-    """The arcs of a split.
+  def regions(self, split: str) -> tuple[Region, ...]:
+    """The regions of a split.
 
     Raises:
       ConfigError: there is no such split.
     """
-    if split not in self._arcs:
-      raise ConfigError(f"no split {split!r}; expected one of {', '.join(self._arcs)}")
-    return self._arcs[split]
+    if split not in self._regions:
+      raise ConfigError(f"no split {split!r}; expected one of {', '.join(self._regions)}")
+    return self._regions[split]
 
   def window(self, start: int, window_bp: int, reverse: bool = False) -> Window:
     """The arrays of one window (docs/data.md, without batch axis).

@@ -130,11 +130,13 @@ def _manifest(directory: Path, tracks: Tracks, facts: Mapping[str, Any]) -> dict
       "circular": tracks.circular,
     },
     "tracks": tracks.table.to_json(),
-    "splits": {name: [list(arc) for arc in arcs] for name, arcs in tracks.arcs.items()},
+    "splits": {
+      name: [list(region) for region in regions] for name, regions in tracks.regions.items()
+    },
     "statistics": {
       "density_mean": tracks.table.density_mean,
       "operon_prevalence": tracks.table.operon_prevalence,
-      "bases": {name: total_bp(arcs) for name, arcs in tracks.arcs.items()},
+      "bases": {name: total_bp(regions) for name, regions in tracks.regions.items()},
       "genes": {
         str(s): int(n) for s, n in zip(*np.unique(genes.split, return_counts=True), strict=True)
       },

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.model.finetuning import head_of
-from alphaecoli.model.functional import Skeleton, Values
+from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.schema import HEADS, Config, ModelConfig
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION
@@ -25,7 +25,7 @@ _NOT_SIZES = ("n_organisms", "batch_norm_decay", "head_dropout", "compute_dtype"
 
 
 def first_values(
-  skeleton: Skeleton, config: Config, organisms: Organisms, mesh: Mesh
+  functional: FunctionalModel, config: Config, organisms: Organisms, mesh: Mesh
 ) -> tuple[Values, Values, dict[str, Any]]:
   """Parameters and running statistics before the first step.
 
@@ -33,7 +33,7 @@ def first_values(
   Rows of organisms that the source does not have, and low-rank factors, are fresh.
 
   Args:
-    skeleton: of the model.
+    functional: of the model.
     config: `init.checkpoint` says where the values come from.
     organisms: the tracks to be learnt.
     mesh: where the values go.
@@ -47,16 +47,16 @@ def first_values(
   """
   stores, table = organisms.stores, organisms.table
   if not config.init.checkpoint:
-    params, stats = skeleton.init(config.train.seed, mesh)
+    params, stats = functional.init(config.train.seed, mesh)
     return params, stats, {"trained_on": with_stores([], stores)}
   source = read_source(config.init.checkpoint, config, table, mesh)
   seen = [check_seen(source, store, config.init.allow_seen) for store in stores]
-  check_trunk(skeleton, source, config.model)
-  params, stats = skeleton.init(config.train.seed, mesh)
+  check_trunk(functional, source, config.model)
+  params, stats = functional.init(config.train.seed, mesh)
   heads = heads_to_take(source, table)
   given = in_units_of(source, table) if "gene_expression" in heads else source.params
   names = [n for n in params if n in given and (head_of(n) is None or head_of(n) in heads)]
-  where_params, where_stats = skeleton.shardings(mesh)
+  where_params, where_stats = functional.shardings(mesh)
   params |= {n: _take(params[n], given[n], where_params[n]) for n in names}
   stats = {n: _take(stats[n], source.stats[n], where_stats[n]) for n in stats}
   fresh = [head for head in HEADS if head not in heads]
@@ -82,13 +82,15 @@ def _sum(seen: Sequence[dict[str, int] | None]) -> dict[str, int] | None:
   return {split: sum(c[split] for c in counts) for split in counts[0]}
 
 
-def check_trunk(skeleton: Skeleton, source: Source, config: ModelConfig) -> None:
+def check_trunk(functional: FunctionalModel, source: Source, config: ModelConfig) -> None:
   """Compares the trunk's arrays with the source's; only numbers of organisms may differ.
 
   Raises:
     ConfigError: others differ.
   """
-  own = _trunk_shapes({n: v.get_value() for n, v in {**skeleton.base, **skeleton.stats}.items()})
+  own = _trunk_shapes(
+    {n: v.get_value() for n, v in {**functional.base, **functional.stats}.items()}
+  )
   other = _trunk_shapes({**source.params, **source.stats})
   wrong = sorted(n for n in own.keys() | other.keys() if own.get(n) != other.get(n))
   if not wrong:
@@ -177,7 +179,7 @@ def training_data(store: TrackStore) -> dict[str, Any]:
   return {
     "contig": store.contig,
     "genome_sha256": hashlib.sha256(store.sequence.tobytes()).hexdigest(),
-    "arcs": [list(arc) for arc in store.arcs(TRAIN)],
+    "arcs": [list(region) for region in store.regions(TRAIN)],
   }
 
 
@@ -207,7 +209,9 @@ def held_out_seen(seen: Seen, store: TrackStore) -> dict[str, int]:
       for start, end in entry["arcs"]:
         mask[np.arange(start, end) % store.length_bp] = True
   return {
-    split: sum(int(mask[np.arange(*arc) % store.length_bp].sum()) for arc in store.arcs(split))
+    split: sum(
+      int(mask[np.arange(*region) % store.length_bp].sum()) for region in store.regions(split)
+    )
     for split in (VALIDATION, TEST)
   }
 
@@ -232,7 +236,7 @@ def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, in
   counts = held_out_seen(seen, store)
   if not any(counts.values()):
     return counts
-  total = {s: sum(arc.length_bp for arc in store.arcs(s)) for s in counts}
+  total = {s: sum(region.length_bp for region in store.regions(s)) for s in counts}
   parts = " and ".join(f"{n:,} of {total[s]:,} bases of {s}" for s, n in counts.items() if n)
   text = (
     f"init.checkpoint={source.path} was trained on {parts}, so that figures on them say nothing"

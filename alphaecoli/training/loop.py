@@ -17,9 +17,9 @@ from alphaecoli.data.pipeline import training_batches
 from alphaecoli.evaluation.evaluator import evaluate, make_predict
 from alphaecoli.evaluation.results import OrganismReports, Report
 from alphaecoli.files import write_json
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import device_batches
-from alphaecoli.parallel.sharding import window_share, window_ways
+from alphaecoli.parallel.sharding import n_window_shards, window_shard
 from alphaecoli.progress import progress_bar
 from alphaecoli.schema import Config, LossWeights
 from alphaecoli.tracks.organisms import Organisms
@@ -64,7 +64,7 @@ class Setup:
   organisms: Organisms
   mesh: Mesh
   weights: LossWeights
-  skeleton: Skeleton
+  functional: FunctionalModel
   optimizer: optax.GradientTransformation
   origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # for the checkpoints
 
@@ -105,7 +105,7 @@ class Loop:
     self.watch, self.best = Watch(saved["watch"]), saved["best"]
     self.unmeasured = saved["unmeasured"]  # this step's evaluation is still to do
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
-    self._predict = make_predict(setup.skeleton, setup.mesh)
+    self._predict = make_predict(setup.functional, setup.mesh)
     self._logged = (self.step, 0.0)  # step and time in steps at the last log line
     self._flops = 0.0  # of a step, on all devices
 
@@ -143,24 +143,24 @@ class Loop:
     """The training step for these shapes."""
     setup, train = self.setup, self.config.train
     pure = make_train_step(
-      setup.skeleton,
+      setup.functional,
       setup.optimizer,
       setup.weights,
       accumulate_steps=train.accumulate_steps,
       dropout=self.config.model.head_dropout > 0,
     )
     with self.clock.phase("compile"):
-      step: Any = compile_train_step(pure, setup.skeleton, setup.optimizer, setup.mesh)
+      step: Any = compile_train_step(pure, setup.functional, setup.optimizer, setup.mesh)
       compiled = step.lower(self.state, batch, key).compile()
       window_bp = self.config.data.window_bp
-      self._flops = model_flops(setup.skeleton, setup.mesh, train.batch_windows, window_bp)
+      self._flops = model_flops(setup.functional, setup.mesh, train.batch_windows, window_bp)
     LOGGER.info("compiled the training step in %s", duration(self.clock.seconds["compile"]))
     self._logged = (self.step, self.clock.outside(*NOT_STEPS))
     return compiled
 
   def _batches(self) -> Iterator[Any]:
     """The rows of this process of the batches that are left."""
-    config, share = self.config, window_share(self.setup.mesh)
+    config, share = self.config, window_shard(self.setup.mesh)
     return iter(
       training_batches(
         self.setup.organisms.stores,
@@ -255,7 +255,7 @@ class Loop:
 
   def _report_of(self, organism: int, store: TrackStore) -> Report:
     """Measures the validation split of one organism."""
-    ways, share = window_ways(self.setup.mesh), window_share(self.setup.mesh)
+    ways, share = n_window_shards(self.setup.mesh), window_shard(self.setup.mesh)
     state = self.state
     return evaluate(
       lambda batch: self._predict(state.params, state.stats, batch),

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.read import find_checkpoint, hash_files, load_inference, read_published
 from alphaecoli.model import alphagenome as published
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.schema import Config, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable, trained_heads
 
@@ -64,8 +64,8 @@ def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Sou
   found = Path(find_checkpoint(root))
   loaded = load_inference(found, mesh=mesh)
   # Factors are part of the loaded module's kernels: it splits as a model without any.
-  skeleton = Skeleton.of_model(loaded.config.model, loaded.table)
-  params, stats = skeleton.split(loaded.model)
+  functional = FunctionalModel.of_model(loaded.config.model, loaded.table)
+  params, stats = functional.split(loaded.model)
   return Source(
     path=found,
     sha256=hash_files(found / "params", found / "stats"),
@@ -86,15 +86,15 @@ def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> Sourc
   module, name = _ORGANISMS
   organisms = len(params.get(module, {}).get(name, ())) or config.n_organisms
   sizes = dataclasses.replace(config, n_organisms=organisms)
-  skeleton = Skeleton.of_model(sizes, table)
-  paths = published.convert(params, state, skeleton.module(), sizes)
+  functional = FunctionalModel.of_model(sizes, table)
+  paths = published.convert(params, state, functional.module(), sizes)
   values = {"/".join(map(str, path)): value for path, value in paths.items()}
   return Source(
     path=root,
     sha256=hash_files(root),
     step=None,
-    params={name: value for name, value in values.items() if name in skeleton.params},
-    stats={name: value for name, value in values.items() if name in skeleton.stats},
+    params={name: value for name, value in values.items() if name in functional.params},
+    stats={name: value for name, value in values.items() if name in functional.stats},
     model=sizes,
     terms=published.TERMS,
   )

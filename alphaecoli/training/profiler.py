@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
-from alphaecoli.model.functional import Skeleton, Values
+from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.hardware import device_peak_bytes, host_peak_bytes, peak_flops
 from alphaecoli.parallel.sharding import batch_sharding
 from alphaecoli.training.metrics_log import Stopwatch, duration
@@ -77,7 +77,9 @@ NOT_STEPS = ("start", "compile", "checkpoint", "evaluation")  # left out of wind
 _BACKWARD = 2  # FLOPs of a backward pass over those of its forward pass
 
 
-def model_flops(skeleton: Skeleton, mesh: Mesh, batch_windows: int, window_bp: int) -> float:
+def model_flops(
+  functional: FunctionalModel, mesh: Mesh, batch_windows: int, window_bp: int
+) -> float:
   """FLOPs that one training step on a global batch needs, over all devices.
 
   Three times the forward pass in training as XLA counts it before any optimisation: one forward
@@ -88,7 +90,7 @@ def model_flops(skeleton: Skeleton, mesh: Mesh, batch_windows: int, window_bp: i
   """
 
   def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> Any:
-    return skeleton.merge(params, stats)(sequence, organism, train=True)
+    return functional.merge(params, stats)(sequence, organism, train=True)
 
   sequence = jax.ShapeDtypeStruct(
     (batch_windows, window_bp), jnp.uint8, sharding=batch_sharding(mesh, 2, True)
@@ -96,7 +98,7 @@ def model_flops(skeleton: Skeleton, mesh: Mesh, batch_windows: int, window_bp: i
   organism = jax.ShapeDtypeStruct(
     (batch_windows,), jnp.int32, sharding=batch_sharding(mesh, 1, False)
   )
-  lowered = jax.jit(forward).lower(*skeleton.abstract(mesh), sequence, organism)
+  lowered = jax.jit(forward).lower(*functional.abstract(mesh), sequence, organism)
   cost: Any = lowered.cost_analysis()
   return (1 + _BACKWARD) * float(cost["flops"])
 

@@ -15,7 +15,7 @@ from alphaecoli.checkpoints.read import CHECKPOINTS_DIR
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import UserError
 from alphaecoli.files import write_json
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh
@@ -60,15 +60,15 @@ def train(config: Config, workdir: Path, profile: range | None = None) -> int:
     organisms = one_first("track store", lambda: open_organisms(config, workdir, show))
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
-  skeleton = Skeleton.of_model(config.model, organisms.table)
-  return train_on(organisms, config, workdir, skeleton.tuned(config.init), profile)
+  functional = FunctionalModel.of_model(config.model, organisms.table)
+  return train_on(organisms, config, workdir, functional.tuned(config.init), profile)
 
 
 def train_on(
   data: TrackStore | Organisms,
   config: Config,
   workdir: Path,
-  skeleton: Skeleton,
+  functional: FunctionalModel,
   profile: range | None = None,
 ) -> int:
   """Trains a model on a track store, or on several organisms'. See `train`."""
@@ -81,7 +81,7 @@ def train_on(
     organisms=organisms,
     mesh=mesh,
     weights=active_weights(config.loss.weights, organisms.table),
-    skeleton=skeleton,
+    functional=functional,
     optimizer=make_optimizer(config.optimizer, config.train.steps),
   )
   check_targets(setup)
@@ -165,15 +165,15 @@ def start(
     DataError: there are checkpoints and none can be read; or `init.checkpoint` can not be.
   """
   config, organisms = setup.config, setup.organisms
-  LOGGER.info("parameters\n%s", setup.skeleton.parameter_table())
-  abstract = abstract_state(setup.skeleton, setup.optimizer, setup.mesh)
+  LOGGER.info("parameters\n%s", setup.functional.parameter_table())
+  abstract = abstract_state(setup.functional, setup.optimizer, setup.mesh)
   restored = checkpoints.restore_newest(
     state_items(abstract), lambda meta: check_resumable(meta, config, organisms.fingerprint)
   )
   if restored is None:
     LOGGER.info("starting at step 0 on mesh %s", dict(setup.mesh.shape))
-    params, stats, origin = first_values(setup.skeleton, config, organisms, setup.mesh)
-    return first_state(setup.skeleton, setup.optimizer, params, stats, setup.mesh), origin, None
+    params, stats, origin = first_values(setup.functional, config, organisms, setup.mesh)
+    return first_state(setup.functional, setup.optimizer, params, stats, setup.mesh), origin, None
   checkpoints.delete_after(restored.step)
   LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(setup.mesh.shape))
   origin = {k: restored.meta[k] for k in ("init", "trained_on") if k in restored.meta}

@@ -11,7 +11,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray
 
-from alphaecoli.model.functional import Skeleton, Values
+from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.sharding import constrain
 from alphaecoli.schema import LossWeights
 from alphaecoli.training.losses import active_heads, known_counts, losses
@@ -40,7 +40,7 @@ TrainStep = Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metric
 
 
 def make_train_step(
-  skeleton: Skeleton,
+  functional: FunctionalModel,
   optimizer: optax.GradientTransformation,
   weights: LossWeights,
   *,
@@ -64,22 +64,22 @@ def make_train_step(
   def loss(
     learning: Values, state: TrainState, batch: Batch, counts: Batch, key: PRNGKeyArray
   ) -> tuple[Array, tuple[Values, Metrics]]:
-    model = skeleton.merge({**state.params, **learning}, state.stats)
+    model = functional.merge({**state.params, **learning}, state.stats)
     outputs = model(
       batch["sequence"], batch["organism"], train=True, dropout_key=key if dropout else None
     )
-    total, by_head = losses(outputs, batch, weights, counts, skeleton.heads)
+    total, by_head = losses(outputs, batch, weights, counts, functional.heads)
     metrics = {"loss/total": total} | {f"loss/{head}": value for head, value in by_head.items()}
     for head in heads:
       metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / accumulate_steps
       metrics[f"moment2/{head}"] = jnp.square(outputs[head]).mean((1, 2)).mean() / accumulate_steps
-    return total, (skeleton.learning(skeleton.split(model)[1]), metrics)
+    return total, (functional.learning(functional.split(model)[1]), metrics)
 
   gradient = jax.grad(loss, has_aux=True)
 
   def step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(key, state.step)
-    counts, learning = known_counts(batch, skeleton.heads), skeleton.learning(state.params)
+    counts, learning = known_counts(batch, functional.heads), functional.learning(state.params)
     one = functools.partial(gradient, learning, state)
     if accumulate_steps == 1:
       grads, (stats, metrics) = one(batch, counts, key)
@@ -130,20 +130,20 @@ def _accumulate(
 
 
 def compile_train_step(
-  step: TrainStep, skeleton: Skeleton, optimizer: optax.GradientTransformation, mesh: Mesh
+  step: TrainStep, functional: FunctionalModel, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainStep:
   """The step under jit: the state is donated and stays where it lies. Call within set_mesh."""
-  where = state_shardings(abstract_state(skeleton, optimizer, mesh))
+  where = state_shardings(abstract_state(functional, optimizer, mesh))
   everywhere = NamedSharding(mesh, PartitionSpec())
   return jax.jit(step, donate_argnums=0, out_shardings=(where, everywhere))
 
 
 def abstract_state(
-  skeleton: Skeleton, optimizer: optax.GradientTransformation, mesh: Mesh
+  functional: FunctionalModel, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
   """Shapes, types and shardings of the state: the target of a restore."""
-  params, stats = skeleton.abstract(mesh)
-  learning = skeleton.learning(params)
+  params, stats = functional.abstract(mesh)
+  learning = functional.learning(params)
   shapes = jax.eval_shape(optimizer.init, learning)
   opt_state = jax.tree.map(
     lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
@@ -160,21 +160,21 @@ def state_shardings(abstract: TrainState) -> TrainState:
 
 
 def init_state(
-  skeleton: Skeleton, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+  functional: FunctionalModel, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
 ) -> TrainState:
   """A fresh state, each array born where it belongs; the same for any number of devices."""
-  return first_state(skeleton, optimizer, *skeleton.init(seed, mesh), mesh)
+  return first_state(functional, optimizer, *functional.init(seed, mesh), mesh)
 
 
 def first_state(
-  skeleton: Skeleton,
+  functional: FunctionalModel,
   optimizer: optax.GradientTransformation,
   params: Values,
   stats: Values,
   mesh: Mesh,
 ) -> TrainState:
   """The state before the first step; the optimiser keeps nothing of frozen parameters."""
-  where = state_shardings(abstract_state(skeleton, optimizer, mesh))
+  where = state_shardings(abstract_state(functional, optimizer, mesh))
   init = jax.jit(optimizer.init, out_shardings=where.opt_state)
   step = jax.device_put(jnp.zeros((), jnp.int32), where.step)
-  return TrainState(step, params, stats, init(skeleton.learning(params)))
+  return TrainState(step, params, stats, init(functional.learning(params)))

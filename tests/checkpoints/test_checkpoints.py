@@ -10,7 +10,7 @@ from alphaecoli.checkpoints import write as checkpoints
 from alphaecoli.checkpoints.read import find_checkpoint, load_inference, read_meta
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import MeshConfig
 from alphaecoli.training.loop import items_state, state_items
@@ -29,12 +29,12 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
-def _state(skeleton, mesh):
-  return init_state(skeleton, make_optimizer(CONFIG.optimizer, 8), 0, mesh)
+def _state(functional, mesh):
+  return init_state(functional, make_optimizer(CONFIG.optimizer, 8), 0, mesh)
 
 
-def _restore(directory, skeleton, mesh, check=lambda meta: None):
-  target = abstract_state(skeleton, make_optimizer(CONFIG.optimizer, 8), mesh)
+def _restore(directory, functional, mesh, check=lambda meta: None):
+  target = abstract_state(functional, make_optimizer(CONFIG.optimizer, 8), mesh)
   with Checkpoints(directory, keep_last=9, keep_best=0) as checkpoints:
     return checkpoints.restore_newest(state_items(target), check)
 
@@ -51,19 +51,19 @@ def _save(directory, state, scores, **keep):
 def real(tmp_path_factory):
   """A work directory with checkpoints of the tiny AlphaEcoli, and its state."""
   workdir = tmp_path_factory.mktemp("real")
-  skeleton = Skeleton.of_model(CONFIG.model, TABLE)
-  state = _state(skeleton, _mesh())
+  functional = FunctionalModel.of_model(CONFIG.model, TABLE)
+  state = _state(functional, _mesh())
   _save(workdir / "checkpoints", state, {10: 0.5, 20: 0.25, 30: 0.75})
-  return workdir, skeleton, state
+  return workdir, functional, state
 
 
 @pytest.mark.parametrize("devices", [(1, 1), (2, 2), (1, 8), (8, 1)], ids=str)
 def test_what_eight_devices_saved_any_number_restores_bit_for_bit(tmp_path, devices):
-  skeleton = stand_in()
-  state = _state(skeleton, _mesh(2, 4))
+  functional = stand_in()
+  state = _state(functional, _mesh(2, 4))
   _save(tmp_path, state, {3: None})
   mesh = _mesh(*devices)
-  restored = _restore(tmp_path, skeleton, mesh)
+  restored = _restore(tmp_path, functional, mesh)
   back = items_state(restored.items)
   assert restored.step == 3 and restored.meta["store_fingerprint"] == "f"
   jax.tree.map(np.testing.assert_array_equal, back, state)
@@ -104,12 +104,12 @@ def test_inference_takes_the_best_by_default_and_the_latest_on_request(real):
 
 
 def test_inference_restores_parameters_alone(real, tmp_path):
-  workdir, skeleton, state = real
+  workdir, functional, state = real
   alone = tmp_path / "20"
   shutil.copytree(workdir / "checkpoints" / "20", alone)
   shutil.rmtree(alone / "train")
   loaded = load_inference(alone)
-  params, stats = skeleton.split(loaded.model)
+  params, stats = functional.split(loaded.model)
   for name, value in state.params.items():
     np.testing.assert_array_equal(params[name], value)
     assert len(params[name].devices()) == 1
@@ -132,8 +132,8 @@ def test_a_checkpoint_of_an_earlier_version_takes_keys_that_came_later_from_the_
 
 
 def test_inference_can_spread_parameters_over_devices(real):
-  workdir, skeleton, state = real
-  params, _ = skeleton.split(load_inference(workdir, mesh=_mesh(1, 4)).model)
+  workdir, functional, state = real
+  params, _ = functional.split(load_inference(workdir, mesh=_mesh(1, 4)).model)
   name = "encoder/down_blocks/5/first/conv/kernel"
   assert len(params[name].devices()) == 4
   np.testing.assert_array_equal(params[name], state.params[name])
@@ -159,39 +159,39 @@ def test_nothing_saved_restores_nothing(tmp_path):
 def test_a_checkpoint_that_another_process_can_not_read_is_passed_over(
   tmp_path, monkeypatch, caplog
 ):
-  skeleton = stand_in()
-  _save(tmp_path, _state(skeleton, _mesh()), {1: None, 2: None})
+  functional = stand_in()
+  _save(tmp_path, _state(functional, _mesh()), {1: None, 2: None})
   # Asked in turn: the newest step, whether it was read; and again. The other sees 3 and not 2.
   others = iter([3, 0, 1, 1])
   monkeypatch.setattr(checkpoints, "of_every_process", lambda mine: [int(mine), next(others)])
-  restored = _restore(tmp_path, skeleton, _mesh())
+  restored = _restore(tmp_path, functional, _mesh())
   assert restored.step == 2 and next(others, None) is None
   assert "CHECKPOINT 3 IS DAMAGED" in caplog.text
 
   others = iter([2, 0, 1, 1])
   caplog.clear()
-  assert _restore(tmp_path, skeleton, _mesh()).step == 1
+  assert _restore(tmp_path, functional, _mesh()).step == 1
   assert "CHECKPOINT 2 IS PASSED OVER: processes that can not read it: [1]" in caplog.text
 
 
 def test_a_refusal_by_the_configuration_is_not_taken_for_damage(tmp_path):
-  skeleton = stand_in()
-  _save(tmp_path, _state(skeleton, _mesh()), {1: None})
+  functional = stand_in()
+  _save(tmp_path, _state(functional, _mesh()), {1: None})
 
   def refuse(meta):
     raise ConfigError("no")
 
   with pytest.raises(ConfigError, match="no"):
-    _restore(tmp_path, skeleton, _mesh(), refuse)
+    _restore(tmp_path, functional, _mesh(), refuse)
 
 
 def test_an_unfinished_save_is_not_a_checkpoint_and_is_cleared(tmp_path):
-  skeleton = stand_in()
+  functional = stand_in()
   partial = tmp_path / "7.orbax-checkpoint-tmp"
   (partial / "params").mkdir(parents=True)
   with pytest.raises(DataError, match="only an unfinished one"):
     find_checkpoint(tmp_path)
-  assert _save(tmp_path, _state(skeleton, _mesh()), {3: None}) == [3]
+  assert _save(tmp_path, _state(functional, _mesh()), {3: None}) == [3]
   assert not partial.exists()
 
 

@@ -54,13 +54,13 @@ def test_a_training_batch_holds_the_windows_it_names(toy_store, six_steps):
   assert {bool(r) for batch in six_steps for r in batch["reverse"]} == {True, False}
 
 
-def test_training_windows_lie_within_the_training_arcs(toy_store):
-  arcs = toy_store.arcs("train")
+def test_training_windows_lie_within_the_training_regions(toy_store):
+  regions = toy_store.regions("train")
   for batch in take(100, training_batches(toy_store, **TRAINING)):
     for start in batch["start"]:
       assert any(
-        arc.offset(int(start), int(start) + WINDOW_BP, toy_store.length_bp) is not None
-        for arc in arcs
+        region.offset(int(start), int(start) + WINDOW_BP, toy_store.length_bp) is not None
+        for region in regions
       )
 
 
@@ -136,21 +136,21 @@ def test_evaluation_counts_every_base_of_the_arcs_once(toy_store, split, batch_w
   assert shapes == {(batch_windows // processes, WINDOW_BP)}
   bases, bins = counted(toy_store, split, parts)
   expected = np.zeros(toy_store.length_bp, int)
-  for arc in toy_store.arcs(split):
-    expected[np.arange(*arc) % toy_store.length_bp] = 1
+  for region in toy_store.regions(split):
+    expected[np.arange(*region) % toy_store.length_bp] = 1
   np.testing.assert_array_equal(bases, expected)
   assert len(bins) == len(set(bins))
   assert (
     len(bins) * 128
-    <= total_bp(toy_store.arcs(split))
-    < len(bins) * 128 + 128 * 2 * len(toy_store.arcs(split))
+    <= total_bp(toy_store.regions(split))
+    < len(bins) * 128 + 128 * 2 * len(toy_store.regions(split))
   )
 
 
 def test_evaluation_knows_nothing_of_padding_rows(toy_store):
   batches = evaluation_batches(toy_store, "test", window_bp=WINDOW_BP, batch_windows=50)
   (batch,) = list(batches)
-  n_tiles = sum(-(-arc.length_bp // WINDOW_BP) for arc in toy_store.arcs("test"))
+  n_tiles = sum(-(-region.length_bp // WINDOW_BP) for region in toy_store.regions("test"))
   for key in ("gene_expression_known", "gene_density_known", "operon_membership_known"):
     assert batch[key][:n_tiles].any(axis=(1, 2)).all()
     assert not batch[key][n_tiles:].any()
@@ -165,11 +165,11 @@ def test_evaluation_length_is_the_number_of_batches(toy_store):
 
 def test_arcs_across_the_origin_are_covered(tmp_path):
   store = random_store(tmp_path, length_bp=61_000, fold=2, n_blocks=21)
-  assert any(arc.end > store.length_bp for arc in store.arcs("train"))
+  assert any(region.end > store.length_bp for region in store.regions("train"))
   bases, _ = counted(
     store, "train", [evaluation_batches(store, "train", window_bp=WINDOW_BP, batch_windows=4)]
   )
-  assert bases.max() == 1 and bases.sum() == total_bp(store.arcs("train"))
+  assert bases.max() == 1 and bases.sum() == total_bp(store.regions("train"))
 
 
 def test_a_window_longer_than_the_arcs_is_refused_with_what_fits(toy_store):

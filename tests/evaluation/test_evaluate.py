@@ -17,7 +17,7 @@ from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE, resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import run as evaluation_run
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
 from alphaecoli.schema import MeshConfig
 from tests import stores
@@ -38,7 +38,7 @@ def workdir(tmp_path_factory) -> Path:
   config = resolve(values)
   store = stores.process_data(config, path)
   mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
-  params, stats = Skeleton.of_model(config.model, store.table).init(0, mesh)
+  params, stats = FunctionalModel.of_model(config.model, store.table).init(0, mesh)
   meta = {
     "config": config.to_dict(),
     "table": store.table.to_json(),

@@ -25,7 +25,7 @@ from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
 LENGTH_BP = 60_007
 WINDOW_BP = 2_048
-SPLITS = {  # the second test arc crosses the origin
+SPLITS = {  # the second test region crosses the origin
   "train": [[11_000, 30_000], [40_100, 56_000]],
   "validation": [[2_100, 11_000]],
   "test": [[30_000, 40_100], [56_000, LENGTH_BP + 2_100]],
@@ -154,12 +154,12 @@ def test_figures_equal_those_of_scikit_learn_and_scipy(one_track_store):
   found = run(store, noisy).scalars()
   genes = store.genes
   place = {row: i for i, row in enumerate(TEST_ROWS)}
-  arc = [0] * (SPLITS["test"][0][1] - SPLITS["test"][0][0])
-  arc += [1] * (len(TEST_ROWS) - len(arc))
+  region = [0] * (SPLITS["test"][0][1] - SPLITS["test"][0][0])
+  region += [1] * (len(TEST_ROWS) - len(region))
   target, prediction, inside = [], [], []
   for i in range(len(genes)):
     rows = np.arange(genes.start[i], genes.end[i]) % LENGTH_BP
-    if not all(row in place for row in rows) or arc[place[rows[0]]] != arc[place[rows[-1]]]:
+    if not all(row in place for row in rows) or region[place[rows[0]]] != region[place[rows[-1]]]:
       continue
     inside.append((place[rows[0]], place[rows[-1]] + 1, i))
     if not np.isnan(genes.log_tpm[i, 0]):
@@ -187,7 +187,7 @@ def test_figures_equal_those_of_scikit_learn_and_scipy(one_track_store):
   }
   same, score = [], []
   for (a, b, i), (c, d, j) in zip(sorted(inside), sorted(inside)[1:], strict=False):
-    if genes.strand[i] == genes.strand[j] and arc[a] == arc[c]:
+    if genes.strand[i] == genes.strand[j] and region[a] == region[c]:
       same.append(genes.operon_id[i] == genes.operon_id[j])
       score.append(probability[(a + b) // 2 : (c + d) // 2].mean())
   check["operon_membership/pairs_auroc"] = sk.roc_auc_score(same, score)

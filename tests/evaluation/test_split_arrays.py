@@ -9,7 +9,7 @@ from alphaecoli.schema import HEADS
 
 LENGTH_BP = 30_000
 WINDOW_BP = 2_048
-# The second arc crosses the origin and is no multiple of the window, nor of a bin.
+# The second region crosses the origin and is no multiple of the window, nor of a bin.
 ARCS = ((5_000, 5_000 + 3 * WINDOW_BP), (27_001, 27_001 + 5_000))
 LAYOUT = Layout(ARCS, LENGTH_BP)
 
@@ -115,7 +115,7 @@ def test_a_base_known_twice_is_refused():
 
 def test_a_window_of_another_split_is_refused():
   batch = {k: v[None] for k, v in window(0, 0).items()}
-  with pytest.raises(ValueError, match="not within an arc"):
+  with pytest.raises(ValueError, match="not within a region"):
     Assembly(LAYOUT, n_tracks=2).add(batch, perfect(batch))
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from alphaecoli import config as configuration
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
 from tests.inference.standin import TABLE
 
@@ -28,7 +28,9 @@ def save_run(folder: Path, model: AlphaEcoli | None = None) -> Path:
   """Saves a model as step 7 of a run; returns the run's directory."""
   data = dataclasses.replace(CONFIG.data, window_bp=WINDOW_BP)
   config = dataclasses.replace(CONFIG, data=data, model=TINY)
-  params, stats = Skeleton.of_model(TINY, TABLE).split(tiny_model() if model is None else model)
+  params, stats = FunctionalModel.of_model(TINY, TABLE).split(
+    tiny_model() if model is None else model
+  )
   items = {"params": params, "stats": stats, "train": {"step": jnp.array(7)}}
   meta = {"config": config.to_dict(), "table": TABLE.to_json()}
   with Checkpoints(folder / "checkpoints", keep_last=1, keep_best=0) as checkpoints:

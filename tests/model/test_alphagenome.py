@@ -12,7 +12,7 @@ from flax import nnx
 from alphaecoli.errors import DataError
 from alphaecoli.model import alphagenome as published
 from alphaecoli.model.alphagenome import PUBLISHED
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.layers import RunningStat
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.schema import HEADS
@@ -52,7 +52,7 @@ def test_trunk_has_as_many_parameters_as_published(abstract):
   variables = published.trunk_variables(abstract).values()
   count = sum(int(np.prod(v.shape)) for v in variables if not isinstance(v, RunningStat))
   assert count == 403_918_983
-  lines = Skeleton.of_model(PUBLISHED, TABLE).parameter_table().splitlines()
+  lines = FunctionalModel.of_model(PUBLISHED, TABLE).parameter_table().splitlines()
   assert [line.split()[0] for line in lines[:1] + lines[-1:]] == ["decoder", "total"]
   total = sum(int(line.split()[1].replace(",", "")) for line in lines[:-1])
   assert int(lines[-1].split()[1].replace(",", "")) == total

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from alphaecoli.model.alphagenome import PUBLISHED
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.heads import OperonMembershipHead, dropout
 from alphaecoli.model.layers import RMSBatchNorm, RunningStat
 from alphaecoli.model.model import AlphaEcoli
@@ -210,7 +210,7 @@ def test_every_parameter_names_its_axes():
 
 
 def test_parameter_table_adds_up(model):
-  lines = Skeleton.of(lambda key: abstract()).parameter_table().splitlines()
+  lines = FunctionalModel.of(lambda key: abstract()).parameter_table().splitlines()
   counts = [int(line.split()[1].replace(",", "")) for line in lines]
   assert sum(counts[:-1]) == counts[-1]
   assert counts[-1] == sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -10,7 +10,7 @@ from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Regulon
+from alphaecoli.genomics.records import GenomeRecords
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.organism.read import Files
 from alphaecoli.regulondb.dump import read_dump, read_genome
@@ -19,48 +19,48 @@ from alphaecoli.schema import DataConfig
 SIGN = {1: "+", -1: "-", 0: "."}
 
 
-def read_regulon(data: DataConfig) -> Regulon:
+def read_records(data: DataConfig) -> GenomeRecords:
   """What RegulonDB's path reads."""
   report = QualityReport()
   contig = read_genome(data, report)
   return read_dump(data.dump, contig, data, report)
 
 
-def names_of(regulon: Regulon) -> dict[str, str]:
+def names_of(genome_records: GenomeRecords) -> dict[str, str]:
   """What tables call the genes: the locus tag, or the ID of those that have none of their own."""
-  tags = Counter(gene.locus_tag for gene in regulon.genes)
-  own = {g.id: bool(g.locus_tag) and tags[g.locus_tag] == 1 for g in regulon.genes}
-  return {g.id: g.locus_tag if own[g.id] else g.id for g in regulon.genes}
+  tags = Counter(gene.locus_tag for gene in genome_records.genes)
+  own = {g.id: bool(g.locus_tag) and tags[g.locus_tag] == 1 for g in genome_records.genes}
+  return {g.id: g.locus_tag if own[g.id] else g.id for g in genome_records.genes}
 
 
-def write_fasta(path: Path, regulon: Regulon) -> Path:
-  text = decode(regulon.contig.codes)
+def write_fasta(path: Path, genome_records: GenomeRecords) -> Path:
+  text = decode(genome_records.contig.codes)
   lines = [text[i : i + 80] for i in range(0, len(text), 80)]
-  header = f">{regulon.contig.name} {regulon.contig.description}"
+  header = f">{genome_records.contig.name} {genome_records.contig.description}"
   path.write_text("\n".join([header, *lines]) + "\n")
   return path
 
 
-def write_gff3(path: Path, regulon: Regulon, operons: bool = False) -> Path:
+def write_gff3(path: Path, genome_records: GenomeRecords, operons: bool = False) -> Path:
   """Genes; fragments share an ID, and what passes the origin ends beyond the length, as GFF3 says.
 
   Args:
     path: the file.
-    regulon: what to write.
+    genome_records: what to write.
     operons: also write operon features, with genes as their children.
   """
-  name, length = regulon.contig.name, regulon.contig.length_bp
+  name, length = genome_records.contig.name, genome_records.contig.length_bp
   lines = [
     "##gff-version 3",
     f"{name}\ttest\tregion\t1\t{length}\t.\t+\t.\tID=all;Is_circular=true",
   ]
   parents: dict[str, list[str]] = {}
-  for operon in (regulon.operons or []) if operons else []:
+  for operon in (genome_records.operons or []) if operons else []:
     for gene in operon.gene_ids:
       parents.setdefault(gene, []).append(operon.id)
     position = f"{operon.start + 1}\t{operon.end}\t.\t{SIGN[operon.strand]}"
     lines.append(f"{name}\ttest\toperon\t{position}\t.\tID={operon.id};Name={operon.name}")
-  for gene in regulon.genes:
+  for gene in genome_records.genes:
     notes = [f"ID={gene.id}", f"Name={gene.name}", f"gene_biotype={gene.type}"]
     if gene.locus_tag:
       notes.append(f"locus_tag={gene.locus_tag}")
@@ -73,11 +73,11 @@ def write_gff3(path: Path, regulon: Regulon, operons: bool = False) -> Path:
   return path
 
 
-def write_genbank(path: Path, regulon: Regulon) -> Path:
+def write_genbank(path: Path, genome_records: GenomeRecords) -> Path:
   """Sequence and genes, as joins where they have fragments or pass the origin."""
-  length = regulon.contig.length_bp
+  length = genome_records.contig.length_bp
   features = []
-  for gene in regulon.genes:
+  for gene in genome_records.genes:
     parts = []
     for start, end in gene.fragments or ((gene.start, gene.end),):
       pieces = [(start, min(end, length)), (0, end - length)] if end > length else [(start, end)]
@@ -86,10 +86,10 @@ def write_genbank(path: Path, regulon: Regulon) -> Path:
     notes = {"gene": [gene.name], "locus_tag": [gene.locus_tag or gene.id]}
     features.append(SeqFeature(location, type="gene", qualifiers=notes))
   record = SeqRecord(
-    Seq(decode(regulon.contig.codes)),
-    id=regulon.contig.name,
-    name=regulon.contig.name,
-    description=regulon.contig.description,
+    Seq(decode(genome_records.contig.codes)),
+    id=genome_records.contig.name,
+    name=genome_records.contig.name,
+    description=genome_records.contig.description,
     features=features,
     annotations={"molecule_type": "DNA", "topology": "circular"},
   )
@@ -97,25 +97,25 @@ def write_genbank(path: Path, regulon: Regulon) -> Path:
   return path
 
 
-def write_expression(path: Path, regulon: Regulon) -> Path:
+def write_expression(path: Path, genome_records: GenomeRecords) -> Path:
   """TPM of genes by data sets, empty where unknown."""
-  table = regulon.expression
+  table = genome_records.expression
   assert table is not None
   lines = ["\t".join(["locus_tag", *table.datasets])]
-  names = names_of(regulon)
-  for gene, row in zip(regulon.genes, table.tpm, strict=True):
+  names = names_of(genome_records)
+  for gene, row in zip(genome_records.genes, table.tpm, strict=True):
     cells = ["" if np.isnan(v) else repr(float(v)) for v in row]
     lines.append("\t".join([names[gene.id], *cells]))
   path.write_text("\n".join(lines) + "\n")
   return path
 
 
-def write_operons(path: Path, regulon: Regulon, positions: bool = True) -> Path:
+def write_operons(path: Path, genome_records: GenomeRecords, positions: bool = True) -> Path:
   """Operons with their genes by locus tag, and their positions."""
-  names = names_of(regulon)
+  names = names_of(genome_records)
   columns = ["operon", "genes", *(["start", "end", "strand"] if positions else [])]
   lines = ["\t".join(columns)]
-  for operon in regulon.operons or []:
+  for operon in genome_records.operons or []:
     genes = ",".join(names.get(g, g) for g in operon.gene_ids)
     place = [str(operon.start + 1), str(operon.end), SIGN[operon.strand]] if positions else []
     lines.append("\t".join([operon.id, genes, *place]))
@@ -123,24 +123,24 @@ def write_operons(path: Path, regulon: Regulon, positions: bool = True) -> Path:
   return path
 
 
-def write_samples(path: Path, regulon: Regulon) -> Path:
+def write_samples(path: Path, genome_records: GenomeRecords) -> Path:
   """Growth conditions of data sets, NA where there is none."""
-  fields = list(dict.fromkeys(f for d in regulon.datasets for f in d.conditions))
+  fields = list(dict.fromkeys(f for d in genome_records.datasets for f in d.conditions))
   lines = ["\t".join(["sample", *fields])]
-  for dataset in regulon.datasets:
+  for dataset in genome_records.datasets:
     lines.append("\t".join([dataset.name, *(dataset.conditions.get(f, "NA") for f in fields)]))
   path.write_text("\n".join(lines) + "\n")
   return path
 
 
-def export(directory: Path, regulon: Regulon, operons: str = "tsv") -> Files:
+def export(directory: Path, genome_records: GenomeRecords, operons: str = "tsv") -> Files:
   """FASTA, GFF3 and tables; operons as tsv or gff3."""
   directory.mkdir(parents=True, exist_ok=True)
-  gff3 = write_gff3(directory / "genes.gff3", regulon, operons == "gff3")
+  gff3 = write_gff3(directory / "genes.gff3", genome_records, operons == "gff3")
   return Files(
-    genome=write_fasta(directory / "genome.fna", regulon),
+    genome=write_fasta(directory / "genome.fna", genome_records),
     annotation=gff3,
-    expression=write_expression(directory / "tpm.tsv", regulon),
-    samples=write_samples(directory / "samples.tsv", regulon),
-    operons=gff3 if operons == "gff3" else write_operons(directory / "operons.tsv", regulon),
+    expression=write_expression(directory / "tpm.tsv", genome_records),
+    samples=write_samples(directory / "samples.tsv", genome_records),
+    operons=gff3 if operons == "gff3" else write_operons(directory / "operons.tsv", genome_records),
   )

@@ -13,7 +13,7 @@ from alphaecoli.prepare import prepare
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import open_store
 from tests import toy
-from tests.organism.export import export, read_regulon, write_genbank
+from tests.organism.export import export, read_records, write_genbank
 from tests.stores import config_of, toy_config
 
 TOY = {"n_blocks": 6, "n_folds": 6, "fold": 2}  # leaves the measured genes in training
@@ -24,7 +24,7 @@ def dump(tmp_path_factory):
   """The hand-worked toy: its configuration, records and store by RegulonDB's path."""
   directory = tmp_path_factory.mktemp("toy")
   config = toy_config(toy.write(directory / "dump"), **TOY)
-  return config, read_regulon(config.data), process_data(config, directory)
+  return config, read_records(config.data), process_data(config, directory)
 
 
 def own(config, **changes):
@@ -41,7 +41,7 @@ def assert_same_store(found, expected, *, but: tuple[str, ...] = ()):
     expected.contig, expected.length_bp, expected.circular,
   )  # fmt: skip
   for split in ("train", "validation", "test"):
-    assert found.arcs(split) == expected.arcs(split)
+    assert found.regions(split) == expected.regions(split)
   assert found.genes.fragments == expected.genes.fragments
   for field in dataclasses.fields(expected.genes):
     if field.name not in ("fragments", *but):
@@ -60,30 +60,30 @@ def assert_same_store(found, expected, *, but: tuple[str, ...] = ()):
   ids=["mean", "stranded", "single-operons"],
 )  # fmt: skip
 def test_a_dump_in_other_formats_gives_the_same_tracks(dump, tmp_path, operons, tracks):
-  config, regulon, _ = dump
+  config, genome_records, _ = dump
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, **tracks))
   expected = process_data(config, tmp_path)
-  files = export(tmp_path / "files", regulon, operons)
+  files = export(tmp_path / "files", genome_records, operons)
   found = prepare(files, own(config), tmp_path / "toy", name="toy")
   assert_same_store(found, expected)
   assert found.manifest["organism"] == "toy"
 
 
 def test_tracks_by_growth_condition_come_from_the_table_of_samples(dump, tmp_path):
-  config, regulon, _ = dump
+  config, genome_records, _ = dump
   data = dataclasses.replace(config.data, expression_tracks="group:medium")
   expected = process_data(dataclasses.replace(config, data=data), tmp_path)
-  files = export(tmp_path / "files", regulon)
+  files = export(tmp_path / "files", genome_records)
   assert expected.table.names == ("M9", "LB")
   settings = own(config, expression_tracks="group:medium")
   assert_same_store(prepare(files, settings, tmp_path / "toy", name="toy"), expected)
 
 
 def test_a_genbank_file_alone_holds_genome_and_genes(dump, tmp_path):
-  config, regulon, expected = dump
-  files = export(tmp_path, regulon)
+  config, genome_records, expected = dump
+  files = export(tmp_path, genome_records)
   files = dataclasses.replace(
-    files, genome=write_genbank(tmp_path / "toy.gbk", regulon), annotation=None
+    files, genome=write_genbank(tmp_path / "toy.gbk", genome_records), annotation=None
   )
   found = prepare(files, own(config), tmp_path / "store", name="toy")
   assert_same_store(found, expected, but=("gene_id", "type", "locus_tag", "strand"))
@@ -96,7 +96,7 @@ def test_a_genbank_file_alone_holds_genome_and_genes(dump, tmp_path):
 def test_k12_in_other_formats_gives_the_same_tracks(tmp_path):
   config = config_of()
   expected = process_data(config, tmp_path)
-  files = export(tmp_path / "files", read_regulon(config.data))
+  files = export(tmp_path / "files", read_records(config.data))
   found = prepare(files, config.data, tmp_path / "k12", name="k12")
   assert_same_store(found, expected)
   assert found.quality["totals"]["genes"] == 4666
@@ -104,8 +104,8 @@ def test_k12_in_other_formats_gives_the_same_tracks(tmp_path):
 
 
 def test_counts_become_tpm_through_the_length_of_genes(dump, tmp_path):
-  config, regulon, _ = dump
-  files = export(tmp_path / "files", regulon)
+  config, genome_records, _ = dump
+  files = export(tmp_path / "files", genome_records)
   counts = tmp_path / "counts.txt"
   counts.write_text(
     "# Program:featureCounts v2.0.6; Command:featureCounts -a x\n"
@@ -264,11 +264,13 @@ def test_one_contig_is_prepared_and_the_others_are_named_loudly(tmp_path, caplog
 
 
 def test_a_linear_topology_in_the_file_wins(dump, tmp_path):
-  config, regulon, _ = dump
-  inside = [g for g in regulon.genes if g.end <= regulon.contig.length_bp]
-  operons = [o for o in regulon.operons if o.end <= regulon.contig.length_bp]
-  regulon = dataclasses.replace(regulon, genes=inside, operons=operons, expression=None)
-  path = write_genbank(tmp_path / "toy.gbk", regulon)
+  config, genome_records, _ = dump
+  inside = [g for g in genome_records.genes if g.end <= genome_records.contig.length_bp]
+  operons = [o for o in genome_records.operons if o.end <= genome_records.contig.length_bp]
+  genome_records = dataclasses.replace(
+    genome_records, genes=inside, operons=operons, expression=None
+  )
+  path = write_genbank(tmp_path / "toy.gbk", genome_records)
   path.write_text(path.read_text().replace(" circular ", " linear   ", 1))
   store = prepare(Files(path), own(config), tmp_path / "store", name="toy")
   assert store.circular is False and store.manifest["config"]["circular"] is False

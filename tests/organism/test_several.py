@@ -24,7 +24,7 @@ from alphaecoli.tracks.organisms import Organisms, open_again, open_organisms
 from alphaecoli.tracks.track_table import choose_organism, organisms_of
 from alphaecoli.training.run import train_on
 from tests import toy
-from tests.organism.export import export, read_regulon
+from tests.organism.export import export, read_records
 from tests.stores import toy_config
 from tests.training.small import TINY, stand_in, tiny_config, with_mesh
 
@@ -34,7 +34,7 @@ SIZES = {"model.channels": 4, "model.channel_step": 2, "model.n_heads": 1, "mode
 
 def make_store(directory, name, length_bp, seed, operons=True, **data):
   dump = toy_config(toy.write_random(directory / f"{name}-dump", length_bp, seed), **data)
-  files = export(directory / f"{name}-files", read_regulon(dump.data))
+  files = export(directory / f"{name}-files", read_records(dump.data))
   settings = dataclasses.replace(dump.data, dump="builtin", genome="builtin")
   files = files if operons else dataclasses.replace(files, operons=None)
   return prepare(files, settings, directory / name, name=name)

@@ -12,7 +12,7 @@ import pytest
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.parallel import distributed
-from alphaecoli.parallel.sharding import _arrange, share_of
+from alphaecoli.parallel.sharding import _arrange, shard_of
 from tests import processes, toy
 
 RUN = "tests.parallel.distributed_run"
@@ -102,7 +102,7 @@ def test_tpu_hosts_find_each_other(environment, expected, monkeypatch):
 
 
 def shares(owners):
-  found = [share_of(np.asarray(owners), process) for process in range(np.max(owners) + 1)]
+  found = [shard_of(np.asarray(owners), process) for process in range(np.max(owners) + 1)]
   return [(share.index, share.count, share.first) for share in found]
 
 

@@ -63,7 +63,7 @@ def folder(predictor, toy_store, tmp_path_factory):
 def test_chosen_stretch_lies_in_the_split_and_holds_an_operon_with_data(toy_store, split):
   start, end = observed.choose_region(toy_store, split, width_bp=5000)
   assert end - start == 5000
-  assert any(a <= start and end <= b for a, b in toy_store.arcs(split))
+  assert any(a <= start and end <= b for a, b in toy_store.regions(split))
   genes, whole = toy_store.genes, []
   for operon in set(genes.operon_id) - {""}:
     rows = np.flatnonzero(genes.operon_id == operon)

@@ -19,7 +19,7 @@ def data_config(**changes) -> DataConfig:
   return dataclasses.replace(data, **changes)
 
 
-def read(written: toy.ToyDump, **changes) -> dump_lib.Regulon:
+def read(written: toy.ToyDump, **changes) -> dump_lib.GenomeRecords:
   data = data_config(
     dump=str(written.dump),
     genome=str(written.fasta),
@@ -34,30 +34,34 @@ def read(written: toy.ToyDump, **changes) -> dump_lib.Regulon:
 @pytest.mark.parametrize(("layout", "suffix"), [("flat", ""), ("dump", ".zip"), ("2021", ".gz")])
 def test_every_release_layout_and_compression_reads_the_same(tmp_path, generation, layout, suffix):
   written = toy.write(tmp_path, generation=generation, layout=layout, compression=suffix)
-  regulon = read(written)
-  assert decode(regulon.contig.codes) == written.sequence.upper()
-  assert [(g.id, g.start, g.end) for g in regulon.genes] == [
+  genome_records = read(written)
+  assert decode(genome_records.contig.codes) == written.sequence.upper()
+  assert [(g.id, g.start, g.end) for g in genome_records.genes] == [
     (g.id, g.start, g.end) for g in written.genes
   ]
-  assert [o.gene_ids for o in regulon.operons] == [o.gene_ids for o in written.operons]
-  expected = written.tpm_matrix(regulon.expression.gene_ids, regulon.expression.datasets)
-  np.testing.assert_allclose(regulon.expression.tpm, expected, rtol=1e-12)
-  assert regulon.inputs == written.files
-  assert {d.name for d in regulon.datasets} == set(written.conditions)
+  assert [o.gene_ids for o in genome_records.operons] == [o.gene_ids for o in written.operons]
+  expected = written.tpm_matrix(
+    genome_records.expression.gene_ids, genome_records.expression.datasets
+  )
+  np.testing.assert_allclose(genome_records.expression.tpm, expected, rtol=1e-12)
+  assert genome_records.inputs == written.files
+  assert {d.name for d in genome_records.datasets} == set(written.conditions)
 
 
 def test_random_toy_reads_back(tmp_path):
   written = toy.write_random(tmp_path, 30_000, seed=3)
-  regulon = read(written)
-  assert [(g.id, g.start, g.end, g.strand) for g in regulon.genes] == [
+  genome_records = read(written)
+  assert [(g.id, g.start, g.end, g.strand) for g in genome_records.genes] == [
     (g.id, g.start, g.end, g.strand) for g in written.genes
   ]
-  assert [(o.start, o.end, o.gene_ids) for o in regulon.operons] == [
+  assert [(o.start, o.end, o.gene_ids) for o in genome_records.operons] == [
     (o.start, o.end, o.gene_ids) for o in written.operons
   ]
-  expected = written.tpm_matrix(regulon.expression.gene_ids, regulon.expression.datasets)
-  np.testing.assert_allclose(regulon.expression.tpm, expected, rtol=1e-12)
-  assert regulon.report.reasons == {}
+  expected = written.tpm_matrix(
+    genome_records.expression.gene_ids, genome_records.expression.datasets
+  )
+  np.testing.assert_allclose(genome_records.expression.tpm, expected, rtol=1e-12)
+  assert genome_records.report.reasons == {}
 
 
 @pytest.fixture
@@ -69,20 +73,24 @@ def warnings_of(monkeypatch):
 
 def test_missing_optional_collections_degrade_with_one_warning_each(tmp_path, warnings_of):
   written = toy.write(tmp_path, collections=("geneDatamart",))
-  regulon = read(written)
-  assert regulon.operons is None and regulon.expression is None and regulon.datasets == []
+  genome_records = read(written)
+  assert (
+    genome_records.operons is None
+    and genome_records.expression is None
+    and genome_records.datasets == []
+  )
   assert [line.split(":")[0] for line in warnings_of] == ["NO OPERONS", "NO EXPRESSION"]
   assert "regulondbht" in warnings_of[1]
-  reasons = regulon.report.reasons
+  reasons = genome_records.report.reasons
   assert reasons["no geneExpression: expression unknown"] == 1
   assert reasons["no operonDatamart: operons unknown"] == 1
 
 
 def test_no_usable_data_set_degrades_too(tmp_path, warnings_of):
   written = dataclasses.replace(toy.write(tmp_path), min_genes_per_unit=100)
-  regulon = read(written)
-  assert regulon.expression is None
-  assert regulon.report["no usable data set: expression unknown"] == 1
+  genome_records = read(written)
+  assert genome_records.expression is None
+  assert genome_records.report["no usable data set: expression unknown"] == 1
   assert warnings_of[0].startswith("NO EXPRESSION: no data set")
 
 
@@ -108,9 +116,9 @@ def test_a_genome_that_is_not_the_dumps_is_refused(tmp_path):
 def test_the_longest_contig_is_used_and_the_others_reported(tmp_path, warnings_of):
   written = toy.write(tmp_path)
   written.fasta.write_text(">plasmid\nACGT\n" + written.fasta.read_text())
-  regulon = read(written)
-  assert regulon.contig.name == "toy"
-  assert regulon.report["contig that is not the longest: left out"] == 1
+  genome_records = read(written)
+  assert genome_records.contig.name == "toy"
+  assert genome_records.report["contig that is not the longest: left out"] == 1
   assert "using the longest, toy" in warnings_of[0]
 
 
@@ -125,9 +133,9 @@ def test_random_genome_is_logged_counted_and_as_long_as_the_genes_need(tmp_path,
 
 
 def test_max_docs_per_file_reads_the_first_documents_of_each(tmp_path):
-  regulon = read(toy.write(tmp_path), max_docs_per_file=5)
-  assert [g.id for g in regulon.genes] == ["T01", "T02", "T03", "T04", "T07"]
-  assert regulon.report.totals["operon documents"] == 5
+  genome_records = read(toy.write(tmp_path), max_docs_per_file=5)
+  assert [g.id for g in genome_records.genes] == ["T01", "T02", "T03", "T04", "T07"]
+  assert genome_records.report.totals["operon documents"] == 5
 
 
 def test_embedded_data_set():
@@ -136,7 +144,9 @@ def test_embedded_data_set():
   data = data_config()
   contig = dump_lib.read_genome(data, report)
   calls = []
-  regulon = dump_lib.read_dump("builtin", contig, data, report, lambda *args: calls.append(args))
+  genome_records = dump_lib.read_dump(
+    "builtin", contig, data, report, lambda *args: calls.append(args)
+  )
   assert (contig.name, contig.length_bp) == ("NC_000913.3", 4_641_652)
   assert decode(contig.codes[:10]) == "AGCTTTTCAT"
   assert report.totals == {
@@ -149,14 +159,14 @@ def test_embedded_data_set():
     "expression documents": 90_247,
     "data sets with expression": 23,
   }
-  assert regulon.expression.tpm.shape == (4666, 23)
-  thra = {g.name: g for g in regulon.genes}["thrA"]
+  assert genome_records.expression.tpm.shape == (4666, 23)
+  thra = {g.name: g for g in genome_records.genes}["thrA"]
   assert (thra.start, thra.end, thra.strand, thra.locus_tag) == (336, 2799, 1, "b0002")
   assert decode(contig.codes[thra.start : thra.start + 3]) == "ATG"
-  row = regulon.expression.gene_ids.index(thra.id)
-  column = regulon.expression.datasets.index("control__wt_glc__1")
-  np.testing.assert_allclose(regulon.expression.tpm[row, column], 2056.4655)
-  sums = np.nansum(regulon.expression.tpm, axis=0)
+  row = genome_records.expression.gene_ids.index(thra.id)
+  column = genome_records.expression.datasets.index("control__wt_glc__1")
+  np.testing.assert_allclose(genome_records.expression.tpm[row, column], 2056.4655)
+  sums = np.nansum(genome_records.expression.tpm, axis=0)
   assert (sums > 0.95e6).all() and (sums < 1.05e6).all()
-  assert {d.name for d in regulon.datasets} == set(regulon.expression.datasets)
+  assert {d.name for d in genome_records.datasets} == set(genome_records.expression.datasets)
   assert calls[-1][0] == "geneExpression" and calls[-1][3] == 90_247

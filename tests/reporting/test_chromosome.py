@@ -39,8 +39,8 @@ def view(toy_store):
 def test_predictions_are_whole_at_32_bp_and_base_by_base_in_the_detail(toy_store, view):
   prediction = prediction_of(toy_store)
   raw = {"expression": prediction.gene_expression[:, 0], "operon": prediction.operon_membership}
-  arcs = [tuple(map(int, arc)) for arc in toy_store.arcs("test")]
-  assert view["detail"] == merge([*arcs, (50_000, 50_500)])
+  regions = [tuple(map(int, region)) for region in toy_store.regions("test")]
+  assert view["detail"] == merge([*regions, (50_000, 50_500)])
   for name, column in raw.items():
     layer, values = view["predicted"][name], np.ravel(column)
     half = (layer["high"] - layer["low"]) / 254 / 2 * 1.001

@@ -9,7 +9,7 @@ import pytest
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.expression import ExpressionTable
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene, Regulon
+from alphaecoli.genomics.records import Dataset, Gene, GenomeRecords
 from alphaecoli.genomics.sequence import random_genome
 from alphaecoli.tracks.build import expression_groups, expression_tracks
 from alphaecoli.tracks.process import process_data
@@ -97,7 +97,7 @@ def test_operon_membership_covers_operons_of_enough_genes(tmp_path, min_genes):
   assert store.table.operon_prevalence == pytest.approx(training.mean(), rel=1e-12)
 
 
-def test_density_mean_is_over_the_bins_of_the_training_arcs(store):
+def test_density_mean_is_over_the_bins_of_the_training_regions(store):
   counts = []
   for first in range(4096, 6144, 128):
     spans = [g.fragments or ((g.start, g.end),) for g in GENES.values()]
@@ -182,9 +182,9 @@ def test_a_track_without_training_genes_is_refused_by_name(tmp_path):
 def test_a_track_of_equal_training_genes_is_refused_by_name():
   genes = [Gene(g, g, g, i * 10, i * 10 + 5, 1, "", ()) for i, g in enumerate("AB")]
   table = ExpressionTable(("A", "B"), ("D",), np.full((2, 1), 7.0))
-  regulon = Regulon(random_genome(50, 0), genes, [], [], table, QualityReport(), {})
+  genome_records = GenomeRecords(random_genome(50, 0), genes, [], [], table, QualityReport(), {})
   with pytest.raises(ConfigError, match="'mean': its 2 training genes all have"):
-    expression_tracks(regulon, settings_of(), np.array([True, True]))
+    expression_tracks(genome_records, settings_of(), np.array([True, True]))
 
 
 @pytest.mark.parametrize("missing", ["geneExpression", "operonDatamart"])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from alphaecoli.data.windows import count_starts, nth_start, tile_windows
 from alphaecoli.errors import ConfigError
-from alphaecoli.tracks.splits import SPLITS, Arc, split_arcs, split_of, total_bp
+from alphaecoli.tracks.splits import SPLITS, Region, split_of, split_regions, total_bp
 
 E_COLI_BP = 4_641_652
 
@@ -32,22 +32,22 @@ def layouts(draw):
 @settings(max_examples=60, deadline=None)
 def test_arcs_hold_every_base_once_with_its_label(layout, circular):
   length_bp, labels = layout[0], labels_of(*layout)
-  arcs = split_arcs(*layout, circular)
-  bases = [np.arange(*arc) for split in SPLITS for arc in arcs[split]]
+  regions = split_regions(*layout, circular)
+  bases = [np.arange(*region) for split in SPLITS for region in regions[split]]
   assert sorted(np.concatenate(bases) % length_bp) == list(range(length_bp))
   for split in SPLITS:
-    for arc in arcs[split]:
-      assert 0 <= arc.start < length_bp and arc.start < arc.end <= arc.start + length_bp
-      assert circular or arc.end <= length_bp
-      assert (labels[np.arange(*arc) % length_bp] == split).all()
+    for region in regions[split]:
+      assert 0 <= region.start < length_bp and region.start < region.end <= region.start + length_bp
+      assert circular or region.end <= length_bp
+      assert (labels[np.arange(*region) % length_bp] == split).all()
 
 
 @given(layouts(), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_neighbouring_blocks_of_a_split_are_one_arc(layout, circular):
   length_bp = layout[0]
-  for arcs in split_arcs(*layout, circular).values():
-    starts, ends = {a.start for a in arcs}, {a.end % length_bp for a in arcs}
+  for regions in split_regions(*layout, circular).values():
+    starts, ends = {a.start for a in regions}, {a.end % length_bp for a in regions}
     assert not (starts - {0}) & ends
     assert not (circular and 0 in starts & ends)
 
@@ -56,27 +56,27 @@ def test_neighbouring_blocks_of_a_split_are_one_arc(layout, circular):
 @settings(max_examples=60, deadline=None)
 def test_no_window_of_a_split_holds_a_base_of_another(layout, circular, window_bp):
   length_bp, labels = layout[0], labels_of(*layout)
-  for split, arcs in split_arcs(*layout, circular).items():
+  for split, regions in split_regions(*layout, circular).items():
     starts = [
-      nth_start(i, arcs, window_bp, length_bp) for i in range(count_starts(arcs, window_bp))
+      nth_start(i, regions, window_bp, length_bp) for i in range(count_starts(regions, window_bp))
     ]
-    if arcs and min(a.length_bp for a in arcs) >= window_bp:
-      starts += [tile.start for tile in tile_windows(arcs, window_bp, length_bp)]
+    if regions and min(a.length_bp for a in regions) >= window_bp:
+      starts += [tile.start for tile in tile_windows(regions, window_bp, length_bp)]
     for start in starts:
       assert (labels[np.arange(start, start + window_bp) % length_bp] == split).all()
 
 
 def test_default_split_of_the_e_coli_chromosome():
-  arcs = split_arcs(E_COLI_BP, 20, 10, 0)
-  assert arcs["validation"] == (Arc(0, 232083), Arc(2320826, 2552909))
-  assert arcs["test"] == (Arc(232083, 464165), Arc(2552909, 2784991))
-  assert arcs["train"] == (Arc(464165, 2320826), Arc(2784991, E_COLI_BP))
+  regions = split_regions(E_COLI_BP, 20, 10, 0)
+  assert regions["validation"] == (Region(0, 232083), Region(2320826, 2552909))
+  assert regions["test"] == (Region(232083, 464165), Region(2552909, 2784991))
+  assert regions["train"] == (Region(464165, 2320826), Region(2784991, E_COLI_BP))
 
 
 def test_an_arc_may_pass_the_origin_of_a_circle_only():
-  assert split_arcs(100, 10, 5, 2)["train"] == (Arc(40, 70), Arc(90, 120))
-  assert split_arcs(100, 10, 5, 2, circular=False)["train"] == (
-    Arc(0, 20), Arc(40, 70), Arc(90, 100),
+  assert split_regions(100, 10, 5, 2)["train"] == (Region(40, 70), Region(90, 120))
+  assert split_regions(100, 10, 5, 2, circular=False)["train"] == (
+    Region(0, 20), Region(40, 70), Region(90, 100),
   )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_an_arc_may_pass_the_origin_of_a_circle_only():
   ],
 )
 def test_a_gene_belongs_to_the_split_that_holds_all_of_it(start, end, split):
-  assert split_of(start, end, split_arcs(100, 10, 5, 2), 100) == split
+  assert split_of(start, end, split_regions(100, 10, 5, 2), 100) == split
 
 
 @given(layouts(), st.integers(0, 699), st.integers(1, 60))
@@ -102,7 +102,7 @@ def test_a_gene_belongs_to_the_split_that_holds_all_of_it(start, end, split):
 def test_split_of_agrees_with_the_labels_of_the_bases(layout, start, length):
   length_bp = layout[0]
   start, length = start % length_bp, min(length, length_bp)
-  found = split_of(start, start + length, split_arcs(*layout), length_bp)
+  found = split_of(start, start + length, split_regions(*layout), length_bp)
   inside = set(labels_of(*layout)[np.arange(start, start + length) % length_bp])
   assert found == (inside.pop() if len(inside) == 1 else "border")
 
@@ -111,15 +111,15 @@ def test_split_of_agrees_with_the_labels_of_the_bases(layout, start, length):
 @settings(max_examples=60, deadline=None)
 def test_tiles_cover_every_base_once_in_order(layout, window_bp):
   length_bp = layout[0]
-  arcs = split_arcs(*layout)["train"]
-  if min(a.length_bp for a in arcs) < window_bp:
-    with pytest.raises(ConfigError, match="the shortest arc of the split"):
-      tile_windows(arcs, window_bp, length_bp)
+  regions = split_regions(*layout)["train"]
+  if min(a.length_bp for a in regions) < window_bp:
+    with pytest.raises(ConfigError, match="the shortest region of the split"):
+      tile_windows(regions, window_bp, length_bp)
     return
   covered = []
-  for tile in tile_windows(arcs, window_bp, length_bp):
+  for tile in tile_windows(regions, window_bp, length_bp):
     assert 0 <= tile.first_new_bp < window_bp
     covered += range(tile.start + tile.first_new_bp, tile.start + window_bp)
-  expected = np.concatenate([np.arange(*arc) for arc in arcs]) % length_bp
+  expected = np.concatenate([np.arange(*region) for region in regions]) % length_bp
   np.testing.assert_array_equal(np.array(covered) % length_bp, expected)
-  assert len(covered) == total_bp(arcs)
+  assert len(covered) == total_bp(regions)

@@ -171,7 +171,7 @@ def test_a_window_that_can_not_be_cut_is_refused(store, start, window_bp, messag
 def test_a_linear_chromosome_has_ends(tmp_path):
   store = random_store(tmp_path, length_bp=60_000, circular=False)
   assert (
-    not store.circular and max(a.end for s in ("train", "test") for a in store.arcs(s)) <= 60_000
+    not store.circular and max(a.end for s in ("train", "test") for a in store.regions(s)) <= 60_000
   )
   assert store.window(60_000 - 2048, 2048)["sequence"].shape == (2048,)
   for start in (-1, 60_000 - 2047):
@@ -195,7 +195,7 @@ def test_an_unknown_split_is_refused(store):
   with pytest.raises(
     ConfigError, match="no split 'valid'; expected one of train, validation, test"
   ):
-    store.arcs("valid")
+    store.regions("valid")
 
 
 def test_the_manifest_describes_the_files(store):

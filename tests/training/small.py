@@ -13,7 +13,7 @@ from alphaecoli import config as configuration
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE
 from alphaecoli.data.pipeline import training_batches
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.layers import Linear, RMSBatchNorm
 from alphaecoli.schema import Config, InitConfig, MeshConfig
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
@@ -79,9 +79,9 @@ def init_config(**values: Any) -> InitConfig:
   return dataclasses.replace(tiny_config().init, **values)
 
 
-def stand_in(**options: Any) -> Skeleton:
-  """The skeleton of StandIn."""
-  return Skeleton.of(lambda key: StandIn(nnx.Rngs(key), **options))
+def stand_in(**options: Any) -> FunctionalModel:
+  """The functional of StandIn."""
+  return FunctionalModel.of(lambda key: StandIn(nnx.Rngs(key), **options))
 
 
 def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
@@ -125,12 +125,12 @@ def with_mesh(config: Config, data: int, fsdp: int = 1, sequence: int = 1) -> Co
   return dataclasses.replace(config, mesh=mesh)
 
 
-def random_values(skeleton: Skeleton, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def random_values(functional: FunctionalModel, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
   """Random parameters and statistics, without compiling anything."""
   rng = np.random.default_rng(seed)
   params, stats = (
     {n: rng.uniform(0.5, 1, v.get_value().shape).astype(np.float32) for n, v in part.items()}
-    for part in (skeleton.params, skeleton.stats)
+    for part in (functional.params, functional.stats)
   )
   return params, stats
 
@@ -139,8 +139,8 @@ def save_checkpoint(
   workdir: Path, config: Config, table: TrackTable = TABLE, seed: int = 5, **meta: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """A checkpoint of a model with random values; returns those."""
-  skeleton = Skeleton.of_model(config.model, table).tuned(config.init)
-  params, stats = random_values(skeleton, seed)
+  functional = FunctionalModel.of_model(config.model, table).tuned(config.init)
+  params, stats = random_values(functional, seed)
   state = TrainState(jnp.int32(7), params, stats, {"moments": jnp.zeros(1)})
   meta = {"config": config.to_dict(), "table": table.to_json(), "store_fingerprint": "f", **meta}
   with Checkpoints(workdir / "checkpoints", keep_last=1, keep_best=0) as checkpoints:

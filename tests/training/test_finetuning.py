@@ -7,7 +7,7 @@ import pytest
 import alphaecoli
 from alphaecoli.checkpoints.read import load_inference, read_meta
 from alphaecoli.model.finetuning import head_of
-from alphaecoli.model.functional import Skeleton, factor_names
+from alphaecoli.model.functional import FunctionalModel, factor_names
 from alphaecoli.training.run import train_on
 from tests.training.small import save_checkpoint, tiny_config, with_mesh
 
@@ -15,9 +15,9 @@ from tests.training.small import save_checkpoint, tiny_config, with_mesh
 def _train(store, workdir, mesh, **overrides):
   workdir.mkdir(exist_ok=True)
   config = with_mesh(tiny_config(**overrides), *mesh)
-  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
-  assert train_on(store, config, workdir, skeleton) == 0
-  return skeleton
+  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
+  assert train_on(store, config, workdir, functional) == 0
+  return functional
 
 
 def _values(workdir, step, item):
@@ -31,7 +31,7 @@ def test_a_model_is_tuned_resumed_on_another_mesh_and_used(store, tmp_path):
   before, stats = save_checkpoint(base, tiny_config(), trained_on=[])
   tuning = {"init__checkpoint": str(base), "init__freeze": "trunk", "init__lora_rank": 2}
   _train(store, tuned, (4, 2), train__steps=2, model__remat=True, **tuning)
-  skeleton = _train(store, tuned, (1, 8), train__steps=4, model__remat=True, **tuning)
+  functional = _train(store, tuned, (1, 8), train__steps=4, model__remat=True, **tuning)
   after = _values(tuned, 4, "params")
   for name, value in before.items():
     if head_of(name) is None:
@@ -40,7 +40,7 @@ def test_a_model_is_tuned_resumed_on_another_mesh_and_used(store, tmp_path):
   for name, value in stats.items():
     np.testing.assert_array_equal(found[name], value, err_msg=name)
   moments = _values(tuned, 4, "train")["opt_state"][1]["mu"]
-  factors = {factor for kernel in skeleton.adapted for factor in factor_names(kernel)}
+  factors = {factor for kernel in functional.adapted for factor in factor_names(kernel)}
   assert set(moments) == factors | {name for name in before if head_of(name)}
   meta = read_meta(tuned / "checkpoints" / "4")
   assert meta["init"]["step"] == 7 and meta["init"]["held_out_bp_seen"]["test"] == 0

@@ -7,7 +7,7 @@ import pytest
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.model.finetuning import head_of, names_under
-from alphaecoli.model.functional import Skeleton, factor_names
+from alphaecoli.model.functional import FunctionalModel, factor_names
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, LossWeights, MeshConfig
@@ -29,14 +29,14 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
-def _steps(skeleton, config, mesh, n=3, **options):
+def _steps(functional, config, mesh, n=3, **options):
   """The first and the last state, as host arrays, and the metrics of n steps on one batch."""
   optimizer = make_optimizer(config.optimizer, config.train.steps)
-  pure = make_train_step(skeleton, optimizer, ONES, **options)
+  pure = make_train_step(functional, optimizer, ONES, **options)
   with jax.set_mesh(mesh):
-    state = init_state(skeleton, optimizer, 0, mesh)
+    state = init_state(functional, optimizer, 0, mesh)
     before = jax.device_get(state)
-    step = compile_train_step(pure, skeleton, optimizer, mesh)
+    step = compile_train_step(pure, functional, optimizer, mesh)
     batch, history = put_batch(random_batch(config), mesh), []
     for _ in range(n):
       state, metrics = step(state, batch, jax.random.key(1))
@@ -60,31 +60,31 @@ def _moments(state):
 )
 def test_frozen_parameters_and_statistics_stay_bit_for_bit(mesh, options):
   config = CONFIG if not options else tiny_config(train__batch_windows=6)
-  skeleton = stand_in().tuned(init_config(freeze="first,norm,operon"))
-  before, after, _ = _steps(skeleton, config, _mesh(*mesh), **options)
+  functional = stand_in().tuned(init_config(freeze="first,norm,operon"))
+  before, after, _ = _steps(functional, config, _mesh(*mesh), **options)
   assert _changed(before.stats, after.stats) == set()
   learn = {"expression/kernel", "expression/bias", "density/kernel", "density/bias"}
   assert _changed(before.params, after.params) == learn == _moments(after)
 
 
 def test_a_norm_that_is_not_frozen_moves():
-  skeleton = stand_in().tuned(init_config(freeze="first"))
-  before, after, _ = _steps(skeleton, CONFIG, _mesh())
+  functional = stand_in().tuned(init_config(freeze="first"))
+  before, after, _ = _steps(functional, CONFIG, _mesh())
   assert _changed(before.stats, after.stats) == {"norm/mean_square"}
 
 
 def test_no_gradient_of_frozen_parts_is_computed():
   """The trunk's gradients cost twice its forward pass; without them little is left."""
 
-  def flops(skeleton):
+  def flops(functional):
     optimizer, mesh = make_optimizer(CONFIG.optimizer, 8), _mesh()
     with jax.set_mesh(mesh):
-      state = abstract_state(skeleton, optimizer, mesh)
-      step = jax.jit(make_train_step(skeleton, optimizer, ONES))
+      state = abstract_state(functional, optimizer, mesh)
+      step = jax.jit(make_train_step(functional, optimizer, ONES))
       lowered = step.lower(state, put_batch(random_batch(CONFIG), mesh), jax.random.key(0))
     return lowered.cost_analysis()["flops"]
 
-  model = Skeleton.of_model(CONFIG.model, TABLE)
+  model = FunctionalModel.of_model(CONFIG.model, TABLE)
   assert flops(model.tuned(init_config(freeze="trunk"))) < 0.45 * flops(model)
 
 
@@ -92,17 +92,17 @@ def test_no_gradient_of_frozen_parts_is_computed():
 def tuned():
   """The tiny AlphaEcoli on data 2 x fsdp 4, trunk frozen, with factors of rank 2."""
   init = init_config(freeze="trunk", lora_rank=2, lora_alpha=4.0)
-  skeleton = Skeleton.of_model(CONFIG.model, TABLE).tuned(init)
-  return skeleton, *_steps(skeleton, CONFIG, _mesh(2, 4))
+  functional = FunctionalModel.of_model(CONFIG.model, TABLE).tuned(init)
+  return functional, *_steps(functional, CONFIG, _mesh(2, 4))
 
 
 def test_of_the_real_model_only_factors_and_heads_learn(tuned):
-  skeleton, before, after, _ = tuned
+  functional, before, after, _ = tuned
   assert _changed(before.stats, after.stats) == set()
-  factors = {name for kernel in skeleton.adapted for name in factor_names(kernel)}
-  heads = {name for name in skeleton.params if head_of(name)}
+  factors = {name for kernel in functional.adapted for name in factor_names(kernel)}
+  heads = {name for name in functional.params if head_of(name)}
   assert _changed(before.params, after.params) == factors | heads == _moments(after)
-  kinds = {name.split("/")[-2] for name in skeleton.adapted}
+  kinds = {name.split("/")[-2] for name in functional.adapted}
   assert {"query", "key", "value", "output", "expand", "contract", "linear"} <= kinds
 
 
@@ -111,7 +111,7 @@ def test_a_frozen_trunk_trains_on_the_outputs_of_evaluation_and_factors_start_at
 ):
   """The first loss is that of the base model with its running statistics."""
   _, before, _, history = tuned
-  base = Skeleton.of_model(CONFIG.model, TABLE)
+  base = FunctionalModel.of_model(CONFIG.model, TABLE)
   own = {name: before.params[name] for name in base.params}
   stats = {name: value * 1.5 for name, value in before.stats.items()}
   batch = {name: jnp.asarray(x) for name, x in random_batch(CONFIG).items()}
@@ -134,18 +134,18 @@ def test_factors_and_their_moments_follow_the_rules(tuned):
 
 
 def test_the_module_has_kernels_with_their_factors_added(tuned):
-  skeleton, _, state, _ = tuned
-  merged, _ = skeleton.split(skeleton.merge(state.params, state.stats))
+  functional, _, state, _ = tuned
+  merged, _ = functional.split(functional.merge(state.params, state.stats))
   down, up = (np.asarray(state.params[name], np.float64) for name in factor_names(QUERY))
   expected = np.asarray(state.params[QUERY], np.float64) + 4.0 / 2 * down @ up
   np.testing.assert_allclose(merged[QUERY], expected, rtol=1e-5, atol=1e-6)
   assert np.abs(merged[QUERY] - np.asarray(state.params[QUERY])).max() > 1e-3
-  assert merged.keys() == Skeleton.of_model(CONFIG.model, TABLE).params.keys()
+  assert merged.keys() == FunctionalModel.of_model(CONFIG.model, TABLE).params.keys()
 
 
 def test_the_parameter_table_says_what_learns(tuned):
-  skeleton, *_ = tuned
-  header, *rows = skeleton.parameter_table().splitlines()
+  functional, *_ = tuned
+  header, *rows = functional.parameter_table().splitlines()
   assert header.split() == ["parameters", "learn", "frozen"]
   counts = {row.split()[0]: [int(n.replace(",", "")) for n in row.split()[1:]] for row in rows}
   assert all(all_ == learn + frozen for all_, learn, frozen in counts.values())
@@ -154,7 +154,7 @@ def test_the_parameter_table_says_what_learns(tuned):
 
 
 def test_parts_are_named_by_prefix_or_shorthand():
-  names = Skeleton.of_model(CONFIG.model, TABLE).params
+  names = FunctionalModel.of_model(CONFIG.model, TABLE).params
   trunk, heads = names_under(names, ["trunk"]), names_under(names, ["heads"])
   assert trunk | heads == names.keys() and not trunk & heads
   assert {name.split("/")[0] for name in heads} == set(HEADS)
@@ -175,7 +175,7 @@ def test_parts_are_named_by_prefix_or_shorthand():
 )
 def test_parts_that_can_not_be_are_refused(values, message):
   with pytest.raises(ConfigError, match=message) as failure:
-    Skeleton.of_model(CONFIG.model, TABLE).tuned(init_config(**values))
+    FunctionalModel.of_model(CONFIG.model, TABLE).tuned(init_config(**values))
   assert "\n" not in str(failure.value)
 
 

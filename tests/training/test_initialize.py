@@ -21,7 +21,7 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.run import bases_seen_before
 from alphaecoli.model import alphagenome as published
 from alphaecoli.model.finetuning import head_of
-from alphaecoli.model.functional import Skeleton, factor_names
+from alphaecoli.model.functional import FunctionalModel, factor_names
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import LossWeights, MeshConfig
 from alphaecoli.tracks.organisms import Organisms
@@ -50,12 +50,12 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
-_of_model = functools.lru_cache(Skeleton.of_model)
+_of_model = functools.lru_cache(FunctionalModel.of_model)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-  """Skeletons are made once; fresh values are those of `random_values` with the run's seed."""
+  """Models are made once; fresh values are those of `random_values` with the run's seed."""
 
   def init(self, seed, mesh):
     return tuple(
@@ -63,8 +63,8 @@ def quick(monkeypatch):
       for part, where in zip(random_values(self, seed), self.shardings(mesh), strict=True)
     )
 
-  monkeypatch.setattr(Skeleton, "init", init)
-  monkeypatch.setattr(Skeleton, "of_model", _of_model)
+  monkeypatch.setattr(FunctionalModel, "init", init)
+  monkeypatch.setattr(FunctionalModel, "of_model", _of_model)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,11 @@ def source(tmp_path_factory):
 
 
 def _first(store, config, mesh=None):
-  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
   mesh = mesh or _mesh()
-  params, stats, origin = first_values(skeleton, config, Organisms.of([store]), mesh)
-  assert params.keys() == skeleton.params.keys() and stats.keys() == skeleton.stats.keys()
-  for found, where in zip((params, stats), skeleton.shardings(mesh), strict=True):
+  params, stats, origin = first_values(functional, config, Organisms.of([store]), mesh)
+  assert params.keys() == functional.params.keys() and stats.keys() == functional.stats.keys()
+  for found, where in zip((params, stats), functional.shardings(mesh), strict=True):
     assert all(value.sharding == where[name] for name, value in found.items())
   return jax.device_get(params), jax.device_get(stats), origin
 
@@ -127,7 +127,7 @@ def test_a_head_whose_tracks_differ_is_fresh_and_named(store, tmp_path, caplog):
   )
   config = tiny_config(init__checkpoint=str(tmp_path), train__seed=3)
   found, _, origin = _first(store, config)
-  fresh, _ = random_values(Skeleton.of_model(config.model, store.table), 3)
+  fresh, _ = random_values(FunctionalModel.of_model(config.model, store.table), 3)
   _same(found, {n: (fresh if head_of(n) == "gene_expression" else params)[n] for n in found})
   assert "FRESH HEAD: gene_expression, as its tracks are others" in caplog.text
   assert origin["init"]["fresh_heads"] == ["gene_expression"]
@@ -154,7 +154,7 @@ def test_organisms_that_come_new_have_fresh_rows(store, source, caplog):
   _, params, _ = source
   config = tiny_config(init__checkpoint=str(source[0]), model__n_organisms=3, train__seed=3)
   found, _, _ = _first(store, config)
-  fresh, _ = random_values(Skeleton.of_model(config.model, store.table), 3)
+  fresh, _ = random_values(FunctionalModel.of_model(config.model, store.table), 3)
   tables = [name for name in found if name.endswith("organism/table")]
   assert len(tables) == 4
   for name in tables:
@@ -193,7 +193,7 @@ def test_a_run_with_factors_starts_from_a_checkpoint_without(store, source):
 
 
 def _held_out(store):
-  return {s: sum(arc.length_bp for arc in store.arcs(s)) for s in (VALIDATION, TEST)}
+  return {s: sum(region.length_bp for region in store.regions(s)) for s in (VALIDATION, TEST)}
 
 
 @pytest.fixture(scope="module")
@@ -261,10 +261,12 @@ def test_a_run_under_way_goes_on_from_its_own_checkpoint(store, source, tmp_path
   shutil.copytree(source[0], begin)
   config = with_mesh(tiny_config(init__checkpoint=str(begin), init__freeze="trunk"), 2, 4)
   optimizer = make_optimizer(config.optimizer, 8)
-  skeleton = Skeleton.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
   weights = LossWeights(1.0, 1.0, 1.0)
   mesh, path = _mesh(2, 4), tmp_path / "run" / "checkpoints"
-  setup = Setup(config, tmp_path / "run", Organisms.of([store]), mesh, weights, skeleton, optimizer)
+  setup = Setup(
+    config, tmp_path / "run", Organisms.of([store]), mesh, weights, functional, optimizer
+  )
 
   def begin_or_go_on():
     with jax.set_mesh(mesh), Checkpoints(path, keep_last=1, keep_best=0) as checkpoints:
@@ -292,7 +294,7 @@ PUBLISHED = tiny_config(model__n_layers=2)  # with both kinds of layers
 def _published_tree(config, organisms=2):
   """Made-up arrays under the published names, with haiku's leading axes of size 1."""
   sizes = dataclasses.replace(config.model, n_organisms=organisms)
-  model, names = Skeleton.of_model(sizes, TABLE).module(), published.trunk_names(sizes)
+  model, names = FunctionalModel.of_model(sizes, TABLE).module(), published.trunk_names(sizes)
   rng = np.random.default_rng(1)
   tree = ({"alphagenome/head/atac": {"w": np.ones((4, 3), np.float32)}}, {})
   for path, variable in published.trunk_variables(model).items():

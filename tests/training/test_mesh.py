@@ -15,9 +15,9 @@ import pytest
 
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, put_batch
-from alphaecoli.parallel.sharding import make_mesh, window_ways
+from alphaecoli.parallel.sharding import make_mesh, n_window_shards
 from alphaecoli.schema import PAIR_BP, Config, LossWeights, MeshConfig
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import (
@@ -81,17 +81,17 @@ def _parts(window_bp, parts=1):
   """With momentum, because Adam turns the rounding of a gradient near 0 into a whole step."""
   config = tiny_config(data__window_bp=window_bp, train__steps=STEPS, train__accumulate_steps=parts)
   optimizer = optax.chain(_keep_gradients(), optax.sgd(4e-3, momentum=0.9))
-  return config, Skeleton.of_model(config.model, TABLE), optimizer
+  return config, FunctionalModel.of_model(config.model, TABLE), optimizer
 
 
 @functools.cache
 def program(shape, window_bp, parts):
-  config, skeleton, optimizer = _parts(window_bp, parts)
+  config, functional, optimizer = _parts(window_bp, parts)
   mesh = _mesh(shape)
-  abstract = abstract_state(skeleton, optimizer, mesh)
-  pure = make_train_step(skeleton, optimizer, LossWeights(1.0, 1.0, 1.0), accumulate_steps=parts)
+  abstract = abstract_state(functional, optimizer, mesh)
+  pure = make_train_step(functional, optimizer, LossWeights(1.0, 1.0, 1.0), accumulate_steps=parts)
   with jax.set_mesh(mesh), tempfile.TemporaryFile() as log:
-    lowered = compile_train_step(pure, skeleton, optimizer, mesh).lower(
+    lowered = compile_train_step(pure, functional, optimizer, mesh).lower(
       abstract, put_batch(random_batch(config), mesh), jax.random.key(0)
     )
     before = os.dup(2)
@@ -108,8 +108,8 @@ def program(shape, window_bp, parts):
 
 @functools.cache
 def first_state():
-  _, skeleton, optimizer = _parts(SHORT_BP)
-  return jax.device_get(init_state(skeleton, optimizer, 0, _mesh(ONE)))
+  _, functional, optimizer = _parts(SHORT_BP)
+  return jax.device_get(init_state(functional, optimizer, 0, _mesh(ONE)))
 
 
 @functools.cache
@@ -187,14 +187,14 @@ def test_devices_share_the_work(shape, window_bp, parts):
 @cases
 def test_only_kernels_and_keys_travel_whole(shape, window_bp, parts):
   compiled = program(shape, window_bp, parts)
-  config, skeleton, _ = _parts(window_bp, parts)
+  config, functional, _ = _parts(window_bp, parts)
   model, rows = config.model, config.train.batch_windows
   here, bins, pairs = (
-    rows // parts // window_ways(compiled.mesh),
+    rows // parts // n_window_shards(compiled.mesh),
     window_bp // 128,
     window_bp // PAIR_BP,
   )
-  allowed = [v.get_value().shape for v in skeleton.params.values()]
+  allowed = [v.get_value().shape for v in functional.params.values()]
   allowed += [(rows,), (rows // parts,)]  # start and reverse, for the log
   allowed += [(here, bins, model.key_dim), (here, bins, model.value_dim)]  # of attention
   pair_inner = (model.pair_heads, model.pair_head_dim)
@@ -235,10 +235,10 @@ def _split_by_name(tree):
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 4, 1), (4, 2, 1), (2, 2, 2)], ids=str)
 def test_parameters_and_moments_take_one_part_in_fsdp_of_the_memory(shape):
   """Of all but small leaves: norms, heads of one output and what else does not divide."""
-  config, skeleton, _ = _parts(SHORT_BP)
+  config, functional, _ = _parts(SHORT_BP)
   optimizer = make_optimizer(config.optimizer, STEPS)
   mesh, fsdp = _mesh(shape), shape[1]
-  abstract = abstract_state(skeleton, optimizer, mesh)
+  abstract = abstract_state(functional, optimizer, mesh)
   state = jax.tree.map(lambda a: jax.device_put(np.zeros(a.shape, a.dtype), a.sharding), abstract)
   small = (
     r"/(scale|offset|table|query_bias|key_bias|residual_scale)'|gene_|operon_|bias/linear|\.count"
@@ -258,8 +258,8 @@ def test_parameters_and_moments_take_one_part_in_fsdp_of_the_memory(shape):
 
 
 def test_the_state_stays_where_it_lies_after_steps():
-  _, skeleton, optimizer = _parts(SHORT_BP)
-  abstract = abstract_state(skeleton, optimizer, _mesh((2, 2, 2)))
+  _, functional, optimizer = _parts(SHORT_BP)
+  abstract = abstract_state(functional, optimizer, _mesh((2, 2, 2)))
   _, state, _ = run_of((2, 2, 2), SHORT_BP, 1)
   for leaf, target in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
     assert leaf.sharding.is_equivalent_to(target.sharding, leaf.ndim)
@@ -269,7 +269,7 @@ def test_the_state_stays_where_it_lies_after_steps():
 @pytest.mark.slow
 def test_at_the_published_size_all_but_a_hundredth_is_split():
   config, _ = from_arguments(["--config", "configs/pod.py"])
-  params, _ = Skeleton.of_model(config.model, TABLE).abstract(_mesh((1, 8, 1)))
+  params, _ = FunctionalModel.of_model(config.model, TABLE).abstract(_mesh((1, 8, 1)))
   whole = sum(math.prod(p.shape) for p in params.values())
   part = sum(math.prod(p.sharding.shard_shape(p.shape)) for p in params.values())
   assert whole / 8 < part < 1.01 * whole / 8

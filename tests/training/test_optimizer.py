@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.schema import OptimizerConfig
 from alphaecoli.training.optimizer import decayed, learning_rate, make_optimizer
 from tests.training.small import TABLE, tiny_config
@@ -38,7 +38,7 @@ def test_learning_rate_is_positive_and_at_most_its_peak(warmup, steps):
 
 
 def test_weight_decay_pulls_kernels_and_embeddings_of_the_real_model_alone():
-  params = Skeleton.of_model(tiny_config().model, TABLE).params
+  params = FunctionalModel.of_model(tiny_config().model, TABLE).params
   chosen = decayed(params)
   kinds = {name.rsplit("/", 1)[-1] for name, yes in chosen.items() if yes}
   left = {name.rsplit("/", 1)[-1] for name, yes in chosen.items() if not yes}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel import hardware
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import make_mesh
@@ -16,10 +16,10 @@ from alphaecoli.training.step import abstract_state, make_train_step
 from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
 
 
-def _model_flops(config, skeleton):
+def _model_flops(config, functional):
   mesh = make_mesh(config.mesh)
   with jax.set_mesh(mesh):
-    return speed.model_flops(skeleton, mesh, config.train.batch_windows, config.data.window_bp)
+    return speed.model_flops(functional, mesh, config.train.batch_windows, config.data.window_bp)
 
 
 def test_flops_are_three_times_the_multiplications_and_additions_of_the_layers():
@@ -32,20 +32,20 @@ def test_flops_are_three_times_the_multiplications_and_additions_of_the_layers()
 
 def test_flops_are_those_of_the_whole_step_without_the_optimiser_or_recomputation():
   config = with_mesh(tiny_config(model__channels=32), 8)
-  skeleton, mesh = Skeleton.of_model(config.model, TABLE), make_mesh(config.mesh)
+  functional, mesh = FunctionalModel.of_model(config.model, TABLE), make_mesh(config.mesh)
   optimizer = make_optimizer(config.optimizer, 8)
   with jax.set_mesh(mesh):
-    step = make_train_step(skeleton, optimizer, LossWeights(1.0, 1.0, 1.0))
+    step = make_train_step(functional, optimizer, LossWeights(1.0, 1.0, 1.0))
     batch = put_batch(random_batch(config), mesh)
     key = jax.random.key(0)
-    lowered = jax.jit(step).lower(abstract_state(skeleton, optimizer, mesh), batch, key)
+    lowered = jax.jit(step).lower(abstract_state(functional, optimizer, mesh), batch, key)
   whole = lowered.cost_analysis()["flops"]
-  found = _model_flops(config, skeleton)
+  found = _model_flops(config, functional)
   assert found == pytest.approx(whole, rel=0.1)
   other = with_mesh(
     tiny_config(model__channels=32, model__remat=True, train__accumulate_steps=2), 2, 2, 2
   )
-  assert _model_flops(other, Skeleton.of_model(other.model, TABLE)) == found
+  assert _model_flops(other, FunctionalModel.of_model(other.model, TABLE)) == found
 
 
 def test_utilisation_is_against_the_peak_of_the_chip_where_it_is_known(monkeypatch):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.model.functional import Skeleton
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, device_batches, put_batch
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, LossWeights, MeshConfig
@@ -18,13 +18,13 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
-def _steps(skeleton, config, mesh, n, weights=ONES, optimizer=None, **options):
+def _steps(functional, config, mesh, n, weights=ONES, optimizer=None, **options):
   """The state and the metrics of every step after n steps on one batch."""
   optimizer = optimizer or make_optimizer(config.optimizer, config.train.steps)
-  pure = make_train_step(skeleton, optimizer, weights, **options)
+  pure = make_train_step(functional, optimizer, weights, **options)
   with jax.set_mesh(mesh):
-    state = init_state(skeleton, optimizer, 0, mesh)
-    step = compile_train_step(pure, skeleton, optimizer, mesh)
+    state = init_state(functional, optimizer, 0, mesh)
+    step = compile_train_step(pure, functional, optimizer, mesh)
     batch, history = put_batch(random_batch(config), mesh), []
     for _ in range(n):
       state, metrics = step(state, batch, jax.random.key(1))
@@ -38,8 +38,8 @@ def _close(found, expected, **tolerance):
 
 
 def test_fresh_parameters_are_the_same_on_any_number_of_devices():
-  skeleton = stand_in()
-  one, eight = (skeleton.init(3, _mesh(*m))[0] for m in ((1, 1), (2, 4)))
+  functional = stand_in()
+  one, eight = (functional.init(3, _mesh(*m))[0] for m in ((1, 1), (2, 4)))
   _close(eight, one, rtol=0)
 
 
@@ -50,51 +50,51 @@ def test_one_batch_can_be_fitted_by_every_head():
     optimizer__learning_rate=3e-3,
     optimizer__weight_decay=0.0,
   )
-  skeleton = Skeleton.of_model(config.model, TABLE)
-  _, history = _steps(skeleton, config, _mesh(), 150)
+  functional = FunctionalModel.of_model(config.model, TABLE)
+  _, history = _steps(functional, config, _mesh(), 150)
   for head in HEADS:
     assert history[0][f"known/{head}"]
     assert history[-1][f"loss/{head}"] < 0.1 * history[0][f"loss/{head}"], head
 
 
 def test_accumulation_over_micro_batches_equals_the_whole_batch():
-  config, skeleton = tiny_config(), stand_in(norm=False)
-  whole, whole_metrics = _steps(skeleton, config, _mesh(), 2)
-  parts, parts_metrics = _steps(skeleton, config, _mesh(), 2, accumulate_steps=4)
+  config, functional = tiny_config(), stand_in(norm=False)
+  whole, whole_metrics = _steps(functional, config, _mesh(), 2)
+  parts, parts_metrics = _steps(functional, config, _mesh(), 2, accumulate_steps=4)
   _close(parts.params, whole.params, atol=1e-6)
   for a, b in zip(whole_metrics, parts_metrics, strict=True):
     _close(b, {n: v for n, v in a.items() if n not in ("start", "reverse")}, rtol=1e-5)
 
 
 def test_accumulation_on_several_devices_equals_one():
-  config, skeleton = tiny_config(), stand_in()
-  one, _ = _steps(skeleton, config, _mesh(), 2, accumulate_steps=2)
-  four, _ = _steps(skeleton, config, _mesh(2, 2), 2, accumulate_steps=2)
+  config, functional = tiny_config(), stand_in()
+  one, _ = _steps(functional, config, _mesh(), 2, accumulate_steps=2)
+  four, _ = _steps(functional, config, _mesh(2, 2), 2, accumulate_steps=2)
   _close(four.params, one.params, atol=1e-6)
   _close(four.stats, one.stats, rtol=1e-5)
 
 
 def test_running_statistics_move_by_the_mean_over_micro_batches():
-  config, skeleton = tiny_config(), stand_in(norm=False)
-  state, _ = _steps(skeleton, config, _mesh(), 1)
-  parts, _ = _steps(skeleton, config, _mesh(), 1, accumulate_steps=4)
+  config, functional = tiny_config(), stand_in(norm=False)
+  state, _ = _steps(functional, config, _mesh(), 1)
+  parts, _ = _steps(functional, config, _mesh(), 1, accumulate_steps=4)
   _close(parts.stats, state.stats, rtol=1e-6)
   assert (parts.stats["norm/mean_square"] != 1).any()
 
 
 def test_a_head_with_weight_zero_is_not_computed_and_does_not_learn():
-  config, skeleton = tiny_config(optimizer__weight_decay=0.0), stand_in()
-  before = skeleton.init(0, _mesh())[0]
-  state, history = _steps(skeleton, config, _mesh(), 2, LossWeights(1.0, 0.0, 1.0))
+  config, functional = tiny_config(optimizer__weight_decay=0.0), stand_in()
+  before = functional.init(0, _mesh())[0]
+  state, history = _steps(functional, config, _mesh(), 2, LossWeights(1.0, 0.0, 1.0))
   assert not any("gene_density" in name for name in history[0])
   np.testing.assert_array_equal(state.params["density/kernel"], before["density/kernel"])
   assert (state.params["operon/kernel"] != before["operon/kernel"]).any()
 
 
 def test_dropout_depends_on_the_step_and_on_nothing_else():
-  config, skeleton = tiny_config(optimizer__learning_rate=1e-30), stand_in(dropout=0.5)
-  _, first = _steps(skeleton, config, _mesh(), 2, dropout=True)
-  _, again = _steps(skeleton, config, _mesh(4, 2), 2, dropout=True)
+  config, functional = tiny_config(optimizer__learning_rate=1e-30), stand_in(dropout=0.5)
+  _, first = _steps(functional, config, _mesh(), 2, dropout=True)
+  _, again = _steps(functional, config, _mesh(4, 2), 2, dropout=True)
   assert first[0]["loss/total"] != first[1]["loss/total"]
   for a, b in zip(first, again, strict=True):
     np.testing.assert_allclose(a["loss/total"], b["loss/total"], rtol=1e-5)
@@ -128,14 +128,14 @@ def test_device_batches_come_in_order_and_one_ahead():
 
 
 def test_a_step_without_known_expression_keeps_every_value_finite():
-  config, skeleton, mesh = tiny_config(), stand_in(), _mesh()
+  config, functional, mesh = tiny_config(), stand_in(), _mesh()
   optimizer = make_optimizer(config.optimizer, 8)
   batch = random_batch(config)
   batch["gene_expression_known"][:] = False
   batch["gene_expression"][:] = np.nan
   with jax.set_mesh(mesh):
-    state = init_state(skeleton, optimizer, 0, mesh)
-    step = jax.jit(make_train_step(skeleton, optimizer, ONES))
+    state = init_state(functional, optimizer, 0, mesh)
+    step = jax.jit(make_train_step(functional, optimizer, ONES))
     state, metrics = step(state, put_batch(batch, mesh), jax.random.key(0))
   assert metrics["loss/gene_expression"] == 0 and metrics["known/gene_expression"] == 0
   assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))
