@@ -19,7 +19,6 @@ class Head:
 
   Attributes:
     name: key of its outputs, of its targets in a batch, and of its loss weight.
-    module: "module:Class" of the layer, built as Class(features, table, rngs=rngs).
     resolution_bp: bases that one value stands for, 1 or 128: which embedding it reads.
     loss: "squared_error", or "cross_entropy" from logits.
     loss_words: what the loss measures, with its unit.
@@ -28,10 +27,11 @@ class Head:
     weight: weight of its loss in the total, unless a configuration sets another.
     output: what turns raw outputs into what users get: "identity" or "sigmoid".
     units: unit of what users get; "" where the user chooses it.
+    auxiliary: whether it is there to help the others, and is no track of its own.
+    module: "module:Class" of the layer, built as Class(features, table, rngs=rngs).
   """
 
   name: str
-  module: str
   resolution_bp: int
   loss: str
   loss_words: str
@@ -40,6 +40,8 @@ class Head:
   weight: float = 1.0
   output: str = "identity"
   units: str = ""
+  auxiliary: bool = False
+  module: str = ""
 
   @property
   def title(self) -> str:
@@ -47,40 +49,19 @@ class Head:
     return self.name.replace("_", " ")
 
 
+_SQUARED, _ENTROPY = "squared_error", "cross_entropy"
+_LOGIT = {"output": "sigmoid", "units": "probability"}
+_HEADS = (
+  Head("gene_expression", 1, _SQUARED, "mean squared error (z²)", "training mean (z = 0)", 0),
+  Head("gene_density", BIN_BP, _SQUARED, "mean squared error (genes²)", "training mean",
+       units="genes per 128 bp"),
+  Head("operon_membership", 1, _ENTROPY, "cross-entropy (nats)", "training prevalence", **_LOGIT),
+  Head("gene_structure", 1, _ENTROPY, "cross-entropy (nats)", "half", 8, auxiliary=True, **_LOGIT),
+  Head("operon_junction", 1, _ENTROPY, "cross-entropy (nats)",
+       "negative distance between the genes", 2, auxiliary=True, **_LOGIT),
+)  # fmt: skip
 # A new head is one entry here, and its module.
-HEADS: Mapping[str, Head] = {
-  head.name: head
-  for head in (
-    Head(
-      name="gene_expression",
-      module="alphaecoli.model.heads:GeneExpressionHead",
-      resolution_bp=1,
-      channels=0,
-      loss="squared_error",
-      loss_words="mean squared error (z²)",
-      baseline="training mean (z = 0)",
-    ),
-    Head(
-      name="gene_density",
-      module="alphaecoli.model.heads:GeneDensityHead",
-      resolution_bp=BIN_BP,
-      loss="squared_error",
-      loss_words="mean squared error (genes²)",
-      units="genes per 128 bp",
-      baseline="training mean",
-    ),
-    Head(
-      name="operon_membership",
-      module="alphaecoli.model.heads:OperonMembershipHead",
-      resolution_bp=1,
-      loss="cross_entropy",
-      loss_words="cross-entropy (nats)",
-      output="sigmoid",
-      units="probability",
-      baseline="training prevalence",
-    ),
-  )
-}
+HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from alphaecoli.model.layers import (
 from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable
 
+STRUCTURE_LOGIT = -1.8  # a codon position of a strand holds at about one base in seven
+
 
 def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*B"]:
   """Zeroes a share `rate` of the values and scales up the others; no key, no dropout."""
@@ -68,6 +70,20 @@ class OperonMembershipHead(LinearHead):
   def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
     share = min(max(table.operon_prevalence, MIN_PREVALENCE), 1 - MIN_PREVALENCE)
     super().__init__(features, 1, math.log(share / (1 - share)), rngs=rngs)
+
+
+class GeneStructureHead(LinearHead):
+  """Logits of the codon positions and RNA genes of each strand, at every base."""
+
+  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+    super().__init__(features, 8, STRUCTURE_LOGIT, rngs=rngs)
+
+
+class OperonJunctionHead(LinearHead):
+  """Logit that the two genes beside a base share an operon, for each strand."""
+
+  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+    super().__init__(features, 2, 0.0, rngs=rngs)
 
 
 # Xavier-uniform heads give predictions of variance 2 mean(embedding^2): with this, about 0.05

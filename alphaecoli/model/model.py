@@ -58,7 +58,7 @@ class AlphaEcoli(nnx.Module):
     self.heads = dict(heads)  # the table, in the order of the outputs
     widths = {1: 2 * config.channels, BIN_BP: 2 * features}
     for head in self.heads.values():
-      build = _class_of(head.module)
+      build = _class_of(head)
       setattr(self, head.name, build(widths[head.resolution_bp], table, rngs=rngs))
 
   def embed(
@@ -121,7 +121,8 @@ class AlphaEcoli(nnx.Module):
     }
 
 
-def _class_of(module: str) -> Any:
-  """Imports the class that "module:Class" names."""
-  name, _, attribute = module.partition(":")
+def _class_of(head: Head) -> Any:
+  """Imports the layer of a head; by default the class of its name in `heads`."""
+  own = "".join(part.capitalize() for part in head.name.split("_")) + "Head"
+  name, _, attribute = (head.module or f"alphaecoli.model.heads:{own}").partition(":")
   return getattr(importlib.import_module(name), attribute)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 
 from alphaecoli.genomics.intervals import StartEnd, lay_out, merge
 from alphaecoli.schema import BIN_BP
@@ -93,6 +93,30 @@ def mean_of_genes(
   Returns:
     NaN where no gene with a value lies.
   """
+  edges, total, count = _totals(genes, values, length_bp)
+  mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+  return Pieces(edges, mean.astype(np.float32))
+
+
+def sum_of_genes(
+  genes: Sequence[Sequence[StartEnd]],
+  values: Float[np.ndarray, "G T"],
+  length_bp: int,
+) -> Pieces:
+  """Returns the sum over the genes that cover a base, 0 where none with a value does.
+
+  Args: see `mean_of_genes`.
+  """
+  edges, total, _ = _totals(genes, values, length_bp)
+  return Pieces(edges, total.astype(np.float32))
+
+
+def _totals(
+  genes: Sequence[Sequence[StartEnd]],
+  values: Float[np.ndarray, "G T"],
+  length_bp: int,
+) -> tuple[Int64[np.ndarray, "K1"], Float64[np.ndarray, "K T"], Int32[np.ndarray, "K T"]]:
+  """Returns edges, and between them the sum and the number of the genes with a value."""
   laid = [merge(lay_out(spans, length_bp)) for spans in genes]
   edges = np.unique([0, length_bp, *(edge for spans in laid for span in spans for edge in span)])
   known: Bool[np.ndarray, "G T"] = ~np.isnan(values)
@@ -104,5 +128,4 @@ def mean_of_genes(
       at = slice(*np.searchsorted(edges, (start, end)))
       total[at] += filled[gene]
       count[at] += known[gene]
-  mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-  return Pieces(edges.astype(np.int64), mean.astype(np.float32))
+  return edges.astype(np.int64), total, count

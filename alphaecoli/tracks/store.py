@@ -19,6 +19,7 @@ from alphaecoli.files import hash_file
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
+from alphaecoli.tracks.gene_targets import STRAND_SWAP, GeneTargets, gene_targets, unpack, wrapped
 from alphaecoli.tracks.splits import Region
 from alphaecoli.tracks.track_table import TrackTable
 
@@ -32,6 +33,8 @@ FILES = (*(f"{name}.npy" for name in ARRAYS), GENES, QUALITY)
 PARTIAL_SUFFIX = ".partial"  # of a directory that is being written
 _MAKE = "alphaecoli.prepare, or alphaecoli.train --process-data-only"
 _REBUILD = f"delete the store and make it again with {_MAKE}"
+
+WEIGHTED = ("gene_expression", "operon_junction")  # targets whose bases have weights
 
 Window = dict[str, np.ndarray]
 
@@ -152,6 +155,8 @@ class TrackStore:
       size = (*shape, *self.table.shape(head, window_bp))
       arrays[name] = np.empty(size, np.float32)
       arrays[f"{name}_known"] = np.empty(size, bool)
+    for name in WEIGHTED:
+      arrays[f"{name}_weight"] = np.empty_like(arrays[name])
     return arrays | {
       "start": np.empty(shape, np.int32),
       "reverse": np.empty(shape, bool),
@@ -194,10 +199,34 @@ class TrackStore:
     forward["gene_density"][:, 0] = self._density.counts(start, window_bp // BIN_BP)
     out["gene_density_known"][...] = True
     out["operon_membership_known"][...] = self.table.has_operons
+    self._fill_gene_targets(forward, start, reverse)
     if first_new_bp:
       forward["gene_expression_known"][:first_new_bp] = False
       forward["operon_membership_known"][:first_new_bp] = False
       forward["gene_density_known"][: -(-first_new_bp // BIN_BP)] = False
+      for head in ("gene_structure", "operon_junction"):
+        forward[f"{head}_known"][:first_new_bp] = False
+
+  def _fill_gene_targets(self, forward: Window, start: int, reverse: bool) -> None:
+    """Writes gene structure, operon junctions and the weights of genes and pairs."""
+    targets, n = self._gene_targets, len(forward["sequence"])
+    at = np.arange(start, start + n)
+    swap = list(STRAND_SWAP) if reverse else slice(None)
+    for key, bits in (("", targets.structure), ("_known", targets.structure_known)):
+      forward[f"gene_structure{key}"][...] = unpack(bits.take(at, mode="wrap"))[:, swap]
+    label = wrapped(targets.junction, start, n, self.length_bp)
+    weight = wrapped(targets.junction_weight, start, n, self.length_bp)
+    label, weight = (label[:, ::-1], weight[:, ::-1]) if reverse else (label, weight)
+    forward["operon_junction_known"][...] = ~np.isnan(label)
+    forward["operon_junction"][...] = np.nan_to_num(label)
+    forward["operon_junction_weight"][...] = weight
+    weight = wrapped(targets.expression_weight, start, n, self.length_bp)
+    order = self._reverse_order if reverse else slice(None)
+    forward["gene_expression_weight"][...] = weight[:, order]
+
+  @functools.cached_property
+  def _gene_targets(self) -> GeneTargets:
+    return gene_targets(self.genes, self.length_bp, self.circular, self.table.has_operons)
 
   def _first_base(self, start: int, window_bp: int) -> int:
     """The window's first base, between 0 and L."""

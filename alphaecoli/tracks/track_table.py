@@ -67,7 +67,11 @@ class TrackTable:
 
   def has_targets(self, head: str) -> bool:
     """Returns whether the data give targets for a head."""
-    present = {"gene_expression": self.has_expression, "operon_membership": self.has_operons}
+    present = {
+      "gene_expression": self.has_expression,
+      "operon_membership": self.has_operons,
+      "operon_junction": self.has_operons,
+    }
     return present.get(head, True)
 
   def channels(self, head: Head) -> int:

@@ -36,11 +36,21 @@ def cross_entropy(
 ELEMENTWISE = {"squared_error": squared_error, "cross_entropy": cross_entropy}
 
 
+def target_weights(batch: Mapping[str, Array], head: str) -> Float32[Array, "B S T"]:
+  """Returns the weight of each target value: 0 where unknown, 1 where the batch gives none."""
+  known = batch[f"{head}_known"]
+  return (
+    jnp.where(known, batch[f"{head}_weight"], 0)
+    if f"{head}_weight" in batch
+    else (known.astype(jnp.float32))
+  )
+
+
 def known_counts(
   batch: Mapping[str, Array], heads: Iterable[str] = HEADS
 ) -> dict[str, Float32[Array, ""]]:
-  """Known target values of each head in a batch."""
-  return {head: _total(batch[f"{head}_known"].astype(jnp.float32)) for head in heads}
+  """Returns the sum of the weights of each head's known targets in a batch."""
+  return {head: _total(target_weights(batch, head)) for head in heads}
 
 
 def losses(
@@ -69,7 +79,8 @@ def losses(
   for head in active_heads(weights):
     elementwise = ELEMENTWISE[heads[head].loss]
     values = elementwise(outputs[head], batch[head], batch[f"{head}_known"])
-    by_head[head] = _total(values) / jnp.maximum(counts[head], 1)
+    values = values * target_weights(batch, head)
+    by_head[head] = _total(values) / jnp.where(counts[head] > 0, counts[head], 1)
   total = sum((getattr(weights, h) * loss for h, loss in by_head.items()), jnp.float32(0))
   return total, by_head
 

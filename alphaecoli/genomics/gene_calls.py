@@ -1,0 +1,115 @@
+"""Protein-coding genes called from a sequence and the log odds of its codon positions.
+
+A gene is an open reading frame: from a start codon to the next stop codon of its frame. Its score
+is the sum, over its codons, of the log odds that their bases are the first, second and third of a
+codon on that strand; the start codon is the one that makes the sum largest. Frames that overlap a
+better one are dropped.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from alphaecoli.genomics.sequence import reverse_complement
+
+STOPS = ("TAA", "TAG", "TGA")
+# Log share of each start codon among genes of E. coli K-12, relative to ATG.
+# Source: Hecht et al. 2017, Nucleic Acids Res. 45:3615, table of annotated start codons.
+STARTS = {"ATG": 0.0, "GTG": -1.8, "TTG": -3.8}
+MIN_CODONS = 20  # the shortest gene that is called
+MIN_SCORE = 12.0  # log odds, nats
+MAX_LOGIT = 6.0  # of one base: none decides alone
+MAX_OVERLAP_BP = 60  # with a better gene
+_CODES = {"A": 0, "C": 1, "G": 2, "T": 3}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CalledGene:
+  """A gene called from sequence, 0-based and half-open; the stop codon is part of it.
+
+  Attributes:
+    start: first base on the forward strand.
+    end: base after the last one.
+    strand: +1 or -1.
+    score: sum of log odds over its codons, in nats.
+  """
+
+  start: int
+  end: int
+  strand: int
+  score: float
+
+
+def call_genes(
+  codes: UInt8[np.ndarray, "L"],
+  logits: Float[np.ndarray, "L 8"],
+  *,
+  min_score: float = MIN_SCORE,
+) -> list[CalledGene]:
+  """Calls the protein-coding genes of a linear region, sorted by start.
+
+  Args:
+    codes: bases A C G T as 0 1 2 3, anything else 4.
+    logits: of gene_structure: per strand three codon positions, then RNA genes.
+    min_score: smallest sum of log odds, in nats.
+  """
+  candidates: list[CalledGene] = []
+  for strand in (1, -1):
+    own = logits[:, :3] if strand > 0 else logits[::-1, 4:7]
+    bases = codes if strand > 0 else reverse_complement(codes)
+    for start, end, score in _frames(bases, np.clip(own, -MAX_LOGIT, MAX_LOGIT), min_score):
+      low, high = (start, end) if strand > 0 else (len(codes) - end, len(codes) - start)
+      candidates.append(CalledGene(low, high, strand, score))
+  return _without_overlaps(candidates, len(codes))
+
+
+def _frames(
+  codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 3"], min_score: float
+) -> list[tuple[int, int, float]]:
+  """Returns start, end and score of the best gene of every open reading frame of one strand."""
+  found = []
+  for frame in range(3):
+    n = (len(codes) - frame) // 3
+    if n < MIN_CODONS:
+      continue
+    codons = codes[frame : frame + 3 * n].reshape(n, 3).astype(np.int64)
+    known = (codons < 4).all(axis=1)
+    words = codons @ (16, 4, 1)
+    scores = np.stack([logits[frame + i : frame + i + 3 * n : 3, i][:n] for i in range(3)]).sum(0)
+    stop = known & np.isin(words, [_word(codon) for codon in STOPS])
+    prior = np.full(n, -np.inf)
+    for codon, share in STARTS.items():
+      prior[known & (words == _word(codon))] = share
+    ends = np.flatnonzero(stop)
+    if not len(ends):
+      continue
+    # Sum of the scores from codon k to the stop codon: total[end + 1] - total[k].
+    total = np.concatenate([[0.0], np.cumsum(scores)])
+    gain = prior[: ends[-1] + 1] - total[: ends[-1] + 1]
+    firsts = np.concatenate([[0], ends[:-1] + 1])
+    best = np.maximum.reduceat(gain, firsts) + total[ends + 1]
+    for first, end, score in zip(firsts, ends, best, strict=True):
+      if score >= min_score:
+        start = int(first) + int(np.argmax(gain[first : end + 1]))
+        if end + 1 - start >= MIN_CODONS:
+          found.append((frame + 3 * start, frame + 3 * (int(end) + 1), float(score)))
+  return found
+
+
+def _word(codon: str) -> int:
+  """Returns the number of a codon in base 4."""
+  a, b, c = (_CODES[letter] for letter in codon)
+  return 16 * a + 4 * b + c
+
+
+def _without_overlaps(candidates: list[CalledGene], length_bp: int) -> list[CalledGene]:
+  """Keeps genes from the best to the worst that overlap those kept by little."""
+  taken = np.zeros(length_bp, bool)
+  kept = []
+  for gene in sorted(candidates, key=lambda gene: (-gene.score, gene.start)):
+    overlap = int(taken[gene.start : gene.end].sum())
+    if overlap <= min(MAX_OVERLAP_BP, (gene.end - gene.start) // 3):
+      taken[gene.start : gene.end] = True
+      kept.append(gene)
+  return sorted(kept, key=lambda gene: (gene.start, gene.end))

@@ -1,0 +1,145 @@
+"""Targets that follow from the gene table alone: gene structure, operon junctions, gene weights.
+
+They are computed when a store is opened, for they need no more than its genes: stores of earlier
+versions have them too.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from alphaecoli.genomics.intervals import StartEnd, neighbours
+from alphaecoli.tracks.density import Pieces, mean_of_genes, sum_of_genes
+from alphaecoli.tracks.gene_table import GeneTable
+
+# Channels of gene_structure: of each strand three codon positions, then RNA genes.
+CODON_POSITIONS = 3
+STRAND_CHANNELS = CODON_POSITIONS + 1
+STRAND_SWAP = (4, 5, 6, 7, 0, 1, 2, 3)  # channels on the other strand
+JUNCTION_FLANK_BP = 30  # bases of either gene that belong to their junction
+_PROTEIN = ("mrna", "cds", "protein_coding", "protein", "gene")
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneTargets:
+  """Targets of one chromosome.
+
+  Attributes:
+    structure: bit c of a base is channel c of gene_structure.
+    structure_known: bit c says whether that channel is known: not where a pseudogene or an
+      interrupted gene lies on the strand.
+    junction: 1 where two neighbouring genes share an operon, 0 where they do not, per strand.
+    junction_weight: 1 / length of each pair's junction, so that pairs count alike.
+    expression_weight: 1 / length of each gene with a value, so that genes count alike.
+  """
+
+  structure: UInt8[np.ndarray, "L"]
+  structure_known: UInt8[np.ndarray, "L"]
+  junction: Pieces
+  junction_weight: Pieces
+  expression_weight: Pieces
+
+
+def is_protein_coding(genes: GeneTable) -> np.ndarray:
+  """Returns which genes code for one uninterrupted protein: whole codons, no pseudogene."""
+  named = np.isin(np.char.lower(genes.type), _PROTEIN)
+  single = np.array([len(parts) == 1 for parts in genes.fragments], bool)
+  return named & single & ((genes.end - genes.start) % CODON_POSITIONS == 0)
+
+
+def is_rna(genes: GeneTable) -> np.ndarray:
+  """Returns which genes are RNA genes, such as tRNA, rRNA, ncRNA and miscRNA."""
+  kind = np.char.lower(genes.type)
+  return np.char.endswith(kind, "rna") & (kind != "mrna")
+
+
+def junction_interval(left: StartEnd, right: StartEnd) -> StartEnd:
+  """Returns the bases that tell whether two neighbours share an operon: their gap and its flanks.
+
+  Args:
+    left: interval of the gene that comes first.
+    right: interval of the gene that follows.
+  """
+  low, high = min(left[1], right[0]), max(left[1], right[0])
+  first, last = max(low - JUNCTION_FLANK_BP, left[0]), min(high + JUNCTION_FLANK_BP, right[1])
+  return (first, max(last, first + 1))
+
+
+def gene_targets(genes: GeneTable, length_bp: int, circular: bool, operons: bool) -> GeneTargets:
+  """Computes the targets.
+
+  Args:
+    genes: gene table of the store.
+    length_bp: length of the chromosome.
+    circular: whether the last gene and the first are neighbours.
+    operons: whether operons are known; without them no junction is.
+  """
+  structure, known = _structure(genes, length_bp)
+  intervals, labels = _junctions(genes, length_bp, circular) if operons else ([], np.zeros((0, 2)))
+  sizes = np.array([[end - start] for ((start, end),) in intervals], np.float64).reshape(-1, 1)
+  lengths = np.array([[sum(b - a for a, b in parts)] for parts in genes.fragments], np.float64)
+  measured = np.where(np.isnan(genes.log_tpm), np.nan, 1 / lengths.reshape(-1, 1))
+  return GeneTargets(
+    structure,
+    known,
+    mean_of_genes(intervals, labels, length_bp),
+    sum_of_genes(intervals, np.where(np.isnan(labels), np.nan, 1 / sizes), length_bp),
+    sum_of_genes(genes.fragments, measured, length_bp),
+  )
+
+
+def _structure(
+  genes: GeneTable, length_bp: int
+) -> tuple[UInt8[np.ndarray, "L"], UInt8[np.ndarray, "L"]]:
+  """Computes the bits of gene_structure and of where it is known."""
+  bits, known = np.zeros(length_bp, np.uint8), np.full(length_bp, 0xFF, np.uint8)
+  protein, rna = is_protein_coding(genes), is_rna(genes)
+  for row in range(len(genes)):
+    shift = 0 if genes.strand[row] > 0 else STRAND_CHANNELS
+    start, end = int(genes.start[row]), int(genes.end[row])
+    at = np.arange(start, end) % length_bp
+    if not genes.strand[row]:
+      known[at] = 0
+    elif protein[row]:
+      forward = genes.strand[row] > 0
+      position = np.arange(end - start) if forward else np.arange(end - start)[::-1]
+      bits[at] |= (1 << (position % CODON_POSITIONS + shift)).astype(np.uint8)
+    elif rna[row]:
+      bits[at] |= np.uint8(1 << (CODON_POSITIONS + shift))
+    else:
+      known[at] &= np.uint8(0xFF ^ (0x0F << shift))
+  return bits, known
+
+
+def _junctions(
+  genes: GeneTable, length_bp: int, circular: bool
+) -> tuple[list[list[StartEnd]], Float64[np.ndarray, "J 2"]]:
+  """Returns the junction of every pair of neighbours, and its label on the pair's strand."""
+  order = np.lexsort((genes.end, genes.start))
+  start, end = genes.start[order], genes.end[order]
+  strand, operon = genes.strand[order], genes.operon_id[order]
+  found = neighbours(start, end, strand.astype(np.int64), length_bp if circular else None)
+  intervals: list[list[StartEnd]] = []
+  labels = np.full((len(found.left), 2), np.nan)
+  for row, (left, right) in enumerate(zip(found.left.tolist(), found.right.tolist(), strict=True)):
+    lap = length_bp if start[right] < start[left] else 0
+    follower = int(start[right]) + lap, int(end[right]) + lap
+    intervals.append([junction_interval((int(start[left]), int(end[left])), follower)])
+    same = operon[left] == operon[right] and operon[left] != ""
+    labels[row, 0 if strand[left] > 0 else 1] = float(same)
+  return intervals, labels
+
+
+def unpack(bits: UInt8[np.ndarray, "S"]) -> UInt8[np.ndarray, "S 8"]:
+  """Spreads the bits of each base over eight channels."""
+  return np.unpackbits(bits[:, None], axis=1, bitorder="little")
+
+
+def wrapped(pieces: Pieces, start: int, n: int, length_bp: int) -> np.ndarray:
+  """Returns the values of n bases from `start` on, around the origin where need be."""
+  first = min(n, length_bp - start)
+  parts: Sequence[np.ndarray] = [pieces.dense(start, start + first)]
+  parts = [*parts, pieces.dense(0, n - first)] if first < n else parts
+  return parts[0] if len(parts) == 1 else np.concatenate(parts)
