@@ -12,8 +12,8 @@ from Bio.SeqRecord import SeqRecord
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import (
   PRODUCT_TYPES,
-  AnnotatedGene,
   Annotation,
+  Gene,
   across_origin,
   old_tags,
   one_line,
@@ -59,7 +59,7 @@ def read_genbank(path: Path) -> tuple[list[Contig], Annotation]:
     DataError: missing, truncated, not GenBank, without sequence, or not nucleotides.
   """
   contigs: list[Contig] = []
-  genes: dict[str, list[AnnotatedGene]] = {"gene": [], "product": []}
+  genes: dict[str, list[Gene]] = {"gene": [], "product": []}
   unplaced: Counter[str] = Counter()
   for record in _records(path):
     contig = _contig(path, record)
@@ -135,13 +135,13 @@ def _gene(
   location: SimpleLocation | CompoundLocation,
   contig: Contig,
   number: int,
-) -> AnnotatedGene:
+) -> Gene:
   """A gene with its segments along the forward strand."""
   notes = {key: one_line(" ".join(values)) for key, values in feature.qualifiers.items()}
   locus_tag, name = notes.get("locus_tag", ""), notes.get("gene", "")
   segments = tuple(sorted((int(part.start), int(part.end)) for part in location.parts))
   pseudo = feature.type == "gene" and ("pseudo" in notes or "pseudogene" in notes)
-  gene = AnnotatedGene(
+  gene = Gene(
     id=locus_tag or name,
     locus_tag=locus_tag,
     name=name,
@@ -150,7 +150,7 @@ def _gene(
     start=segments[0][0],
     end=max(end for _, end in segments),
     strand=location.strand or 0,
-    segments=segments,
+    fragments=segments if len(segments) > 1 else (),
     line=number,
     old_locus_tags=old_tags(notes.get("old_locus_tag", "")),
     operon=notes.get("operon", ""),

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import PRODUCT_TYPES, AnnotatedGene, Annotation, old_tags, one_line
+from alphaecoli.genomics.genes import PRODUCT_TYPES, Annotation, Gene, old_tags, one_line
 from alphaecoli.genomics.text import open_text
 
 COLUMNS = 9
@@ -27,7 +27,7 @@ def read_gff3(path: Path) -> Annotation:
   Raises:
     DataError: missing, unreadable, not GFF3, or without a gene; names the line.
   """
-  features: dict[str, list[AnnotatedGene]] = {"gene": [], "product": []}
+  features: dict[str, list[Gene]] = {"gene": [], "product": []}
   circular: set[str] = set()
   for feature, attributes in read_features(path):
     if attributes.get("Is_circular", "").lower() == "true":
@@ -42,7 +42,7 @@ def read_gff3(path: Path) -> Annotation:
   return Annotation(tuple(genes), frozenset(circular), path)
 
 
-def read_features(path: Path) -> Iterator[tuple[AnnotatedGene, dict[str, str]]]:
+def read_features(path: Path) -> Iterator[tuple[Gene, dict[str, str]]]:
   """Every feature of a GFF3 file, whatever its type, with its attributes.
 
   Raises:
@@ -62,7 +62,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         yield number, line.rstrip("\r\n")
 
 
-def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str, str]]:
+def _parse(path: Path, number: int, line: str) -> tuple[Gene, dict[str, str]]:
   """One feature line and its attributes."""
   where = f"{path}, line {number}"
   columns = line.split("\t")
@@ -81,7 +81,7 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
   locus_tag = attributes.get("locus_tag", "")
   name = attributes.get("Name") or attributes.get("gene", "")
   start, end = int(first) - 1, int(last)
-  gene = AnnotatedGene(
+  gene = Gene(
     id=one_line(attributes.get("ID") or locus_tag or name),
     locus_tag=one_line(locus_tag),
     name=one_line(name),
@@ -90,7 +90,6 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
     start=start,
     end=end,
     strand=STRANDS[strand],
-    segments=((start, end),),
     line=number,
     biotype=one_line(attributes.get("gene_biotype", "")),
     old_locus_tags=old_tags(attributes.get("old_locus_tag", "")),
@@ -99,9 +98,9 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
   return gene, attributes
 
 
-def _join(features: list[AnnotatedGene]) -> list[AnnotatedGene]:
+def _join(features: list[Gene]) -> list[Gene]:
   """Joins lines of one contig that share an ID."""
-  genes: dict[tuple[str, str] | int, AnnotatedGene] = {}
+  genes: dict[tuple[str, str] | int, Gene] = {}
   for feature in features:
     key = (feature.contig, feature.id) if feature.id else feature.line
     first = genes.get(key)
@@ -112,7 +111,7 @@ def _join(features: list[AnnotatedGene]) -> list[AnnotatedGene]:
         first,
         start=min(first.start, feature.start),
         end=max(first.end, feature.end),
-        segments=(*first.segments, *feature.segments),
+        fragments=(*first.intervals, *feature.intervals),
       )
     )
   return list(genes.values())

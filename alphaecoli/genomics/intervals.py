@@ -111,7 +111,7 @@ def lay_out(intervals: Iterable[StartEnd], length_bp: int) -> list[StartEnd]:
   return pieces
 
 
-def covering_interval(intervals: Iterable[tuple[int, int]], length_bp: int) -> tuple[int, int]:
+def covering_interval(intervals: Iterable[StartEnd], length_bp: int) -> StartEnd:
   """The shortest region of the circle that covers all intervals (at least one)."""
   ordered = sorted(intervals)
   reach = ordered[0][1]
@@ -121,5 +121,10 @@ def covering_interval(intervals: Iterable[tuple[int, int]], length_bp: int) -> t
     reach = max(reach, b)
   _, first = max(gaps, key=lambda gap: (gap[0], -gap[1]))
   start = ordered[first][0]
-  end = max(b if a >= start else b + length_bp for a, b in ordered)
+  end = max(b for _, b in unwrap(ordered, start, length_bp))
   return start, min(end, start + length_bp)
+
+
+def unwrap(intervals: Iterable[StartEnd], start: int, length_bp: int) -> list[StartEnd]:
+  """Returns sorted intervals, those that begin before `start` one length further on."""
+  return sorted((a, b) if a >= start else (a + length_bp, b + length_bp) for a, b in intervals)

@@ -9,8 +9,8 @@ from jaxtyping import Float64
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable, to_tpm
+from alphaecoli.genomics.genes import Dataset, Gene
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene
 from alphaecoli.genomics.text import Table, read_table
 from alphaecoli.organism.genes import NAME_KINDS, GeneNames
 from alphaecoli.schema import DataConfig

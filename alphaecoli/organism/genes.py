@@ -1,13 +1,13 @@
 """Genes of an annotation as records, and how tables may call them."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import AnnotatedGene, Annotation, across_origin, misfit
+from alphaecoli.genomics.genes import Annotation, Gene, across_origin, misfit
 from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Gene
 from alphaecoli.genomics.sequence import Contig
 
 NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
@@ -18,16 +18,15 @@ _MAX_OUTSIDE = 0.25  # share of genes outside the contig that shows a wrong geno
 class GeneNames:
   """Finds genes by locus tag, else ID, else old locus tag, else name."""
 
-  def __init__(self, genes: Sequence[Gene], sources: Sequence[AnnotatedGene], skipped: set[str]):
-    """Takes the genes, what they were read as, and all names of genes that were left out."""
+  def __init__(self, genes: Sequence[Gene], skipped: set[str]):
+    """Takes the genes, and all names of genes that were left out."""
     self._rows: dict[str, dict[str, int]] = {kind: {} for kind in NAME_KINDS}
     self._shared: set[str] = set()
     self._skipped = skipped
-    for row, (gene, source) in enumerate(zip(genes, sources, strict=True)):
+    for row, gene in enumerate(genes):
       self._rows["locus tag"].setdefault(gene.locus_tag, row)
-      for name in (gene.id, source.id):
-        self._rows["ID"].setdefault(name, row)
-      for kind, names in (("old locus tag", source.old_locus_tags), ("name", (gene.name,))):
+      self._rows["ID"].setdefault(gene.id, row)
+      for kind, names in (("old locus tag", gene.old_locus_tags), ("name", (gene.name,))):
         for name in names:
           if self._rows[kind].setdefault(name, row) != row:
             self._shared.add(name)
@@ -76,7 +75,6 @@ def take_genes(
     DataError: no gene lies on the contig, or too many lie outside it.
   """
   genes: list[Gene] = []
-  sources: list[AnnotatedGene] = []
   skipped: set[str] = set()
   ids: Counter[str] = Counter()
   outside = 0
@@ -98,7 +96,6 @@ def take_genes(
       continue
     placed = across_origin(found, contig.length_bp) if circular else found
     genes.append(_record(placed, kind, contig.length_bp, ids, report))
-    sources.append(found)
   if not genes or outside > _MAX_OUTSIDE * (outside + len(genes)):
     raise DataError(
       f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {contig.name} "
@@ -107,11 +104,11 @@ def take_genes(
     )
   report.total("genes", len(genes))
   _count_tags(genes, report)
-  return genes, GeneNames(genes, sources, skipped - {""})
+  return genes, GeneNames(genes, skipped - {""})
 
 
 def _record(
-  gene: AnnotatedGene, kind: str, length_bp: int, ids: Counter[str], report: QualityReport
+  gene: Gene, kind: str, length_bp: int, ids: Counter[str], report: QualityReport
 ) -> Gene:
   """One gene; an ID that is taken is given a number."""
   identifier = gene.id or gene.locus_tag or f"{gene.contig}:{gene.start + 1}-{gene.end}"
@@ -121,12 +118,9 @@ def _record(
     identifier = f"{identifier}-{ids[identifier]}"
   if gene.strand == 0:
     report.count("gene without strand", 1, identifier)
-  fragments = _over_origin(sorted(gene.segments), length_bp)
+  fragments = _over_origin(sorted(gene.intervals), length_bp)
   whole = fragments == ((gene.start, gene.end),)
-  return Gene(
-    identifier, gene.name, gene.locus_tag, gene.start, gene.end, gene.strand, kind,
-    () if whole else fragments,
-  )  # fmt: skip
+  return dataclasses.replace(gene, id=identifier, type=kind, fragments=() if whole else fragments)
 
 
 def _over_origin(segments: list[StartEnd], length_bp: int) -> tuple[StartEnd, ...]:

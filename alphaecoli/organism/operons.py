@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.genes import Gene, Operon
 from alphaecoli.genomics.gff3 import read_features
 from alphaecoli.genomics.intervals import covering_interval
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Gene, Operon
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.genomics.text import open_text, read_table
 from alphaecoli.organism.genes import NAME_KINDS, NO_MATCH, GeneNames

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import Annotation
+from alphaecoli.genomics.genes import Annotation, GenomeRecords
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.read import read_annotation
-from alphaecoli.genomics.records import GenomeRecords
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.organism.expression import read_expression, read_samples
 from alphaecoli.organism.genes import take_genes

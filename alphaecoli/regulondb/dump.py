@@ -8,12 +8,12 @@ from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.genes import Dataset, GenomeRecords, Operon
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, GenomeRecords
 from alphaecoli.genomics.sequence import Contig, random_genome, read_fasta
 from alphaecoli.regulondb import bson, expression, records
 from alphaecoli.regulondb.bson import find_collection
-from alphaecoli.regulondb.records import GeneScan, Operon
+from alphaecoli.regulondb.records import GeneScan
 from alphaecoli.schema import DataConfig
 
 LOGGER = logging.getLogger("alphaecoli")

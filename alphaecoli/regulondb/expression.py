@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable, to_tpm
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Gene
 from alphaecoli.regulondb.bson import Document, Progress, read_collection
 from alphaecoli.regulondb.fields import parse_number, text_of
 from alphaecoli.regulondb.records import ID_KEYS, dataset_name, nested_id

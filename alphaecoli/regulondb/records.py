@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from alphaecoli.genomics.intervals import covering_interval
+from alphaecoli.genomics.genes import Dataset, Gene, Operon
+from alphaecoli.genomics.intervals import covering_interval, unwrap
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene, Operon
 from alphaecoli.regulondb.bson import Document, read_collection
 from alphaecoli.regulondb.fields import interval_of, position_of, text_of
 
@@ -165,7 +165,7 @@ def _gene(
     report.count(f"gene with {interval}", 1, identifier)
     return None
   start, end = interval
-  moved = sorted((a + length_bp, b + length_bp) if a < start else (a, b) for a, b in fragments)
+  moved = unwrap(fragments, start, length_bp)
   if any(b > end for _, b in moved):
     report.count("gene with fragments outside it", 1, identifier)
     moved = []

@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float64, UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.genes import Dataset, GenomeRecords, Operon
 from alphaecoli.genomics.intervals import lay_out
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene, GenomeRecords
 from alphaecoli.genomics.sequence import Contig
-from alphaecoli.regulondb.records import Operon, dataset_name
+from alphaecoli.regulondb.records import dataset_name
 from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, DataConfig
-from alphaecoli.tracks.density import DensityIndex, Pieces, StartEnd, mean_of_genes
+from alphaecoli.tracks.density import DensityIndex, Pieces, mean_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.splits import TRAIN, Regions, split_of, split_regions, total_bp
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
@@ -50,11 +50,6 @@ class Tracks:
   report: QualityReport
 
 
-def spans_of(gene: Gene) -> tuple[StartEnd, ...]:
-  """The intervals of a gene's bases: its fragments where it is interrupted."""
-  return gene.fragments or ((gene.start, gene.end),)
-
-
 def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
   """Computes every track and its statistics over the training split.
 
@@ -69,7 +64,7 @@ def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
   tracks, log_tpm = expression_tracks(genome_records, data, in_training)
   mean = np.array([t.mean for t in tracks])
   std = np.array([t.std for t in tracks])
-  spans = [spans_of(g) for g in genes]
+  spans = [g.intervals for g in genes]
   expression = mean_of_genes(spans, (log_tpm - mean) / std, length_bp)
   operons = operon_track(genome_records.operons or (), length_bp, data.min_operon_genes)
   density = DensityIndex.of_genes(spans, length_bp, data.circular)
@@ -109,7 +104,7 @@ def gene_table(
     type=np.array([g.type for g in genes], np.str_),
     split=np.array(splits, np.str_),
     operon_id=np.array([of_operon.get(g.id, "") for g in genes], np.str_),
-    fragments=tuple(spans_of(g) for g in genes),
+    fragments=tuple(g.intervals for g in genes),
     log_tpm=log_tpm,
   )
 

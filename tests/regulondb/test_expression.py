@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb import expression, records
 from tests import toy
 
-GENES = [
-  records.Gene(f"g{i}", f"n{i}", f"b{i}", 100 * i, 100 * i + 50, 1, "mRNA", ()) for i in range(6)
-]
+GENES = [Gene(f"g{i}", f"n{i}", f"b{i}", 100 * i, 100 * i + 50, 1, "mRNA") for i in range(6)]
 
 
 def document(dataset, gene, **values):
