@@ -100,7 +100,7 @@ def merge(intervals: Iterable[StartEnd], gap_bp: int = 0) -> list[StartEnd]:
   return merged
 
 
-def lay_out(intervals: Iterable[StartEnd], length_bp: int) -> list[StartEnd]:
+def split_at_origin(intervals: Iterable[StartEnd], length_bp: int) -> list[StartEnd]:
   """Moves intervals to 0..length_bp, cutting those that pass the origin in two."""
   pieces = []
   for start, end in intervals:

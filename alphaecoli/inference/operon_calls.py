@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from alphaecoli.genomics.genes import Gene
-from alphaecoli.genomics.intervals import neighbours
-from alphaecoli.tracks.density import merge
+from alphaecoli.genomics.intervals import merge, neighbours
 
 OPERON_THRESHOLD = 0.5
 # Without genes: gaps that are closed, and the shortest stretch that counts, a short gene's length.

@@ -65,14 +65,6 @@ def find_collection(dump: str | os.PathLike[str], collection: str) -> Path | Non
   return next((p for p in places(Path(dump), collection) if p.is_file()), None)
 
 
-def read_documents(
-  path: str | os.PathLike[str], *, max_docs: int = 0, progress: Progress | None = None
-) -> Iterator[Document]:
-  """Documents one by one; see `read_batches`."""
-  for batch in read_batches(path, max_docs=max_docs, progress=progress):
-    yield from batch
-
-
 def read_batches(
   path: str | os.PathLike[str], *, max_docs: int = 0, progress: Progress | None = None
 ) -> Iterator[list[Document]]:
@@ -114,6 +106,7 @@ class _Source:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[_Source]:
+  # Not genomics.text.open_binary: progress needs the position in the packed file, and zip is read.
   if not path.is_file():
     raise DataError(f"{path}: no such file")
   size = path.stat().st_size

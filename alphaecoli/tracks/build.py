@@ -1,21 +1,20 @@
 """Records to tracks: what is known about every base, as arrays (docs/data.md)."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, nearest
 from alphaecoli.genomics.expression import ExpressionTable
-from alphaecoli.genomics.genes import Dataset, GenomeRecords, Operon
-from alphaecoli.genomics.intervals import lay_out
+from alphaecoli.genomics.genes import Dataset, GenomeRecords, Operon, one_line
+from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.regulondb.records import dataset_name
 from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, DataConfig
-from alphaecoli.tracks.density import DensityIndex, Pieces, mean_of_genes
+from alphaecoli.tracks.density import DensityIndex, PiecewiseTrack, mean_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.splits import TRAIN, Regions, split_of, split_regions, total_bp
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
@@ -44,7 +43,7 @@ class Tracks:
   circular: bool
   regions: Regions
   table: TrackTable
-  expression: Pieces
+  expression: PiecewiseTrack
   operons: UInt8[np.ndarray, "L"]
   genes: GeneTable
   report: QualityReport
@@ -118,7 +117,7 @@ def operon_track(
   """
   track = np.zeros(length_bp, np.uint8)
   spans = [(o.start, o.end) for o in operons if len(o.gene_ids) >= min_genes]
-  for start, end in lay_out(spans, length_bp):
+  for start, end in split_at_origin(spans, length_bp):
     track[start:end] = 1
   return track
 
@@ -132,7 +131,7 @@ def density_mean(density: DensityIndex, regions: Regions) -> float:
 
 def operon_prevalence(operons: UInt8[np.ndarray, "L"], regions: Regions) -> float:
   """Share of training bases in an operon, kept off 0 and 1 so that its log odds are finite."""
-  spans = lay_out(regions[TRAIN], len(operons))
+  spans = split_at_origin(regions[TRAIN], len(operons))
   inside = sum(int(operons[start:end].sum(dtype=np.int64)) for start, end in spans)
   share = inside / max(total_bp(regions[TRAIN]), 1)
   return float(np.clip(share, MIN_PREVALENCE, 1 - MIN_PREVALENCE))
@@ -222,11 +221,11 @@ def _named_groups(table: ExpressionTable, groups: Mapping[str, Sequence[str]]) -
       if name not in table.datasets:
         raise ConfigError(
           f"data.expression_groups.{group}: no usable data set {name!r}"
-          + _nearest(name, table.datasets)
+          + _hint(name, table.datasets)
         )
     if not names:
       raise ConfigError(f"data.expression_groups.{group} names no data set")
-    found.append((_one_line(group), names))
+    found.append((one_line(group), names))
   return found
 
 
@@ -235,23 +234,19 @@ def _condition_groups(table: ExpressionTable, datasets: Sequence[Dataset], field
   conditions = {d.name: d.conditions for d in datasets}
   groups: dict[str, list[str]] = {}
   for name in table.datasets:
-    value = _one_line(conditions.get(name, {}).get(field, ""))
+    value = one_line(conditions.get(name, {}).get(field, ""))
     if value:
       groups.setdefault(value, []).append(name)
   if not groups:
     fields = sorted({f for d in table.datasets for f in conditions.get(d, {})})
     raise ConfigError(
       f"data.expression_tracks='group:{field}': no data set has the condition field {field!r}"
-      + (_nearest(field, fields) or f"; fields: {', '.join(fields) or 'none'}")
+      + (_hint(field, fields) or f"; fields: {', '.join(fields) or 'none'}")
     )
   return [(value, tuple(names)) for value, names in groups.items()]
 
 
-def _one_line(name: str) -> str:
-  """A name without tabs and line breaks, for tables."""
-  return " ".join(name.split())
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-  near = difflib.get_close_matches(name, list(names), 1, 0.5)
-  return f"; did you mean {near[0]!r}?" if near else ""
+def _hint(name: str, names: Iterable[str]) -> str:
+  """Returns what to write instead of an unknown name; "" where no name is similar."""
+  near = nearest(name, names, cutoff=0.5)
+  return f"; did you mean {near!r}?" if near else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
-from alphaecoli.genomics.intervals import StartEnd, lay_out, merge
+from alphaecoli.genomics.intervals import StartEnd, merge, split_at_origin
 from alphaecoli.schema import BIN_BP
 
 
@@ -59,7 +59,7 @@ class DensityIndex:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pieces:
+class PiecewiseTrack:
   """Values that are constant between edges: a whole track in the size of its genes.
 
   Attributes:
@@ -82,7 +82,7 @@ def mean_of_genes(
   genes: Sequence[Sequence[StartEnd]],
   values: Float[np.ndarray, "G T"],
   length_bp: int,
-) -> Pieces:
+) -> PiecewiseTrack:
   """The value of the gene that covers a base; the mean where several with a value do.
 
   Args:
@@ -93,7 +93,7 @@ def mean_of_genes(
   Returns:
     NaN where no gene with a value lies.
   """
-  laid = [merge(lay_out(spans, length_bp)) for spans in genes]
+  laid = [merge(split_at_origin(spans, length_bp)) for spans in genes]
   edges = np.unique([0, length_bp, *(edge for spans in laid for span in spans for edge in span)])
   known: Bool[np.ndarray, "G T"] = ~np.isnan(values)
   filled: Float64[np.ndarray, "G T"] = np.where(known, values, 0).astype(np.float64)
@@ -105,4 +105,4 @@ def mean_of_genes(
       total[at] += filled[gene]
       count[at] += known[gene]
   mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-  return Pieces(edges.astype(np.int64), mean.astype(np.float32))
+  return PiecewiseTrack(edges.astype(np.int64), mean.astype(np.float32))

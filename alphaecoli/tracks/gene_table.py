@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
-from alphaecoli.tracks.density import StartEnd
+from alphaecoli.files import write_text
+from alphaecoli.genomics.intervals import StartEnd
 
 _TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
 COLUMNS = (
@@ -88,7 +89,7 @@ def write_genes(path: Path, genes: GeneTable, tracks: Sequence[str]) -> None:
     fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in spans)
     values = ["" if np.isnan(v) else f"{v:.9g}" for v in genes.log_tpm[i]]
     lines.append("\t".join([*(" ".join(str(fields[key]).split()) for key in COLUMNS), *values]))
-  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+  write_text(path, "\n".join(lines) + "\n")
 
 
 def _fragments(text: str, start: int, end: int) -> tuple[StartEnd, ...]:

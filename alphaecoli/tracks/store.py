@@ -98,7 +98,7 @@ class TrackStore:
 
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
-    """The quality report, as `QualityReport.from_json` reads it."""
+    """The quality report, as `QualityReport.to_json` writes it."""
     return json.loads((self.path / QUALITY).read_text())
 
   @functools.cached_property
