@@ -85,13 +85,13 @@ def read_genbank(path: Path) -> tuple[list[Contig], Annotation]:
 
 
 def is_genbank(path: Path) -> bool:
-  """Whether the first line with text is a LOCUS line."""
+  """Returns whether the first line with text is a LOCUS line."""
   with open_text(path, "FASTA or GenBank", errors="replace") as file:
     return next((line for line in file if line.strip()), "").startswith("LOCUS ")
 
 
 def _records(path: Path) -> list[SeqRecord]:
-  """Biopython's records; its faults as one line, its warnings in the log, once each."""
+  """Reads the records; Biopython's errors become one line, its warnings go to the log once each."""
   # Authors' names are often in another encoding.
   with (
     open_text(path, "GenBank", errors="replace") as file,
@@ -111,7 +111,7 @@ def _records(path: Path) -> list[SeqRecord]:
 
 
 def _contig(path: Path, record: SeqRecord) -> Contig:
-  """The sequence of a record."""
+  """Converts the sequence of a record."""
   name = next((n for n in (record.id, record.name) if n not in _NO_NAME), None)
   if name is None:
     raise DataError(f"{path}: a record without a name; expected VERSION or LOCUS to name it")
@@ -136,10 +136,10 @@ def _gene(
   contig: Contig,
   number: int,
 ) -> Gene:
-  """A gene with its segments along the forward strand."""
+  """Converts a gene, its fragments in the order of the forward strand."""
   notes = {key: one_line(" ".join(values)) for key, values in feature.qualifiers.items()}
   locus_tag, name = notes.get("locus_tag", ""), notes.get("gene", "")
-  segments = tuple(sorted((int(part.start), int(part.end)) for part in location.parts))
+  fragments = tuple(sorted((int(part.start), int(part.end)) for part in location.parts))
   pseudo = feature.type == "gene" and ("pseudo" in notes or "pseudogene" in notes)
   gene = Gene(
     id=locus_tag or name,
@@ -147,10 +147,10 @@ def _gene(
     name=name,
     type="pseudogene" if pseudo else feature.type,
     contig=contig.name,
-    start=segments[0][0],
-    end=max(end for _, end in segments),
+    start=fragments[0][0],
+    end=max(end for _, end in fragments),
     strand=location.strand or 0,
-    fragments=segments if len(segments) > 1 else (),
+    fragments=fragments if len(fragments) > 1 else (),
     line=number,
     old_locus_tags=old_tags(notes.get("old_locus_tag", "")),
     operon=notes.get("operon", ""),

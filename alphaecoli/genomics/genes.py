@@ -224,5 +224,5 @@ class ContigFeatures:
 
 
 def _as_array(bounds: Sequence[StartEnd]) -> Int[np.ndarray, "n 2"]:
-  """Makes rows of starts and ends."""
+  """Converts pairs to rows of starts and ends."""
   return np.array(list(bounds), np.int64).reshape(-1, 2)

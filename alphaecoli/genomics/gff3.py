@@ -43,7 +43,7 @@ def read_gff3(path: Path) -> Annotation:
 
 
 def read_features(path: Path) -> Iterator[tuple[Gene, dict[str, str]]]:
-  """Every feature of a GFF3 file, whatever its type, with its attributes.
+  """Reads every feature of a GFF3 file, whatever its type, with its attributes.
 
   Raises:
     DataError: missing, unreadable or not GFF3; names the line.
@@ -53,7 +53,7 @@ def read_features(path: Path) -> Iterator[tuple[Gene, dict[str, str]]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-  """Feature lines with their numbers; a FASTA section ends the file."""
+  """Yields feature lines with their numbers; a FASTA section ends the file."""
   with open_text(path, "GFF3") as file:
     for number, line in enumerate(file, start=1):
       if line.startswith(("##FASTA", ">")):
@@ -63,7 +63,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _parse(path: Path, number: int, line: str) -> tuple[Gene, dict[str, str]]:
-  """One feature line and its attributes."""
+  """Parses a feature line and its attributes."""
   where = f"{path}, line {number}"
   columns = line.split("\t")
   if len(columns) != COLUMNS:
@@ -118,10 +118,12 @@ def _join(features: list[Gene]) -> list[Gene]:
 
 
 def gff3_header(contigs: Iterable[tuple[str, int, bool]]) -> str:
-  """The directives, and a region line that declares each ring, so that features may pass its end.
+  """Returns the directives, and a region line for each circular contig.
+
+  The region line declares the contig circular, so that features may pass its end.
 
   Args:
-    contigs: name, length in bp, and whether it is a ring.
+    contigs: name, length in bp and circularity of each contig.
   """
   contigs = list(contigs)
   lines = ["##gff-version 3\n"]
@@ -142,16 +144,16 @@ def gff3_line(
   strand: int,
   attributes: Mapping[str, str],
 ) -> str:
-  """A feature line, 1-based and inclusive, escaped; empty attributes are left out.
+  """Returns a feature line, 1-based and inclusive, escaped; empty attributes are left out.
 
   Args:
-    contig: its name.
-    kind: a term of the Sequence Ontology.
+    contig: name of the contig.
+    kind: type of the feature, a term of the Sequence Ontology.
     start: first base, 0-based.
-    end: the base after the last; past the length of a ring where the feature passes the origin.
-    score: None for none.
+    end: base after the last one; beyond the contig's length where the feature passes the origin.
+    score: score of the feature; None for none.
     strand: +1, -1 or 0.
-    attributes: in the order in which they are written.
+    attributes: attributes in the order in which they are written.
 
   Source: Generic Feature Format version 3, version 1.26 of 18 August 2020.
   """
@@ -165,5 +167,5 @@ def gff3_line(
 
 
 def _escape(text: str, allowed: re.Pattern[str]) -> str:
-  """Percent-encodes control characters and what the column gives a meaning to."""
+  """Percent-encodes control characters and characters with a meaning in the column."""
   return allowed.sub(lambda match: quote(match[0], safe=""), text)

@@ -16,7 +16,7 @@ class _Entry:
 class QualityReport:
   """Counts by reason, in the order in which the reasons first came up.
 
-  `total` keeps plain amounts (documents read, genes kept), `count` what was skipped or repaired.
+  `total` counts plain amounts (documents read, genes kept), `count` skipped or repaired records.
   """
 
   def __init__(self) -> None:
@@ -41,28 +41,28 @@ class QualityReport:
         entry.datasets[dataset] = entry.datasets.get(dataset, 0) + n
 
   def __getitem__(self, reason: str) -> int:
-    """How often a reason was counted; 0 if never."""
+    """Returns how often a reason was counted; 0 if never."""
     return self._entries[reason].count if reason in self._entries else 0
 
   @property
   def reasons(self) -> dict[str, int]:
-    """Every reason with its count."""
+    """Count of every reason."""
     return {reason: entry.count for reason, entry in self._entries.items()}
 
   @property
   def totals(self) -> dict[str, int]:
-    """The plain amounts."""
+    """Plain amounts by name."""
     return dict(self._totals)
 
   def to_json(self) -> dict[str, Any]:
-    """`{"totals": {name: n}, "problems": {reason: {count, examples, datasets}}}`."""
+    """Returns `{"totals": {name: n}, "problems": {reason: {count, examples, datasets}}}`."""
     return {
       "totals": dict(self._totals),
       "problems": {r: dataclasses.asdict(e) for r, e in self._entries.items()},
     }
 
   def table(self) -> str:
-    """The report as aligned lines for the log."""
+    """Formats the report as aligned lines for the log."""
     rows = [(f"{n:,}", name) for name, n in self._totals.items()]
     rows += [(f"{e.count:,}", _describe(r, e)) for r, e in self._entries.items()]
     width = max((len(n) for n, _ in rows), default=0)

@@ -115,7 +115,7 @@ def _encode_line(line: bytes, path: Path, number: int) -> bytes:
 
 
 def encode(sequence: str | bytes) -> UInt8[np.ndarray, "S"]:
-  """Letters to codes: A C G T (either case) 0 1 2 3, any other letter or gap 4.
+  """Encodes letters: A C G T (either case) as 0 1 2 3, any other letter or gap as 4.
 
   Raises:
     DataError: a character that is neither letter nor gap; says which and where.
@@ -129,16 +129,16 @@ def encode(sequence: str | bytes) -> UInt8[np.ndarray, "S"]:
 
 
 def decode(codes: UInt8[np.ndarray, "S"]) -> str:
-  """Codes to upper case letters; 4 becomes N."""
+  """Decodes to upper case letters; 4 becomes N."""
   return np.frombuffer(_BASES, np.uint8)[codes].tobytes().decode("ascii")
 
 
 def reverse_complement(codes: UInt8[np.ndarray, "S"]) -> UInt8[np.ndarray, "S"]:
-  """The other strand, read in its own direction; 4 stays 4."""
+  """Returns the other strand in its own direction; 4 stays 4."""
   return _COMPLEMENT[codes[::-1]]
 
 
 def random_genome(length_bp: int, seed: int) -> Contig:
-  """A made-up contig named `random`: independent, equally likely bases."""
+  """Draws a contig named `random`: independent, equally likely bases."""
   codes = np.random.default_rng(seed).integers(0, 4, length_bp, np.uint8)
   return Contig("random", codes, f"made-up sequence, seed {seed}")

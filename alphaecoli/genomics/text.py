@@ -1,4 +1,4 @@
-"""Text files, plain or gzip."""
+"""Files that are plain or gzip, and tables in them."""
 
 import contextlib
 import dataclasses
@@ -63,7 +63,7 @@ class Table:
 
 
 def read_table(path: Path, what: str) -> Table:
-  """Reads a header line and rows; blank lines, and comments above the header, are passed over.
+  """Reads a header line and rows; blank lines, and comments above the header, are skipped.
 
   A comment is a line that starts with # and has no tab. A header one cell short, as R writes it,
   lacks the name of the first column.
@@ -96,6 +96,6 @@ def read_table(path: Path, what: str) -> Table:
 
 
 def _unquote(cell: str) -> str:
-  """A cell without the spaces and quotes around it."""
+  """Strips the spaces and quotes around a cell."""
   cell = cell.strip()
   return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
