@@ -24,7 +24,7 @@ class GeneTable:
   """The genes of a store, one row each.
 
   Attributes:
-    gene_id: RegulonDB's id.
+    gene_id: identifier in RegulonDB or the annotation.
     name: such as thrA.
     locus_tag: b-number, "" if none.
     start: first base, 0-based.
@@ -59,6 +59,7 @@ def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:
   Raises:
     KeyError, ValueError or TypeError: a column is missing or a value can not be read.
   """
+  # Not text.read_table: names are read as they are written, with quotes and spaces.
   with path.open(newline="", encoding="utf-8") as file:
     rows = list(csv.DictReader(file, dialect="excel-tab", quoting=csv.QUOTE_NONE))
   columns = {key: [row[key] for row in rows] for key in COLUMNS}
@@ -84,9 +85,9 @@ def write_genes(path: Path, genes: GeneTable, tracks: Sequence[str]) -> None:
   lines = ["\t".join([*COLUMNS, *(TRACK_PREFIX + track for track in tracks)])]
   for i in range(len(genes)):
     fields = {key: getattr(genes, key)[i] for key in COLUMNS}
-    spans = genes.fragments[i]
-    whole = spans == ((genes.start[i], genes.end[i]),)
-    fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in spans)
+    intervals = genes.fragments[i]
+    whole = intervals == ((genes.start[i], genes.end[i]),)
+    fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in intervals)
     values = ["" if np.isnan(v) else f"{v:.9g}" for v in genes.log_tpm[i]]
     lines.append("\t".join([*(" ".join(str(fields[key]).split()) for key in COLUMNS), *values]))
   write_text(path, "\n".join(lines) + "\n")

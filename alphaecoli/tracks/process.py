@@ -1,4 +1,4 @@
-"""From a dump and a genome to a track store, unless the same one is there already."""
+"""Building of a track store from a dump and a genome, unless the same one exists already."""
 
 import dataclasses
 import hashlib
@@ -26,11 +26,11 @@ from alphaecoli.tracks.build import build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset")
 GENOME = "genome"
 RANDOM_GENOME_SEED = 0
-# What changes how windows are cut, not what is in the store; dump and genome count by content.
+# Keys that change how windows are cut, not the content of the store; dump and genome are hashed.
 NOT_IN_STORE = (
   "dump",
   "genome",
@@ -45,16 +45,16 @@ NOT_IN_STORE = (
 
 
 def process_data(config: Config, workdir: Path, progress: DumpProgress | None = None) -> TrackStore:
-  """Opens the track store of a configuration, building it first where there is none.
+  """Opens the track store of a configuration, building it first where it does not exist.
 
   Stores lie in `data.store_dir`, or in `<workdir>/tracks`, and are named by a hash of the bytes of
   all inputs, the configuration that matters to them and the version of the format: the same inputs
   and configuration use one store, others never do.
 
   Args:
-    config: its `data` section is read.
-    workdir: of the run.
-    progress: called while geneExpression is read.
+    config: configuration with the `data` section.
+    workdir: directory of the run.
+    progress: callback while geneExpression is read.
 
   Raises:
     ConfigError: a data set, condition field or track of the configuration has no data.
@@ -93,7 +93,7 @@ def locate_store(data: DataConfig, workdir: Path) -> tuple[Path, dict[str, Any]]
 
 
 def input_files(data: DataConfig) -> dict[str, Path]:
-  """The files a configuration reads: collections by name, and `genome`.
+  """Returns the files that a configuration reads: collections by name, and `genome`.
 
   Raises:
     DataError: the dump's directory or the genome is missing.
@@ -140,10 +140,10 @@ def store_metadata(
 
 
 def _describe(path: Path) -> dict[str, Any]:
-  """What the manifest says about an input file.
+  """Returns the manifest's entry of an input file: name, size and hash.
 
   Raises:
-    DataError: it can not be read.
+    DataError: the file can not be read.
   """
   try:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}

@@ -1,4 +1,4 @@
-"""Writing a track store: all files under a temporary name, then one rename."""
+"""Writing of a track store: all files under a temporary name, then one rename."""
 
 import importlib.metadata
 import os
@@ -35,17 +35,17 @@ _SOFTWARE = ("numpy", "pymongo")
 
 
 def write_store(path: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> TrackStore:
-  """Writes a store so that it is there in whole or not at all.
+  """Writes a store that is either whole or absent.
 
   Several writers may write the same store at once: the first to finish wins, the others use it.
 
   Args:
-    path: of the store; its parent is made if need be.
-    tracks: what to write.
+    path: directory of the store; missing parents are created.
+    tracks: content of the store.
     metadata: further entries of the manifest, the fingerprint among them.
 
   Raises:
-    DataError: the disk refuses; names the directory and the reason.
+    DataError: the store can not be written; names the directory and the reason.
   """
   partial = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
   try:
@@ -97,7 +97,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def _sync(directory: Path) -> None:
-  """Makes a rename last through a power failure."""
+  """Makes a rename permanent, even through a power failure."""
   descriptor = os.open(directory, os.O_RDONLY)
   try:
     os.fsync(descriptor)
@@ -106,7 +106,7 @@ def _sync(directory: Path) -> None:
 
 
 def _manifest(directory: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> dict[str, Any]:
-  """All of manifest.json; says nothing about when or where, so that equal stores are equal."""
+  """Returns the content of manifest.json, without time and place: equal stores are equal."""
   arrays = {
     name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
   }
