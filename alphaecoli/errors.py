@@ -20,16 +20,13 @@ class DataError(UserError):
   """An input file that is missing, broken or not what it should be."""
 
 
-def nearest(name: str, names: Iterable[str], most: int = 1, cutoff: float = 0.0) -> str:
-  """Returns the names most similar to an unknown one, for the hint of an error.
+def nearest(name: str, names: Iterable[str], count: int = 1, similarity: float = 0.0) -> str:
+  """Returns the names most like a wrong one, joined by commas, for the text of an error.
 
   Args:
-    name: unknown name.
-    names: valid names.
-    most: largest number of names in the hint.
-    cutoff: least similarity, from 0 (any name) to 1 (equal).
-
-  Returns:
-    Names with commas between, the most similar one first; "" if none is similar enough.
+    name: what was given.
+    names: what there is.
+    count: names at most.
+    similarity: least likeness, 0 to 1; "" where no name has it.
   """
-  return ", ".join(difflib.get_close_matches(name, list(names), most, cutoff))
+  return ", ".join(difflib.get_close_matches(name, list(names), count, similarity))

@@ -89,16 +89,16 @@ def prepare(
       raise ConfigError(f"data.{key} has no say here: --genome, --annotation, … name the inputs")
   genome_records, data = read_organism(files, data, contig)
   more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
-  metadata = store_metadata(data, files.by_name(), more | {"expression_values": files.values})
+  identity = store_metadata(data, files.by_name(), more | {"expression_values": files.values})
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None
-    if store is None or store.fingerprint != metadata["fingerprint"]:
+    if store is None or store.fingerprint != identity["fingerprint"]:
       raise DataError(
         f"{out} is there already and is not this store; delete it, or choose another --out"
       )
     LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store
-  store = write_store(out, build_tracks(genome_records, data), metadata)
+  store = write_store(out, build_tracks(genome_records, data), identity)
   LOGGER.info("%s", genome_records.report.table())
   LOGGER.info("track store %s of %s is complete", out, name)
   return store

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import one_line
-from alphaecoli.genomics.gff3 import COLUMNS, STRANDS, read_features
+from alphaecoli.genomics.gff3 import STRANDS, is_feature, read_features
 from alphaecoli.genomics.text import open_text
 
 
@@ -41,7 +41,7 @@ def read_elements(path: Path, kind: str = "") -> list[Element]:
     lines = [line.rstrip("\r\n") for line in file]
   rows = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
   rows = [(n, line) for n, line in rows if not line.startswith(("#", "track ", "browser "))]
-  if rows and _is_gff3(rows[0][1]):
+  if rows and is_feature(rows[0][1]):
     features = [feature for feature, _ in read_features(path)]
     elements = [
       Element(f.contig, f.start, f.end, f.strand, f.name or f.id or f.type, f.type)
@@ -53,12 +53,6 @@ def read_elements(path: Path, kind: str = "") -> list[Element]:
   if not elements:
     raise DataError(f"{path}: no {kind or 'feature'} in it; expected GFF3 or BED")
   return elements
-
-
-def _is_gff3(line: str) -> bool:
-  """Returns whether a line has GFF3's columns."""
-  fields = line.split("\t")
-  return len(fields) == COLUMNS and fields[3].isdecimal() and fields[4].isdecimal()
 
 
 def _bed(path: Path, number: int, line: str) -> Element:

@@ -20,6 +20,8 @@ LOGGER = logging.getLogger(__name__)
 
 # Features that stand in for genes in files without gene features.
 PRODUCT_TYPES = ("CDS", "tRNA", "rRNA", "tmRNA", "ncRNA", "misc_RNA")
+STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}  # as dumps and tables write them
+MAX_OUTSIDE = 0.25  # fraction of genes outside the contig that shows a wrong genome
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

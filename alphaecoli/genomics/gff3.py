@@ -52,6 +52,12 @@ def read_features(path: Path) -> Iterator[tuple[Gene, dict[str, str]]]:
     yield _parse(path, number, line)
 
 
+def is_feature(line: str) -> bool:
+  """Returns whether a line has GFF3's nine columns, with numbers in the fourth and fifth."""
+  columns = line.split("\t")
+  return len(columns) == COLUMNS and columns[3].isdecimal() and columns[4].isdecimal()
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
   """Yields feature lines with their numbers; a FASTA section ends the file."""
   with open_text(path, "GFF3") as file:

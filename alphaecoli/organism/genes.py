@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import Annotation, Gene, across_origin, misfit
+from alphaecoli.genomics.genes import MAX_OUTSIDE, Annotation, Gene, across_origin, misfit
 from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig
 
 NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
 NO_MATCH = "matches no gene"
-_MAX_OUTSIDE = 0.25  # fraction of genes outside the contig that shows a wrong genome
 
 
 class GeneNames:
@@ -101,7 +100,7 @@ def take_genes(
       continue
     placed = across_origin(found, contig.length_bp) if circular else found
     genes.append(_record(placed, kind, contig.length_bp, ids, report))
-  if not genes or outside > _MAX_OUTSIDE * (outside + len(genes)):
+  if not genes or outside > MAX_OUTSIDE * (outside + len(genes)):
     raise DataError(
       f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {contig.name} "
       f"({contig.length_bp} bp); the annotation names {_some(g.contig for g in annotation.genes)}: "

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import Gene, Operon
-from alphaecoli.genomics.gff3 import read_features
+from alphaecoli.genomics.genes import STRANDS, Gene, Operon
+from alphaecoli.genomics.gff3 import is_feature, read_features
 from alphaecoli.genomics.intervals import covering_interval
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig
@@ -17,7 +17,6 @@ from alphaecoli.organism.genes import NAME_KINDS, NO_MATCH, GeneNames
 LOGGER = logging.getLogger(__name__)
 _EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"
 _COLUMNS = ("operon", "genes", "start", "end", "strand", "contig")
-_STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}
 
 
 @dataclasses.dataclass
@@ -179,8 +178,7 @@ def _is_gff3(path: Path) -> bool:
       if line.startswith("##gff-version"):
         return True
       if line.strip() and not line.startswith("#"):
-        cells = line.split("\t")
-        return len(cells) == 9 and cells[3].isdecimal() and cells[4].isdecimal()
+        return is_feature(line)
   return False
 
 
@@ -238,7 +236,7 @@ def _from_table(path: Path) -> list[_Listed]:
         )
       interval = int(row["start"]) - 1, int(row["end"])
     members = dict.fromkeys(name.strip() for name in row["genes"].split(",") if name.strip())
-    strand = _STRANDS.get(row["strand"], 0)
+    strand = STRANDS.get(row["strand"], 0)
     name = row["operon"]
     listed.append(_Listed(name, name, members, row["contig"], interval, strand))
   return listed

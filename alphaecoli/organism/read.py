@@ -111,7 +111,8 @@ def choose_contig(
   """
   names = [contig.name for contig in contigs]
   if name is not None and name not in names:
-    raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {nearest(name, names)}")
+    near = nearest(name, names)
+    raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {near}")
   longest = max(contigs, key=lambda c: c.length_bp)
   chosen = longest if name is None else contigs[names.index(name)]
   left = [contig for contig in contigs if contig is not chosen]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable
-from alphaecoli.genomics.genes import Dataset, GenomeRecords, Operon
+from alphaecoli.genomics.genes import MAX_OUTSIDE, Dataset, GenomeRecords, Operon
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig, random_genome, read_fasta
 from alphaecoli.regulondb import bson, expression, records
@@ -20,7 +20,6 @@ LOGGER = logging.getLogger(__name__)
 BUILTIN = "builtin"
 RANDOM = "random"
 _BUILTIN_FOLDER = ("datasets", "ecoli_k12_mg1655")
-_MAX_OUTSIDE = 0.25  # fraction of genes outside the chromosome that shows a wrong genome
 
 DumpProgress = Callable[[str, int, int, int], None]  # collection, bytes done, in all, documents
 
@@ -132,7 +131,7 @@ def _looked(root: Path, collection: str) -> str:
 
 def _check_genome(scan: GeneScan, contig: Contig, report: QualityReport, path: Path) -> None:
   outside = report["gene with positions outside the chromosome"]
-  if not scan.genes or outside > _MAX_OUTSIDE * (outside + len(scan.genes)):
+  if not scan.genes or outside > MAX_OUTSIDE * (outside + len(scan.genes)):
     raise DataError(
       f"{path}: {outside} genes lie outside {contig.name} ({contig.length_bp} bp) and "
       f"{len(scan.genes)} within; is data.genome the genome of this dump?"

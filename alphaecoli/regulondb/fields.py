@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from alphaecoli.genomics.genes import one_line
+
 
 def parse_number(value: Any) -> float | None:
   """Parses a number or a numeric string as float, maybe NaN or infinite; None if it is neither."""
@@ -26,7 +28,7 @@ def text_of(value: Any) -> str:
   """Returns a scalar as one line of text without tabs; "" for null, documents and lists."""
   if value is None or isinstance(value, Mapping | list):
     return ""
-  return " ".join(str(value).split())
+  return one_line(str(value))
 
 
 def position_of(value: Any) -> int | None:

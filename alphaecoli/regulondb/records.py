@@ -9,14 +9,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from alphaecoli.genomics.genes import Dataset, Gene, Operon
+from alphaecoli.genomics.genes import STRANDS, Dataset, Gene, Operon
 from alphaecoli.genomics.intervals import covering_interval, unwrap
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb.bson import Document, read_collection
 from alphaecoli.regulondb.fields import interval_of, position_of, text_of
 
 DATASET_PREFIX = "GENE_EXPRESSION_"
-_STRANDS = {"forward": 1, "+": 1, "reverse": -1, "-": -1}
 ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
 
 
@@ -55,7 +54,7 @@ def _name(value: Mapping[str, Any]) -> str:
 
 
 def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
-  strand = _STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
+  strand = STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
   if strand == 0:
     absent = value is None or value == ""
     report.count(f"{kind} without strand" if absent else f"{kind} with bad strand", 1, identifier)

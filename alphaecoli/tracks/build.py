@@ -163,6 +163,7 @@ def expression_tracks(
     for strand in "+-" if data.stranded else ".":
       label = name if strand == "." else name + strand
       tracks.append(ExpressionTrack(label, strand, datasets, mean, std))
+      # A stranded track has the genes of its strand; those of unknown strand are in neither.
       columns.append(np.where(np.isin(strands, _STRANDS[strand]), value, np.nan))
   return tuple(tracks), np.stack(columns, axis=1)
 
@@ -225,7 +226,7 @@ def _named_groups(table: ExpressionTable, groups: Mapping[str, Sequence[str]]) -
       if name not in table.datasets:
         raise ConfigError(
           f"data.expression_groups.{group}: no usable data set {name!r}"
-          + _hint(name, table.datasets)
+          + _nearest(name, table.datasets)
         )
     if not names:
       raise ConfigError(f"data.expression_groups.{group} names no data set")
@@ -245,12 +246,11 @@ def _condition_groups(table: ExpressionTable, datasets: Sequence[Dataset], field
     fields = sorted({f for d in table.datasets for f in conditions.get(d, {})})
     raise ConfigError(
       f"data.expression_tracks='group:{field}': no data set has the condition field {field!r}"
-      + (_hint(field, fields) or f"; fields: {', '.join(fields) or 'none'}")
+      + (_nearest(field, fields) or f"; fields: {', '.join(fields) or 'none'}")
     )
   return [(value, tuple(names)) for value, names in groups.items()]
 
 
-def _hint(name: str, names: Iterable[str]) -> str:
-  """Returns what to write instead of an unknown name; "" where no name is similar."""
-  near = nearest(name, names, cutoff=0.5)
+def _nearest(name: str, names: Iterable[str]) -> str:
+  near = nearest(name, names, similarity=0.5)
   return f"; did you mean {near!r}?" if near else ""

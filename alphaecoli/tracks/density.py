@@ -73,6 +73,7 @@ class PiecewiseTrack:
 
   def dense(self, start: int, end: int) -> Float32[np.ndarray, "S T"]:
     """Returns the values of bases start to end, 0 <= start < end <= L."""
+    # The steps that overlap the interval, each repeated as often as it has bases in it.
     first = int(np.searchsorted(self.edges, start, "right")) - 1
     last = int(np.searchsorted(self.edges, end, "left"))
     sizes = np.diff(np.clip(self.edges[first : last + 1], start, end))
@@ -94,14 +95,15 @@ def mean_of_genes(
   Returns:
     A track with NaN where no gene with a value lies.
   """
-  laid = [merge(split_at_origin(spans, length_bp)) for spans in genes]
-  edges = np.unique([0, length_bp, *(edge for spans in laid for span in spans for edge in span)])
+  laid = [merge(split_at_origin(intervals, length_bp)) for intervals in genes]
+  # Every end of a gene is an edge, so that a gene covers whole steps of the track.
+  edges = np.unique([0, length_bp, *(edge for parts in laid for part in parts for edge in part)])
   known: Bool[np.ndarray, "G T"] = ~np.isnan(values)
   filled: Float64[np.ndarray, "G T"] = np.where(known, values, 0).astype(np.float64)
   total = np.zeros((len(edges) - 1, values.shape[1]), np.float64)
   count = np.zeros(total.shape, np.int32)
-  for gene, spans in enumerate(laid):
-    for start, end in spans:
+  for gene, parts in enumerate(laid):
+    for start, end in parts:
       at = slice(*np.searchsorted(edges, (start, end)))
       total[at] += filled[gene]
       count[at] += known[gene]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
 from alphaecoli.files import write_text
+from alphaecoli.genomics.genes import one_line
 from alphaecoli.genomics.intervals import StartEnd
 
 _TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
@@ -89,7 +90,7 @@ def write_genes(path: Path, genes: GeneTable, tracks: Sequence[str]) -> None:
     whole = intervals == ((genes.start[i], genes.end[i]),)
     fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in intervals)
     values = ["" if np.isnan(v) else f"{v:.9g}" for v in genes.log_tpm[i]]
-    lines.append("\t".join([*(" ".join(str(fields[key]).split()) for key in COLUMNS), *values]))
+    lines.append("\t".join([*(one_line(str(fields[key])) for key in COLUMNS), *values]))
   write_text(path, "\n".join(lines) + "\n")
 
 
