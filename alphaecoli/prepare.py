@@ -13,7 +13,7 @@ from alphaecoli.organism.expression import UNITS
 from alphaecoli.organism.read import Files, read_organism
 from alphaecoli.schema import DataConfig
 from alphaecoli.tracks.build import build_tracks
-from alphaecoli.tracks.process import identify
+from alphaecoli.tracks.process import store_metadata
 from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
@@ -89,16 +89,16 @@ def prepare(
       raise ConfigError(f"data.{key} has no say here: --genome, --annotation, … name the inputs")
   genome_records, data = read_organism(files, data, contig)
   more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
-  facts = identify(data, files.by_name(), more | {"expression_values": files.values})
+  identity = store_metadata(data, files.by_name(), more | {"expression_values": files.values})
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None
-    if store is None or store.fingerprint != facts["fingerprint"]:
+    if store is None or store.fingerprint != identity["fingerprint"]:
       raise DataError(
         f"{out} is there already and is not this store; delete it, or choose another --out"
       )
     LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store
-  store = write_store(out, build_tracks(genome_records, data), facts)
+  store = write_store(out, build_tracks(genome_records, data), identity)
   LOGGER.info("%s", genome_records.report.table())
   LOGGER.info("track store %s of %s is complete", out, name)
   return store

@@ -15,7 +15,7 @@ from alphaecoli.api import Predictor, load_predictor
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import write_text
 from alphaecoli.genomics.bed import read_elements
-from alphaecoli.genomics.genes import PlacedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.vcf import read_vcf
 from alphaecoli.inference.arguments import AnnotatedGenome, Interval, read_genome
 from alphaecoli.inference.genomes import read_topology
@@ -157,8 +157,7 @@ def _ism(
   """Mutates a region or a gene's upstream; writes table and picture."""
   target = options.target
   if options.ism_gene:
-    placed = genome.gene(options.ism_gene)
-    interval = upstream(placed, genome, options.upstream)
+    interval = upstream(genome.gene(options.ism_gene), genome, options.upstream)
     target = target or options.ism_gene
   else:
     interval = Interval.parse(options.ism)
@@ -182,13 +181,13 @@ def _ism(
   return {"target": result.target.name, "target_share": result.target_share, "baseline": baseline}
 
 
-def upstream(placed: PlacedGene, genome: AnnotatedGenome, bp: int) -> Interval:
+def upstream(gene: Gene, genome: AnnotatedGenome, bp: int) -> Interval:
   """The bases before a gene, as it is read; fewer at the end of a linear contig.
 
   Raises:
     ConfigError: the gene's strand is unknown, or there is none before it.
   """
-  gene, contig = placed.gene, genome[placed.gene.contig]
+  contig = genome[gene.contig]
   if not gene.strand:
     raise ConfigError(f"gene {gene.name or gene.id} has no strand; use --ism {contig.name}:…")
   start, end = (gene.end, gene.end + bp) if gene.strand < 0 else (gene.start - bp, gene.start)

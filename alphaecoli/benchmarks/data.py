@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alphaecoli.genomics.records import Gene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.schema import Config
 
 _LONGEST_BP = 10**9  # no gene of any bacterium lies beyond it

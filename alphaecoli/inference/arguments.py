@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import ContigFeatures, PlacedGene, place_genes
+from alphaecoli.genomics.genes import ContigFeatures, Gene, place_genes
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.read import read_annotation
 from alphaecoli.genomics.sequence import UNKNOWN, Contig, encode
@@ -54,26 +54,26 @@ class AnnotatedGenome(Mapping[str, Contig]):
   def __len__(self) -> int:
     return len(self._contigs)
 
-  def genes(self) -> list[PlacedGene]:
+  def genes(self) -> list[Gene]:
     """All genes, contig by contig."""
     return [gene for around in self.features.values() for gene in around.genes]
 
-  def gene(self, name: str) -> PlacedGene:
+  def gene(self, name: str) -> Gene:
     """A gene by its locus tag, id or name.
 
     Raises:
       ConfigError: there is no such gene, or several.
     """
     for key in ("locus_tag", "id", "name"):
-      found = [placed for placed in self.genes() if getattr(placed.gene, key) == name]
+      found = [gene for gene in self.genes() if getattr(gene, key) == name]
       if len(found) > 1:
-        places = ", ".join(f"{p.gene.contig}:{p.gene.start + 1}-{p.gene.end}" for p in found[:3])
+        places = ", ".join(f"{g.contig}:{g.start + 1}-{g.end}" for g in found[:3])
         raise ConfigError(f"{len(found)} genes are called {name!r}: {places}; use a locus tag")
       if found:
         return found[0]
     if not self.genes():
       raise ConfigError(f"gene {name!r} needs an annotation, and the genome was read without one")
-    labels = {n for p in self.genes() for n in (p.gene.locus_tag, p.gene.name) if n}
+    labels = {n for gene in self.genes() for n in (gene.locus_tag, gene.name) if n}
     near = difflib.get_close_matches(name, sorted(labels), n=3, cutoff=0)
     raise ConfigError(f"no gene {name!r} in the annotation; nearest: {', '.join(near)}")
 

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import AnnotatedGene, Annotation, place_genes
+from alphaecoli.genomics.genes import Annotation, Gene, place_genes
 from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.genomics.sequence import UNKNOWN, Contig
 from alphaecoli.inference.known import KnownGenes
@@ -39,7 +39,7 @@ class NamedContig:
   label: str
   codes: UInt8[np.ndarray, " L"]
   circular: bool
-  genes: tuple[AnnotatedGene, ...] = ()
+  genes: tuple[Gene, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

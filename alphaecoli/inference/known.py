@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import AnnotatedGene, Annotation
+from alphaecoli.genomics.genes import Annotation, Gene
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
 
 MANIFEST, GENES = "manifest.json", "genes.tsv"  # of a store
@@ -42,7 +42,7 @@ class KnownGenes:
     ids = {name: row for row, name in enumerate(self.table.gene_id.tolist())}
     return ids | {name: row for row, name in enumerate(self.table.locus_tag.tolist()) if name}
 
-  def row(self, gene: AnnotatedGene) -> int | None:
+  def row(self, gene: Gene) -> int | None:
     """The row of a gene of an annotation: the same locus tag, else the same id."""
     return self._rows.get(gene.locus_tag, self._rows.get(gene.id))
 
@@ -56,7 +56,7 @@ class KnownGenes:
     """The genes as an annotation of the chromosome."""
     table, genes = self.table, []
     for row in range(len(table)):
-      gene = AnnotatedGene(
+      gene = Gene(
         id=str(table.gene_id[row]),
         locus_tag=str(table.locus_tag[row]),
         name=str(table.name[row]),
@@ -65,7 +65,7 @@ class KnownGenes:
         start=int(table.start[row]),
         end=int(table.end[row]),
         strand=int(table.strand[row]),
-        segments=table.fragments[row],
+        fragments=table.fragments[row],
         line=row + 2,
       )
       genes.append(gene)

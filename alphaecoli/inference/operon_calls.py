@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64
 
-from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
-from alphaecoli.genomics.intervals import neighbours
-from alphaecoli.tracks.density import merge
+from alphaecoli.genomics.genes import Gene
+from alphaecoli.genomics.intervals import merge, neighbours
 
 OPERON_THRESHOLD = 0.5
 # Without genes: gaps that are closed, and the shortest stretch that counts, a short gene's length.
@@ -37,7 +36,7 @@ class GenePair:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Operon:
+class PredictedOperon:
   """A predicted operon.
 
   Attributes:
@@ -55,13 +54,13 @@ class Operon:
   genes: tuple[int, ...] = ()
 
 
-def in_order(genes: Sequence[PlacedGene]) -> list[AnnotatedGene]:
+def in_order(genes: Sequence[Gene]) -> list[Gene]:
   """Genes by where they start, then end."""
-  return sorted((placed.gene for placed in genes), key=lambda gene: (gene.start, gene.end))
+  return sorted(genes, key=lambda gene: (gene.start, gene.end))
 
 
 def gene_pairs(
-  genes: Sequence[AnnotatedGene], membership: Float[np.ndarray, " L"], circular: bool
+  genes: Sequence[Gene], membership: Float[np.ndarray, " L"], circular: bool
 ) -> list[GenePair]:
   """Neighbours on one strand, with the probability that they share an operon.
 
@@ -82,11 +81,11 @@ def gene_pairs(
 
 
 def operons_of_genes(
-  genes: Sequence[AnnotatedGene],
+  genes: Sequence[Gene],
   pairs: Sequence[GenePair],
   membership: Float[np.ndarray, " L"],
   threshold: float = OPERON_THRESHOLD,
-) -> list[Operon]:
+) -> list[PredictedOperon]:
   """Chains of neighbours, each pair of which reaches the threshold.
 
   On a ring where every gene is linked to the next, the chain opens at its weakest pair.
@@ -106,13 +105,15 @@ def operons_of_genes(
       lap = length if gene.start < start else 0  # only the origin lies between
       end = max(end, gene.end + lap)
     end = min(end, start + length)
-    operons.append(Operon(start, end, genes[head].strand, means.of(start, end), tuple(chain)))
+    operons.append(
+      PredictedOperon(start, end, genes[head].strand, means.of(start, end), tuple(chain))
+    )
   return sorted(operons, key=lambda operon: (operon.start, operon.end))
 
 
 def operons_of_bases(
   membership: Float[np.ndarray, " L"], circular: bool, threshold: float = OPERON_THRESHOLD
-) -> list[Operon]:
+) -> list[PredictedOperon]:
   """Stretches whose bases reach the threshold: gaps up to 100 bp closed, at least 300 bp long."""
   length = len(membership)
   inside = np.concatenate([[False], membership >= threshold, [False]])
@@ -121,7 +122,7 @@ def operons_of_bases(
   if circular and len(spans) > 1 and spans[0][0] + length - spans[-1][1] <= GAP_BP:
     spans = [*spans[1:-1], (spans[-1][0], spans[0][1] + length)]
   means = _Means(membership)
-  return [Operon(a, b, 0, means.of(a, b)) for a, b in spans if b - a >= SHORTEST_BP]
+  return [PredictedOperon(a, b, 0, means.of(a, b)) for a, b in spans if b - a >= SHORTEST_BP]
 
 
 class _Means:

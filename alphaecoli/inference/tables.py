@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from alphaecoli.files import optional, write_text
-from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.gff3 import gff3_header, gff3_line
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.known import KnownGenes
-from alphaecoli.inference.operon_calls import GenePair, Operon
+from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import UNITS, Prediction
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
@@ -44,7 +44,7 @@ def gene_rows(
   logs = prediction.in_units("log_tpm").gene_expression
   rows = []
   for number, gene in enumerate(contig.genes):
-    bases = PlacedGene(gene).bases(len(logs))
+    bases = gene.bases(len(logs))
     row: Row = {
       "id": gene.id,
       "locus_tag": gene.locus_tag,
@@ -66,7 +66,7 @@ def gene_rows(
   return rows
 
 
-def _observed(gene: AnnotatedGene, tracks: Sequence[str], known: KnownGenes) -> Row:
+def _observed(gene: Gene, tracks: Sequence[str], known: KnownGenes) -> Row:
   """Columns of what a store knows of a gene; empty where it does not know it."""
   at = known.row(gene)
   row: Row = {}
@@ -109,7 +109,7 @@ def pair_rows(
   return rows
 
 
-def _observed_pair(left: AnnotatedGene, right: AnnotatedGene, known: KnownGenes) -> Row:
+def _observed_pair(left: Gene, right: Gene, known: KnownGenes) -> Row:
   """Whether a store has both genes in one operon; None where it lacks one of them."""
   first, second = known.row(left), known.row(right)
   if first is None or second is None:
@@ -164,7 +164,7 @@ class OperonFiles:
     self._count = 0
     self._ids: set[str] = set()
 
-  def add(self, contig: NamedContig, operons: Iterable[Operon]) -> dict[int, str]:
+  def add(self, contig: NamedContig, operons: Iterable[PredictedOperon]) -> dict[int, str]:
     """Adds the operons of a contig; returns the operon of each gene in one, by its number."""
     names: dict[int, str] = {}
     beds: list[tuple[int, int, str]] = []
@@ -179,7 +179,7 @@ class OperonFiles:
     return names
 
   def _gff_lines(
-    self, contig: NamedContig, operon: Operon, name: str, genes: Sequence[AnnotatedGene]
+    self, contig: NamedContig, operon: PredictedOperon, name: str, genes: Sequence[Gene]
   ) -> list[str]:
     """An operon and its genes, which name it as their parent."""
     called = "-".join(gene.name or gene.locus_tag or gene.id for gene in genes)
@@ -218,7 +218,9 @@ class OperonFiles:
     return [{"file": f"{OPERONS}.{kind}", "format": kind} for kind in ("gff3", "bed")]
 
 
-def _bed_lines(contig: NamedContig, operon: Operon, name: str) -> list[tuple[int, int, str]]:
+def _bed_lines(
+  contig: NamedContig, operon: PredictedOperon, name: str
+) -> list[tuple[int, int, str]]:
   """The BED line of an operon with its position; one that passes the origin has two."""
   length = len(contig.codes)
   spans = [(operon.start, min(operon.end, length))]

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
-from alphaecoli.tracks.density import StartEnd
+from alphaecoli.files import write_text
+from alphaecoli.genomics.genes import one_line
+from alphaecoli.genomics.intervals import StartEnd
 
 _TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
 COLUMNS = (
@@ -23,7 +25,7 @@ class GeneTable:
   """The genes of a store, one row each.
 
   Attributes:
-    gene_id: RegulonDB's id.
+    gene_id: identifier in RegulonDB or the annotation.
     name: such as thrA.
     locus_tag: b-number, "" if none.
     start: first base, 0-based.
@@ -58,6 +60,7 @@ def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:
   Raises:
     KeyError, ValueError or TypeError: a column is missing or a value can not be read.
   """
+  # Not text.read_table: names are read as they are written, with quotes and spaces.
   with path.open(newline="", encoding="utf-8") as file:
     rows = list(csv.DictReader(file, dialect="excel-tab", quoting=csv.QUOTE_NONE))
   columns = {key: [row[key] for row in rows] for key in COLUMNS}
@@ -83,12 +86,12 @@ def write_genes(path: Path, genes: GeneTable, tracks: Sequence[str]) -> None:
   lines = ["\t".join([*COLUMNS, *(TRACK_PREFIX + track for track in tracks)])]
   for i in range(len(genes)):
     fields = {key: getattr(genes, key)[i] for key in COLUMNS}
-    spans = genes.fragments[i]
-    whole = spans == ((genes.start[i], genes.end[i]),)
-    fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in spans)
+    intervals = genes.fragments[i]
+    whole = intervals == ((genes.start[i], genes.end[i]),)
+    fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in intervals)
     values = ["" if np.isnan(v) else f"{v:.9g}" for v in genes.log_tpm[i]]
-    lines.append("\t".join([*(" ".join(str(fields[key]).split()) for key in COLUMNS), *values]))
-  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines.append("\t".join([*(one_line(str(fields[key])) for key in COLUMNS), *values]))
+  write_text(path, "\n".join(lines) + "\n")
 
 
 def _fragments(text: str, start: int, end: int) -> tuple[StartEnd, ...]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import AnnotatedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.inference.arguments import AnnotatedGenome
 from alphaecoli.inference.prediction import Request
 from alphaecoli.inference.predictor import Predictor
@@ -19,7 +19,7 @@ from alphaecoli.variants.scores import Effect, channels, gene_label, mean_over
 class PredictedGene(NamedTuple):
   """A gene and what is predicted for it: ln(1 + TPM) of each track, density, probability."""
 
-  gene: AnnotatedGene
+  gene: Gene
   values: Effect
 
 
@@ -78,8 +78,8 @@ def _predicted(predictor: Predictor, known: AnnotatedGenome, both: bool) -> Iter
   results = predictor.predict_many(requests, reverse_complement=both, units="z")
   for contig, result in zip(known.values(), results, strict=True):
     values = channels(result.to_numpy(), predictor.table, contig.length_bp)
-    for placed in known.features[contig.name].genes:
-      yield PredictedGene(placed.gene, mean_over(values, placed.bases(contig.length_bp)))
+    for gene in known.features[contig.name].genes:
+      yield PredictedGene(gene, mean_over(values, gene.bases(contig.length_bp)))
 
 
 def pair_columns(table: TrackTable) -> list[str]:

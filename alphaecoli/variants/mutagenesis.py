@@ -157,10 +157,10 @@ def as_target(target: Any, known: AnnotatedGenome, region: Interval) -> Target:
   """
   contig = known[region.contig]
   if isinstance(target, str) and ":" not in target:
-    placed = known.gene(target)
-    if placed.gene.contig != contig.name:
-      raise ConfigError(f"gene {target} lies on {placed.gene.contig}, the region on {contig.name}")
-    return Target(target, placed.bases(contig.length_bp), placed.gene.strand)
+    gene = known.gene(target)
+    if gene.contig != contig.name:
+      raise ConfigError(f"gene {target} lies on {gene.contig}, the region on {contig.name}")
+    return Target(target, gene.bases(contig.length_bp), gene.strand)
   if target is None:
     return Target("the region", np.arange(region.start, region.end))
   located = locate(contig if len(target) == 2 else known, target, None)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from alphaecoli.files import analysis
-from alphaecoli.genomics.genes import AnnotatedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.vcf import Variant
 from alphaecoli.inference.tables import STRANDS
 from alphaecoli.tracks.track_table import TrackTable
@@ -44,7 +44,7 @@ class GeneEffect:
     change: mean over those bases, with it minus without it.
   """
 
-  gene: AnnotatedGene
+  gene: Gene
   distance_bp: int
   affected: bool
   share: float
@@ -199,7 +199,7 @@ def gene_rows(score: VariantScore) -> list[list[Any]]:
   ]
 
 
-def gene_label(gene: AnnotatedGene) -> str:
+def gene_label(gene: Gene) -> str:
   """What a gene is called in tables: its locus tag, else its id."""
   return gene.locus_tag or gene.id
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
-from alphaecoli.genomics.genes import AnnotatedGene, ContigFeatures, PlacedGene
+from alphaecoli.genomics.genes import ContigFeatures, Gene
 from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.sequence import Contig, decode
 from alphaecoli.genomics.vcf import Variant, shortened
@@ -136,7 +136,7 @@ def _score(
   counted = slice(view.low, view.high)
   at = np.arange(len(variant.ref)) + variant.start - view.first
   genes = tuple(
-    _gene_effect(placed, reference, change, plan, upstream_bp) for placed in genes_in(around, view)
+    _gene_effect(near, reference, change, plan, upstream_bp) for near in genes_in(around, view)
   )
   affected = [effect for effect in genes if effect.affected]
   gene = max(
@@ -161,7 +161,7 @@ def _score(
 
 
 def _gene_effect(
-  placed: PlacedGene,
+  gene: Gene,
   reference: Float32[np.ndarray, "W C"],
   change: Float32[np.ndarray, "W C"],
   plan: _Plan,
@@ -169,12 +169,12 @@ def _gene_effect(
 ) -> GeneEffect:
   """What one variant does to one gene, over those of its bases that both alleles have."""
   variant, view = plan.variant, plan.view
-  bases = placed.bases(view.length_bp)
+  bases = gene.bases(view.length_bp)
   rows = view.where(bases)
   rows = rows[~np.isnan(change[rows]).all(axis=1)]
-  distance = distance_bp(placed.gene, variant.start, variant.start + len(variant.ref), view)
+  distance = distance_bp(gene, variant.start, variant.start + len(variant.ref), view)
   return GeneEffect(
-    gene=placed.gene,
+    gene=gene,
     distance_bp=distance,
     affected=-upstream_bp <= distance <= 0,
     share=len(rows) / len(bases),
@@ -193,7 +193,7 @@ def _operon(
   """The operon at the variant, else the nearest one in the affected gene; its bases in view."""
   own = np.zeros(0, np.int64)
   if gene is not None:
-    own = view.where(PlacedGene(gene.gene).bases(view.length_bp))
+    own = view.where(gene.gene.bases(view.length_bp))
   if around.operons is not None:
     found = [(s, view.where(np.arange(*s))) for s in operons_in(around, view)]
   else:
@@ -208,7 +208,7 @@ def _operon(
   return None, np.zeros(0, np.int64)
 
 
-def distance_bp(gene: AnnotatedGene, start: int, end: int, view: View) -> int:
+def distance_bp(gene: Gene, start: int, end: int, view: View) -> int:
   """From a gene to a stretch: 0 if they touch, negative before the gene's start as it is read.
 
   -1 is the base before the gene's first one, 1 the base after its last one.
@@ -226,7 +226,7 @@ def distance_bp(gene: AnnotatedGene, start: int, end: int, view: View) -> int:
   return -gap if gene.strand < 0 else gap
 
 
-def genes_in(features: ContigFeatures, view: View) -> list[PlacedGene]:
+def genes_in(features: ContigFeatures, view: View) -> list[Gene]:
   """Returns the genes that a view shows, at least in part, in their order."""
   shown = np.flatnonzero(_touches(features.gene_bounds, view))
   return [features.genes[i] for i in shown.tolist()]

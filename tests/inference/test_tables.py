@@ -7,21 +7,21 @@ import pandas
 import pytest
 from pyarrow import parquet
 
-from alphaecoli.genomics.genes import AnnotatedGene, place_genes
+from alphaecoli.genomics.genes import Gene, place_genes
 from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.inference import tables
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.known import KnownGenes, read_known
-from alphaecoli.inference.operon_calls import GenePair, Operon
+from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.tracks.gene_table import GeneTable, write_genes
 from tests.inference.standin import TABLE
 
 
-def gene(start, end, strand=1, segments=None, **fields) -> AnnotatedGene:
+def gene(start, end, strand=1, fragments=(), **fields) -> Gene:
   values = {"id": "g", "locus_tag": "b1", "name": "thrL", "type": "gene", "contig": "c", "line": 1}
   values |= {"start": start, "end": end, "strand": strand}
-  return AnnotatedGene(**values | fields, segments=segments or ((start, end),))
+  return Gene(**values | fields, fragments=fragments)
 
 
 def contig(*genes, circular=True, length=10, label="chr|1") -> NamedContig:
@@ -40,7 +40,7 @@ def toy_prediction() -> Prediction:
 
 GENES = (
   gene(0, 3, id="a"),
-  gene(2, 9, strand=0, segments=((2, 4), (8, 9)), id="interrupted"),  # bases 2 3 8
+  gene(2, 9, strand=0, fragments=((2, 4), (8, 9)), id="interrupted"),  # bases 2 3 8
   gene(8, 12, strand=-1, id="wraps"),  # bases 8 9 0 1
 )
 
@@ -132,7 +132,7 @@ def test_store_is_an_annotation(known):
   annotation = known.annotation()
   (first, second, third) = annotation.genes
   assert (first.id, first.locus_tag, first.name, first.contig) == ("EG1", "b1", "a", "c")
-  assert second.segments == ((4, 5), (6, 7)) and (third.start, third.end) == (8, 12)
+  assert second.fragments == ((4, 5), (6, 7)) and (third.start, third.end) == (8, 12)
   assert annotation.circular == {"c"}
   assert len(place_genes(annotation, {"c": 10}, {"c": True})["c"]) == 3
 
@@ -160,9 +160,9 @@ def test_operon_files_by_hand(tmp_path):
   )
   plasmid = contig(length=50, circular=False, label="p")
   files = tables.OperonFiles([chromosome, plasmid])
-  names = files.add(chromosome, [Operon(80, 120, -1, 0.87654321, (1, 0))])
+  names = files.add(chromosome, [PredictedOperon(80, 120, -1, 0.87654321, (1, 0))])
   assert names == {1: "operon1", 0: "operon1"}
-  assert files.add(plasmid, [Operon(10, 20, 0, 0.5)]) == {}
+  assert files.add(plasmid, [PredictedOperon(10, 20, 0, 0.5)]) == {}
   assert [row["file"] for row in files.write(tmp_path)] == ["operons.gff3", "operons.bed"]
   assert (tmp_path / "operons.gff3").read_text().splitlines() == [
     "##gff-version 3",
