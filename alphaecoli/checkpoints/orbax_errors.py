@@ -47,8 +47,8 @@ def quiet_threads() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_error_is_enough() -> Iterator[None]:
-  """The same for one read, whose leftovers are cleared away if it fails."""
+def clear_after_error() -> Iterator[None]:
+  """Does so for one read, and clears away what is left of it if it fails."""
   with quiet_threads():
     try:
       yield
@@ -63,6 +63,6 @@ def one_error_is_enough() -> Iterator[None]:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-  """The start of an error's text, without line breaks."""
+  """Returns the start of an error's text, without line breaks."""
   text = " ".join(str(error).split())
   return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__

@@ -12,6 +12,7 @@ import grain
 
 from alphaecoli.data.windows import check_training_regions, draw_organism, draw_window, tile_windows
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import Config
 from alphaecoli.tracks.splits import TRAIN
 from alphaecoli.tracks.store import TrackStore, Window
 
@@ -151,6 +152,32 @@ def training_batches(
 
   ahead = -(-prefetch // len(rows))
   return Batches(cut, _ENDLESS, first=first_step, threads=threads, prefetch_batches=ahead)
+
+
+def configured_batches(
+  stores: TrackStore | Sequence[TrackStore],
+  config: Config,
+  *,
+  batch_windows: int | None = None,
+  **options: Any,
+) -> Batches:
+  """Returns the training batches of a configuration.
+
+  Args:
+    stores: as for `training_batches`, as are the other options.
+    config: configuration of the run.
+    batch_windows: windows of a step in place of the configuration's.
+  """
+  return training_batches(
+    stores,
+    window_bp=config.data.window_bp,
+    batch_windows=batch_windows or config.train.batch_windows,
+    seed=config.train.seed,
+    reverse_complement=config.data.reverse_complement,
+    threads=config.data.read_threads,
+    prefetch=config.data.prefetch,
+    **options,
+  )
 
 
 def evaluation_batches(

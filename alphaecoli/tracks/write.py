@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-import alphaecoli
 from alphaecoli.errors import DataError
-from alphaecoli.files import hash_file
+from alphaecoli.files import hash_file, version
 from alphaecoli.tracks.build import Tracks
 from alphaecoli.tracks.gene_table import write_genes
 from alphaecoli.tracks.splits import total_bp
@@ -155,7 +154,7 @@ def _manifest(directory: Path, tracks: Tracks, facts: Mapping[str, Any]) -> dict
     },
     "quality": {"totals": tracks.report.totals, "problems": tracks.report.reasons},
     "software": {
-      "alphaecoli": alphaecoli.__version__,
+      "alphaecoli": version(),
       "python": platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _SOFTWARE},
     },

@@ -139,7 +139,7 @@ def save_checkpoint(
   workdir: Path, config: Config, table: TrackTable = TABLE, seed: int = 5, **meta: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """A checkpoint of a model with random values; returns those."""
-  functional = FunctionalModel.of_model(config.model, table).tuned(config.init)
+  functional = FunctionalModel.of_config(config, table)
   params, stats = random_values(functional, seed)
   state = TrainState(jnp.int32(7), params, stats, {"moments": jnp.zeros(1)})
   meta = {"config": config.to_dict(), "table": table.to_json(), "store_fingerprint": "f", **meta}
