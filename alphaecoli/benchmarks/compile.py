@@ -237,7 +237,7 @@ def _step(
   definition = StepDefinition.of_config(config, store.table, mesh)
   state = definition.abstract_state()
   windows, window_bp = config.train.batch_windows, config.data.window_bp
-  with configured_batches(store, config, batch_windows=1) as batches:
+  with configured_batches(store, config, batch_windows=1, threads=0) as batches:
     batch = abstract_batch(next(batches), windows, mesh)
   key = jax.eval_shape(lambda: jax.random.key(config.train.seed))
   sizes = {

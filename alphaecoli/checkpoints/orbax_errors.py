@@ -21,7 +21,9 @@ def quiet_threads() -> Iterator[None]:
   """Keeps the reading and writing threads from printing tracebacks of an error that is raised too.
 
   Arrays are read and written at once. The first that fails raises; what the others then meet (a
-  closed event loop, a result that nobody collects) is reported past any handler.
+  closed event loop, a result that nobody collects) comes up in tensorstore's own threads. No
+  Python code calls those, so that only the interpreter's hooks see it: with the loggers alone, one
+  damaged array prints dozens of tracebacks.
   """
   hook, print_error = sys.unraisablehook, sys.excepthook
   loggers = {name: logging.getLogger(name) for name in ("asyncio", "absl")}

@@ -157,27 +157,19 @@ def training_batches(
 def configured_batches(
   stores: TrackStore | Sequence[TrackStore],
   config: Config,
-  *,
-  batch_windows: int | None = None,
   **options: Any,
 ) -> Batches:
-  """Returns the training batches of a configuration.
-
-  Args:
-    stores: as for `training_batches`, as are the other options.
-    config: configuration of the run.
-    batch_windows: windows of a step in place of the configuration's.
-  """
-  return training_batches(
-    stores,
-    window_bp=config.data.window_bp,
-    batch_windows=batch_windows or config.train.batch_windows,
-    seed=config.train.seed,
-    reverse_complement=config.data.reverse_complement,
-    threads=config.data.read_threads,
-    prefetch=config.data.prefetch,
-    **options,
-  )
+  """Returns the training batches of a configuration; other options are `training_batches`'."""
+  data, train = config.data, config.train
+  values = {
+    "window_bp": data.window_bp,
+    "batch_windows": train.batch_windows,
+    "seed": train.seed,
+    "reverse_complement": data.reverse_complement,
+    "threads": data.read_threads,
+    "prefetch": data.prefetch,
+  }
+  return training_batches(stores, **{**values, **options})
 
 
 def evaluation_batches(

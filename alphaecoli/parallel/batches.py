@@ -59,13 +59,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
 def abstract_batch(
   batch: Mapping[str, np.ndarray], windows: int, mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns shapes, types and shardings of a global batch, without its values.
-
-  Args:
-    batch: any batch of the same kind.
-    windows: windows of the global batch.
-    mesh: devices that it lies on.
-  """
+  """Returns shapes, types and shardings of a global batch of so many windows, like another one."""
   return {
     name: jax.ShapeDtypeStruct(
       (windows, *x.shape[1:]), x.dtype, sharding=batch_sharding(mesh, x.ndim, x.ndim > 1)

@@ -38,7 +38,7 @@ HBM_BYTES = {
 
 
 def peak_flops(device: jax.Device) -> float | None:
-  """Returns the peak dense bfloat16 FLOP/s of a device; None where not known (a CPU, a new chip)."""
+  """Returns the peak bfloat16 FLOP/s of a device; None where not known (a CPU, a new chip)."""
   names = sorted((n for n in PEAK_BF16_FLOPS if device.device_kind.startswith(n)), key=len)
   return PEAK_BF16_FLOPS[names[-1]] if names else None
 

@@ -94,17 +94,14 @@ def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> Pretr
   functional = FunctionalModel.of_model(sizes, table)
   paths = published.convert(params, state, functional.module(), sizes)
   values = {"/".join(map(str, path)): value for path, value in paths.items()}
+  # Hidden files belong to whoever downloaded the others.
+  files = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
   return PretrainedValues(
     path=root,
-    sha256=hash_checkpoint(root, _visible(root)),
+    sha256=hash_checkpoint(root, files),
     step=None,
     params={name: value for name, value in values.items() if name in functional.params},
     stats={name: value for name, value in values.items() if name in functional.stats},
     model=sizes,
     terms=published.TERMS,
   )
-
-
-def _visible(root: Path) -> list[str]:
-  """Lists a directory without hidden files, which belong to whoever downloaded it."""
-  return sorted(path.name for path in root.iterdir() if not path.name.startswith("."))

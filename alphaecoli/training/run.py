@@ -30,7 +30,7 @@ from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, WandbRun, che
 from alphaecoli.training.preemption import Interruption
 from alphaecoli.training.profiler import PROFILE_DIR, Profiler
 from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
-from alphaecoli.training.step import StepDefinition, TrainState, first_state
+from alphaecoli.training.step import StepDefinition, TrainState
 
 LOGGER = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def start(
   if restored is None:
     LOGGER.info("starting at step 0 on mesh %s", dict(step.mesh.shape))
     params, stats, origin = first_values(step.functional, config, organisms, step.mesh)
-    return first_state(step.functional, step.optimizer, params, stats, step.mesh), origin, None
+    return step.first_state(params, stats), origin, None
   checkpoints.delete_after(restored.step)
   LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(step.mesh.shape))
   origin = {k: restored.meta[k] for k in ("init", "trained_on") if k in restored.meta}

@@ -65,14 +65,7 @@ class StepDefinition:
   def of_config(
     cls, config: Config, table: TrackTable, mesh: Mesh, functional: FunctionalModel | None = None
   ) -> "StepDefinition":
-    """Defines the step of a configuration.
-
-    Args:
-      config: configuration of the run.
-      table: tracks that are learnt.
-      mesh: devices.
-      functional: model in place of the configuration's.
-    """
+    """Defines the step of a configuration, for its own model by default."""
     return cls(
       functional=functional or FunctionalModel.of_config(config, table),
       optimizer=make_optimizer(config.optimizer, config.train.steps),
@@ -83,7 +76,7 @@ class StepDefinition:
     )
 
   def jit(self) -> Any:
-    """Returns the step under jit. Call within set_mesh."""
+    """Returns the jitted step: the state is donated and stays where it lies. Use in set_mesh."""
     pure = make_train_step(
       self.functional,
       self.optimizer,
@@ -91,15 +84,32 @@ class StepDefinition:
       accumulate_steps=self.accumulate_steps,
       dropout=self.dropout,
     )
-    return compile_train_step(pure, self.functional, self.optimizer, self.mesh)
+    shardings = state_shardings(self.abstract_state()), NamedSharding(self.mesh, PartitionSpec())
+    return jax.jit(pure, donate_argnums=0, out_shardings=shardings)
 
   def abstract_state(self) -> TrainState:
-    """Returns the state in shapes, types and shardings alone."""
-    return abstract_state(self.functional, self.optimizer, self.mesh)
+    """Returns shapes, types and shardings of the state: the target of a restore."""
+    params, stats = self.functional.abstract(self.mesh)
+    learning = self.functional.learning(params)
+    opt_state = jax.tree.map(
+      lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
+      jax.eval_shape(self.optimizer.init, learning),
+      optimizer_shardings(self.optimizer, learning, self.mesh),
+    )
+    whole = NamedSharding(self.mesh, PartitionSpec())
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return TrainState(step, params, stats, opt_state)
 
   def init_state(self, seed: int) -> TrainState:
-    """Makes a fresh state."""
-    return init_state(self.functional, self.optimizer, seed, self.mesh)
+    """Makes a fresh state, each array where it belongs; the same for any number of devices."""
+    return self.first_state(*self.functional.init(seed, self.mesh))
+
+  def first_state(self, params: Values, stats: Values) -> TrainState:
+    """Makes the state before the first step; the optimiser keeps nothing of frozen parameters."""
+    where = state_shardings(self.abstract_state())
+    init = jax.jit(self.optimizer.init, out_shardings=where.opt_state)
+    step = jax.device_put(jnp.zeros((), jnp.int32), where.step)
+    return TrainState(step, params, stats, init(self.functional.learning(params)))
 
 
 def make_train_step(
@@ -192,52 +202,6 @@ def _accumulate(
   return total
 
 
-def compile_train_step(
-  step: TrainStep, functional: FunctionalModel, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainStep:
-  """Puts the step under jit: the state is donated, and stays where it lies."""
-  where = state_shardings(abstract_state(functional, optimizer, mesh))
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(step, donate_argnums=0, out_shardings=(where, everywhere))
-
-
-def abstract_state(
-  functional: FunctionalModel, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
-  """Returns shapes, types and shardings of the state: the target of a restore."""
-  params, stats = functional.abstract(mesh)
-  learning = functional.learning(params)
-  shapes = jax.eval_shape(optimizer.init, learning)
-  opt_state = jax.tree.map(
-    lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
-    shapes,
-    optimizer_shardings(optimizer, learning, mesh),
-  )
-  step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
-  return TrainState(step, params, stats, opt_state)
-
-
 def state_shardings(abstract: TrainState) -> TrainState:
   """Returns the shardings of an abstract state."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
-
-
-def init_state(
-  functional: FunctionalModel, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
-) -> TrainState:
-  """Makes a fresh state, each array where it belongs; the same for any number of devices."""
-  return first_state(functional, optimizer, *functional.init(seed, mesh), mesh)
-
-
-def first_state(
-  functional: FunctionalModel,
-  optimizer: optax.GradientTransformation,
-  params: Values,
-  stats: Values,
-  mesh: Mesh,
-) -> TrainState:
-  """Makes the state before the first step; the optimiser keeps nothing of frozen parameters."""
-  where = state_shardings(abstract_state(functional, optimizer, mesh))
-  init = jax.jit(optimizer.init, out_shardings=where.opt_state)
-  step = jax.device_put(jnp.zeros((), jnp.int32), where.step)
-  return TrainState(step, params, stats, init(functional.learning(params)))

@@ -13,10 +13,10 @@ from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import MeshConfig
+from alphaecoli.schema import LossWeights, MeshConfig
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.step import abstract_state, init_state
+from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, stand_in, tiny_config
 
 # Reads of a damaged checkpoint that are under way when the first one fails end unheard, in orbax.
@@ -30,12 +30,17 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
+def _definition(functional, mesh):
+  optimizer = make_optimizer(CONFIG.optimizer, 8)
+  return StepDefinition(functional, optimizer, LossWeights(1.0, 1.0, 1.0), mesh)
+
+
 def _state(functional, mesh):
-  return init_state(functional, make_optimizer(CONFIG.optimizer, 8), 0, mesh)
+  return _definition(functional, mesh).init_state(0)
 
 
 def _restore(directory, functional, mesh, check=lambda meta: None):
-  target = abstract_state(functional, make_optimizer(CONFIG.optimizer, 8), mesh)
+  target = _definition(functional, mesh).abstract_state()
   with Checkpoints(directory, keep_last=9, keep_best=0) as checkpoints:
     return checkpoints.restore_newest(state_items(target), check)
 

@@ -13,7 +13,7 @@ from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, LossWeights, MeshConfig
 from alphaecoli.training.losses import known_counts, losses
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.step import abstract_state, compile_train_step, init_state, make_train_step
+from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, init_config, random_batch, stand_in, tiny_config
 
 ONES = LossWeights(1.0, 1.0, 1.0)
@@ -32,11 +32,11 @@ def _mesh(data=1, fsdp=1):
 def _steps(functional, config, mesh, n=3, **options):
   """The first and the last state, as host arrays, and the metrics of n steps on one batch."""
   optimizer = make_optimizer(config.optimizer, config.train.steps)
-  pure = make_train_step(functional, optimizer, ONES, **options)
+  definition = StepDefinition(functional, optimizer, ONES, mesh, **options)
   with jax.set_mesh(mesh):
-    state = init_state(functional, optimizer, 0, mesh)
+    state = definition.init_state(0)
     before = jax.device_get(state)
-    step = compile_train_step(pure, functional, optimizer, mesh)
+    step = definition.jit()
     batch, history = put_batch(random_batch(config), mesh), []
     for _ in range(n):
       state, metrics = step(state, batch, jax.random.key(1))
@@ -79,9 +79,10 @@ def test_no_gradient_of_frozen_parts_is_computed():
   def flops(functional):
     optimizer, mesh = make_optimizer(CONFIG.optimizer, 8), _mesh()
     with jax.set_mesh(mesh):
-      state = abstract_state(functional, optimizer, mesh)
-      step = jax.jit(make_train_step(functional, optimizer, ONES))
-      lowered = step.lower(state, put_batch(random_batch(CONFIG), mesh), jax.random.key(0))
+      definition = StepDefinition(functional, optimizer, ONES, mesh)
+      lowered = definition.jit().lower(
+        definition.abstract_state(), put_batch(random_batch(CONFIG), mesh), jax.random.key(0)
+      )
     return lowered.cost_analysis()["flops"]
 
   model = FunctionalModel.of_model(CONFIG.model, TABLE)
