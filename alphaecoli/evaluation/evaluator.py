@@ -219,11 +219,13 @@ def _skipped(assembly: Assembly, table: TrackTable, weights: LossWeights) -> dic
   return reasons
 
 
-def _known(assembly: Assembly, head: str, track: int | slice = 0) -> tuple[np.ndarray, np.ndarray]:
+def _known_values(
+  assembly: Assembly, head: str, track: int | slice = 0
+) -> tuple[np.ndarray, np.ndarray]:
   """Returns targets and predictions of one track, or several, where the target is known."""
   target, prediction = assembly.targets[head][:, track], assembly.predictions[head][:, track]
-  known = ~np.isnan(target)
-  return target[known].astype(np.float64), prediction[known].astype(np.float64)
+  mask = ~np.isnan(target)
+  return target[mask].astype(np.float64), prediction[mask].astype(np.float64)
 
 
 def _metric(
@@ -244,13 +246,15 @@ def _expression_metrics(
   for i, track in enumerate(table.names):
     suffix = "" if single else f"/{track}"
     target, model = genes["target_z"][:, i], genes["predicted_z"][:, i]
-    known = ~np.isnan(target) & ~np.isnan(model)
+    mask = ~np.isnan(target) & ~np.isnan(model)
     for key, metric in over_genes.items():
       name = f"gene_expression/genes_{key}"
-      genewise = _metric(name + suffix, metric, target[known], model[known], 0, "genes")
+      genewise = _metric(name + suffix, metric, target[mask], model[mask], 0, "genes")
       found.setdefault(name, []).append(genewise)
     name = "gene_expression/bases_r2"
-    bases = _metric(name + suffix, metrics.r2, *_known(assembly, "gene_expression", i), 0, "bases")
+    bases = _metric(
+      name + suffix, metrics.r2, *_known_values(assembly, "gene_expression", i), 0, "bases"
+    )
     found.setdefault(name, []).append(bases)
   each = [metric for by_track in found.values() for metric in by_track]
   return each if single else [_mean(name, by_track) for name, by_track in found.items()] + each
@@ -271,7 +275,7 @@ def _mean(name: str, by_track: list[Metric]) -> Metric:
 
 def _density_metrics(assembly: Assembly, table: TrackTable) -> list[Metric]:
   """Computes metrics over bins."""
-  target, model = _known(assembly, "gene_density")
+  target, model = _known_values(assembly, "gene_density")
   return [
     _metric(f"gene_density/{key}", metric, target, model, table.density_mean, "bins")
     for key, metric in {"r2": metrics.r2, "pearson": metrics.pearson, "mse": metrics.mse}.items()
@@ -282,7 +286,7 @@ def _operon_metrics(
   assembly: Assembly, table: TrackTable, pairs: Mapping[str, np.ndarray]
 ) -> list[Metric]:
   """Computes metrics over bases, then over pairs of genes."""
-  target, logit = _known(assembly, "operon_membership")
+  target, logit = _known_values(assembly, "operon_membership")
   probability = special.expit(logit)
   by_name = {
     "auroc": metrics.auroc,
@@ -304,7 +308,7 @@ def _operon_metrics(
 
 def _head_loss(assembly: Assembly, table: TrackTable, head: str) -> Metric:
   """Computes the training loss of a head over all its known values."""
-  target, model = _known(assembly, head, slice(None))
+  target, model = _known_values(assembly, head, slice(None))
   loss = {"squared_error": metrics.mse, "cross_entropy": metrics.cross_entropy}[HEADS[head].loss]
   baseline = {
     "gene_density": table.density_mean,

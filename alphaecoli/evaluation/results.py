@@ -101,8 +101,8 @@ class Report:
     if head in self.skipped:
       return None
     target, logit = (a[head][:, 0] for a in (self.predictions.targets, self.predictions.bases))
-    known = ~np.isnan(target)
-    curve = metrics.reliability(target[known], special.expit(logit[known].astype(np.float64)))
+    mask = ~np.isnan(target)
+    curve = metrics.reliability(target[mask], special.expit(logit[mask].astype(np.float64)))
     return {
       "n": curve.n.tolist(),
       "probability": [_none(v) for v in curve.probability],

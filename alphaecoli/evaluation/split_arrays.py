@@ -79,31 +79,31 @@ class Assembly:
         raise ValueError(f"window {start}..{start + length} is not within a region of the split")
       for head in heads:
         rows = slice(found.start, found.stop, HEADS[head].resolution_bp)
-        known = batch[f"{head}_known"][row]
+        mask = batch[f"{head}_known"][row]
         value = np.asarray(outputs[head][row], np.float32)
         if not np.isfinite(value).all():
           raise UserError(
             f"{head}: {int((~np.isfinite(value)).sum())} predictions of the window at {start} are "
             "NaN or infinite; the parameters are not usable, evaluate an earlier checkpoint"
           )
-        self._enter(head, rows, batch[head][row], known, value)
+        self._enter(head, rows, batch[head][row], mask, value)
 
   def _enter(
     self,
     head: str,
     rows: slice,
     target: Float32[np.ndarray, "s T"],
-    known: Bool[np.ndarray, "s T"],
+    mask: Bool[np.ndarray, "s T"],
     value: Float32[np.ndarray, "s T"],
   ) -> None:
     """Writes one window; where windows overlap, the one whose values are known counts."""
     targets, predictions = self.targets[head][rows], self.predictions[head][rows]
-    if (known & ~np.isnan(targets)).any():
+    if (mask & ~np.isnan(targets)).any():
       raise ValueError(f"{head}: a value is known in two windows")
-    targets[known] = target[known]
+    targets[mask] = target[mask]
     # Bases without a target are predicted too; bins of overlapping windows need not agree.
-    mask = known if HEADS[head].resolution_bp > 1 else known | np.isnan(predictions)
-    predictions[mask] = value[mask]
+    kept = mask if HEADS[head].resolution_bp > 1 else mask | np.isnan(predictions)
+    predictions[kept] = value[kept]
 
   def gather(self, contributes: bool = True) -> None:
     """Adds what the other processes of this run have predicted; every process ends with the whole.
@@ -127,11 +127,11 @@ class Assembly:
     """Merges (target, prediction) columns of others into one track of a head."""
     target, prediction = self.targets[head][:, track], self.predictions[head][:, track]
     for other_target, other_prediction in columns:
-      known = ~np.isnan(other_target)
-      if (known & ~np.isnan(target)).any():
+      mask = ~np.isnan(other_target)
+      if (mask & ~np.isnan(target)).any():
         raise ValueError(f"{head}: a value is known in the windows of two processes")
-      target[known] = other_target[known]
-      mask = known | np.isnan(prediction)
+      target[mask] = other_target[mask]
+      mask = mask | np.isnan(prediction)
       prediction[mask] = other_prediction[mask]
 
 

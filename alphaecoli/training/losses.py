@@ -20,24 +20,24 @@ def active_heads(weights: HeadWeights) -> tuple[str, ...]:
 
 
 def squared_error(
-  prediction: Float[Array, "B S T"], target: Float[Array, "B S T"], known: Bool[Array, "B S T"]
+  prediction: Float[Array, "B S T"], target: Float[Array, "B S T"], mask: Bool[Array, "B S T"]
 ) -> Float32[Array, "B S T"]:
   """Computes squared differences, 0 where the target is unknown, whatever stands there."""
   # The mask comes before the difference: NaN times 0 would be NaN, in the gradient too.
-  difference = prediction.astype(jnp.float32) - jnp.where(known, target, 0)
-  return jnp.square(jnp.where(known, difference, 0))
+  difference = prediction.astype(jnp.float32) - jnp.where(mask, target, 0)
+  return jnp.square(jnp.where(mask, difference, 0))
 
 
 def cross_entropy(
-  logit: Float[Array, "B S T"], target: Float[Array, "B S T"], known: Bool[Array, "B S T"]
+  logit: Float[Array, "B S T"], target: Float[Array, "B S T"], mask: Bool[Array, "B S T"]
 ) -> Float32[Array, "B S T"]:
   """Computes binary cross-entropy in nats, from logits: -log p(target) = softplus(x) - target * x.
 
   optax.sigmoid_binary_cross_entropy is the same from two softplus where one is enough, and rounds
   otherwise.
   """
-  logit = jnp.where(known, logit.astype(jnp.float32), 0)
-  return jnp.where(known, jax.nn.softplus(logit) - jnp.where(known, target, 0) * logit, 0)
+  logit = jnp.where(mask, logit.astype(jnp.float32), 0)
+  return jnp.where(mask, jax.nn.softplus(logit) - jnp.where(mask, target, 0) * logit, 0)
 
 
 # By the name that the table of heads uses.
