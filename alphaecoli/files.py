@@ -1,8 +1,9 @@
-"""Files that are either whole or absent, hashes of files, and packages that come with an extra."""
+"""Files that are either whole or absent, hashes of files, the version, and optional packages."""
 
 import contextlib
 import hashlib
 import importlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterator
@@ -68,6 +69,11 @@ def hash_file(path: Path) -> str:
       return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
     raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
+
+
+def version() -> str:
+  """Returns the version of alphaecoli that is installed."""
+  return importlib.metadata.version("alphaecoli")
 
 
 def optional(package: str, extra: str) -> Any:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alphaecoli import __version__, cli
+from alphaecoli import cli
 from alphaecoli.api import Predictor, load_predictor
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import write_text
+from alphaecoli.files import version, write_text
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.vcf import read_vcf
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     "window_bp": predictor.window_bp,
     "options": {k: str(v) for k, v in sorted(vars(options).items()) if v not in (None, False)},
     "circular": [contig.name for contig in genome.values() if contig.circular],
-    "alphaecoli": __version__,
+    "alphaecoli": version(),
     **done,
   }
   write_text(options.out.with_suffix(".json"), json.dumps(about, indent=2) + "\n")

@@ -12,6 +12,7 @@ import grain
 
 from alphaecoli.data.windows import check_training_regions, draw_organism, draw_window, tile_windows
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import Config
 from alphaecoli.tracks.splits import TRAIN
 from alphaecoli.tracks.store import TrackStore, Window
 
@@ -151,6 +152,24 @@ def training_batches(
 
   batches = -(-prefetch // len(rows))
   return Batches(cut, _ENDLESS, first=first_step, threads=threads, prefetch_batches=batches)
+
+
+def configured_batches(
+  stores: TrackStore | Sequence[TrackStore],
+  config: Config,
+  **options: Any,
+) -> Batches:
+  """Returns the training batches of a configuration; other options are `training_batches`'."""
+  data, train = config.data, config.train
+  values = {
+    "window_bp": data.window_bp,
+    "batch_windows": train.batch_windows,
+    "seed": train.seed,
+    "reverse_complement": data.reverse_complement,
+    "threads": data.read_threads,
+    "prefetch": data.prefetch,
+  }
+  return training_batches(stores, **{**values, **options})
 
 
 def evaluation_batches(

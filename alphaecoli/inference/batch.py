@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alphaecoli import __version__
+from alphaecoli.checkpoints.read import hash_checkpoint
 from alphaecoli.errors import DataError, UserError
-from alphaecoli.files import hash_file, write_json, write_text
+from alphaecoli.files import hash_file, version, write_json, write_text
 from alphaecoli.inference.genomes import Genome, NamedContig, Topology, read_genome
 from alphaecoli.inference.output import (
   FAILED,
@@ -21,7 +21,6 @@ from alphaecoli.inference.output import (
   PARQUET,
   GenomeOutput,
   Settings,
-  hash_checkpoint,
   is_done,
   key_of,
   read_json,
@@ -195,7 +194,7 @@ class Campaign:
       "sequence": sequence,
       "annotation": annotation,
       "store": {"path": str(known.path), "fingerprint": known.fingerprint} if known else None,
-      "versions": {"alphaecoli": __version__}
+      "versions": {"alphaecoli": version()}
       | {name: importlib.metadata.version(name) for name in PACKAGES},
       "run": self._run,
       "key": key,

@@ -5,13 +5,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from alphaecoli.errors import DataError
 from alphaecoli.inference import tables, writers
@@ -241,21 +240,3 @@ def is_done(folder: Path, key: str) -> bool:
 def key_of(content: Mapping[str, Any]) -> str:
   """A hash of everything that decides what is written."""
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def hash_checkpoint(path: str) -> str:
-  """A hash of a checkpoint's parameters, statistics and description."""
-  root, total = epath.Path(path), hashlib.sha256()
-  for file in _files_of([root / item for item in ("params", "stats", "meta")]):
-    total.update(f"{file.relative_to(root)}\n".encode())
-    total.update(file.read_bytes())
-  return total.hexdigest()
-
-
-def _files_of(paths: Iterable[epath.Path]) -> Iterator[epath.Path]:
-  """Files and those of folders within, in order."""
-  for path in paths:
-    if path.is_dir():
-      yield from _files_of(sorted(path.iterdir()))
-    elif path.exists():
-      yield path

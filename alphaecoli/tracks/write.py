@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-import alphaecoli
 from alphaecoli.errors import DataError
-from alphaecoli.files import hash_file, write_json
+from alphaecoli.files import hash_file, version, write_json
 from alphaecoli.tracks.build import Tracks
 from alphaecoli.tracks.gene_table import write_genes
 from alphaecoli.tracks.splits import total_bp
@@ -147,7 +146,7 @@ def _manifest(directory: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> d
     },
     "quality": {"totals": tracks.report.totals, "problems": tracks.report.reasons},
     "software": {
-      "alphaecoli": alphaecoli.__version__,
+      "alphaecoli": version(),
       "python": platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _SOFTWARE},
     },
