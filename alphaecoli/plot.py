@@ -11,8 +11,9 @@ from alphaecoli.api import load_predictor
 from alphaecoli.checkpoints.read import find_checkpoint, read_meta
 from alphaecoli.errors import ConfigError
 from alphaecoli.inference.read import read_prediction
-from alphaecoli.plotting.observed import SPLIT_WORDS, choose_region, find_store, organism
+from alphaecoli.plotting.observed import SPLIT_WORDS, choose_region, organism
 from alphaecoli.plotting.region import plot_region
+from alphaecoli.tracks.organisms import find_store
 
 LOGGER = logging.getLogger("alphaecoli.plot")
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
   """Reads flags, finds or computes the prediction, draws."""
   options = _options(arguments)
   checkpoint = find_checkpoint(options.workdir)
-  store = find_store(Path(options.workdir), read_meta(checkpoint), options.organism)
+  store = find_store(read_meta(checkpoint), Path(options.workdir), options.organism)
   start, end = options.region or choose_region(store, options.split)
   if end > store.length_bp:
     raise ConfigError(

@@ -14,7 +14,6 @@ from alphaecoli.files import optional
 from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.inference.batch import SUMMARY, Campaign
 from alphaecoli.inference.genomes import read_aliases, read_topology
-from alphaecoli.inference.known import read_known
 from alphaecoli.inference.margins import choose_margin, read_tolerance
 from alphaecoli.inference.operon_calls import OPERON_THRESHOLD
 from alphaecoli.inference.output import FORMATS, PARQUET, Settings
@@ -22,6 +21,7 @@ from alphaecoli.inference.prediction import UNITS
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.sources import Source, find_share, find_sources, share
 from alphaecoli.schema import HEADS
+from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
 
 LOGGER = logging.getLogger("alphaecoli.predict")  # __name__ is __main__ on the command line
 
@@ -128,8 +128,24 @@ def _settings(options: argparse.Namespace) -> Settings:
       optional(OPTIONAL[name], "formats")
   if not 0 <= options.operon_threshold <= 1:
     raise ConfigError(f"--operon-threshold={options.operon_threshold}; expected 0 to 1")
-  known = read_known(options.store) if options.store else None
-  return Settings(formats, options.units, options.operon_threshold, known)
+  store = _open_store(options.store) if options.store else None
+  return Settings(formats, options.units, options.operon_threshold, store)
+
+
+def _open_store(path: Path) -> TrackStore:
+  """Opens a track store, or that of a run, and reads its genes.
+
+  Raises:
+    DataError: there is none, several, or it is broken.
+  """
+  inside = [path] if (path / MANIFEST).is_file() else sorted(path.glob("tracks/*"))
+  found = [folder for folder in inside if (folder / MANIFEST).is_file()]
+  if len(found) != 1:
+    names = f"; it has {', '.join(map(str, found))}" if found else ""
+    raise DataError(f"--store={path}: expected one track store, or a run with one{names}")
+  store = open_store(found[0])
+  _ = store.genes  # now, so that a broken table ends the command before any work
+  return store
 
 
 def _check_writable(folder: Path) -> None:

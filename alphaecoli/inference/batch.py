@@ -90,7 +90,7 @@ class Campaign:
     self.reverse_complement, self.notes = reverse_complement, dict(notes or {})
     self.failures: dict[Path, str] = {}
     self.written = self.passed_over = 0
-    known = settings.known
+    store = settings.store
     self._common = {
       "format": FORMAT,
       "model_sha256": hash_checkpoint(predictor.about["checkpoint"]),
@@ -103,7 +103,7 @@ class Campaign:
       "operon_threshold": settings.operon_threshold,
       "circular": {"every": topology.every, "named": dict(topology.named)},
       "aliases": dict(aliases),
-      "store": known.fingerprint if known is not None else None,
+      "store": store.fingerprint if store is not None else None,
     }
     self._run = key_of(self._common)
 
@@ -164,7 +164,7 @@ class Campaign:
         return Opened(source)
       self._warn_of_others(source)
       genome = read_genome(
-        source, self.topology, self.aliases, self.settings.known, alone=not source.folder
+        source, self.topology, self.aliases, self.settings.store, alone=not source.folder
       )
       if PARQUET in self.settings.formats and not genome.annotated:
         raise DataError(
@@ -186,7 +186,7 @@ class Campaign:
     self, sequence: Mapping[str, str], annotation: Mapping[str, str] | None, key: str
   ) -> dict[str, Any]:
     """What the manifest of a genome says beside its contigs and files."""
-    known = self.settings.known
+    store = self.settings.store
     return {
       **self._common,
       **self.notes,
@@ -194,7 +194,7 @@ class Campaign:
       "track_table": self.predictor.table.to_json(),
       "sequence": sequence,
       "annotation": annotation,
-      "store": {"path": str(known.path), "fingerprint": known.fingerprint} if known else None,
+      "store": {"path": str(store.path), "fingerprint": store.fingerprint} if store else None,
       "versions": {"alphaecoli": __version__}
       | {name: importlib.metadata.version(name) for name in PACKAGES},
       "run": self._run,

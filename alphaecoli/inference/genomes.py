@@ -14,9 +14,9 @@ from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.genomics.genes import AnnotatedGene, Annotation, place_genes
 from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.genomics.sequence import UNKNOWN, Contig
-from alphaecoli.inference.known import KnownGenes
 from alphaecoli.inference.operon_calls import in_order
 from alphaecoli.inference.sources import Source, read_table
+from alphaecoli.tracks.store import TrackStore
 
 LOGGER = logging.getLogger("alphaecoli.predict")
 
@@ -116,7 +116,7 @@ def read_genome(
   source: Source,
   topology: Topology,
   aliases: Mapping[str, str],
-  known: KnownGenes | None = None,
+  store: TrackStore | None = None,
   alone: bool = True,
 ) -> Genome:
   """Reads a genome with its annotation: its GFF3, else its own (GenBank), else the store's.
@@ -125,7 +125,7 @@ def read_genome(
     source: its files.
     topology: what the command line says.
     aliases: new names of contigs.
-    known: genes of a store, used where the genome has that chromosome and no other annotation.
+    store: genes to use where the genome has that chromosome and no other annotation.
     alone: whether it is the only genome, so that a name that it lacks is a mistake.
 
   Raises:
@@ -136,8 +136,8 @@ def read_genome(
   if source.annotation is not None:
     annotation = read_gff3(source.annotation)
   lengths = {contig.name: contig.length_bp for contig in contigs}
-  if annotation is None and known is not None and lengths.get(known.contig) == known.length_bp:
-    annotation = known.annotation()
+  if annotation is None and store is not None and lengths.get(store.contig) == store.length_bp:
+    annotation = store.annotation()
   _warn_of_letters(source.path, contigs)
   circular = choose_topology(contigs, topology, annotation, alone)
   placed = {} if annotation is None else place_genes(annotation, lengths, circular)

@@ -17,11 +17,11 @@ from alphaecoli.errors import DataError
 from alphaecoli.inference import tables, writers
 from alphaecoli.inference import writers as arrays
 from alphaecoli.inference.genomes import Genome, NamedContig
-from alphaecoli.inference.known import KnownGenes
 from alphaecoli.inference.operon_calls import gene_pairs, operons_of_bases, operons_of_genes
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.schema import HEADS
+from alphaecoli.tracks.store import TrackStore
 
 MANIFEST = "predictions.json"
 FAILED = "failed.json"
@@ -46,13 +46,13 @@ class Settings:
     formats: out of `FORMATS`.
     units: of expression in the tracks.
     operon_threshold: probability from which genes or bases count as of an operon.
-    known: genes of a store.
+    store: observed expression, operons and splits of genes.
   """
 
   formats: tuple[str, ...] = ("bigwig",)
   units: str = "log_tpm"
   operon_threshold: float = 0.5
-  known: KnownGenes | None = None
+  store: TrackStore | None = None
 
 
 class GenomeOutput:
@@ -118,18 +118,18 @@ class GenomeOutput:
 
   def _add_features(self, contig: NamedContig, prediction: Prediction) -> None:
     """Operons, pairs and genes of one contig."""
-    threshold, known = self._settings.operon_threshold, self._settings.known
+    threshold, store = self._settings.operon_threshold, self._settings.store
     names: dict[int, str] = {}
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
       if self._genome.annotated:
         pairs = gene_pairs(contig.genes, membership, contig.circular)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
-        self._pairs += tables.pair_rows(contig, pairs, threshold, known)
+        self._pairs += tables.pair_rows(contig, pairs, threshold, store)
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
-    self._genes += tables.gene_rows(contig, prediction, names, known)
+    self._genes += tables.gene_rows(contig, prediction, names, store)
 
   def __exit__(
     self,

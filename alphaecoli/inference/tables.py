@@ -13,9 +13,9 @@ from alphaecoli.files import optional, write_text
 from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
 from alphaecoli.genomics.gff3 import gff3_header, gff3_line
 from alphaecoli.inference.genomes import NamedContig
-from alphaecoli.inference.known import KnownGenes
 from alphaecoli.inference.operon_calls import GenePair, Operon
 from alphaecoli.inference.prediction import UNITS, Prediction
+from alphaecoli.tracks.store import TrackStore
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
 STRANDS = {1: "+", -1: "-", 0: "."}
@@ -28,7 +28,7 @@ def gene_rows(
   contig: NamedContig,
   prediction: Prediction,
   operon_names: Mapping[int, str],
-  known: KnownGenes | None = None,
+  store: TrackStore | None = None,
 ) -> list[Row]:
   """One row a gene.
 
@@ -36,7 +36,7 @@ def gene_rows(
     contig: with its genes.
     prediction: of the whole contig.
     operon_names: the predicted operon of each gene that is in one, by the gene's number.
-    known: adds observed values, operons and splits.
+    store: adds observed values, operons and splits.
 
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
   learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives NaN.
@@ -60,21 +60,21 @@ def gene_rows(
       row |= {f"log_tpm:{track}": value, f"tpm:{track}": max(np.expm1(value), 0.0)}
     row["operon_probability"] = float(prediction.operon_membership[bases].mean(dtype=np.float64))
     row["operon"] = operon_names.get(number, "")
-    if known is not None:
-      row |= _observed(gene, prediction.tracks, known)
+    if store is not None:
+      row |= _observed(gene, prediction.tracks, store)
     rows.append(row)
   return rows
 
 
-def _observed(gene: AnnotatedGene, tracks: Sequence[str], known: KnownGenes) -> Row:
+def _observed(gene: AnnotatedGene, tracks: Sequence[str], store: TrackStore) -> Row:
   """Columns of what a store knows of a gene; empty where it does not know it."""
-  at = known.row(gene)
+  at = store.genes.row(gene)
   row: Row = {}
   for track in tracks:
-    value = np.nan if at is None else known.log_tpm(at, track)
+    value = np.nan if at is None else store.log_tpm(at, track)
     row |= {f"observed_log_tpm:{track}": value, f"observed_tpm:{track}": np.expm1(value)}
-  row["observed_operon"] = "" if at is None else str(known.table.operon_id[at])
-  row["split"] = "" if at is None else str(known.table.split[at])
+  row["observed_operon"] = "" if at is None else str(store.genes.operon_id[at])
+  row["split"] = "" if at is None else str(store.genes.split[at])
   return row
 
 
@@ -82,7 +82,7 @@ def pair_rows(
   contig: NamedContig,
   pairs: Sequence[GenePair],
   threshold: float,
-  known: KnownGenes | None = None,
+  store: TrackStore | None = None,
 ) -> list[Row]:
   """One row a pair of neighbours on one strand, in the order of the contig.
 
@@ -90,7 +90,7 @@ def pair_rows(
     contig: with its genes.
     pairs: of these genes.
     threshold: probability from which a pair counts as of one operon.
-    known: adds whether they share an observed operon, and their split ("border" where they differ).
+    store: adds whether they share an observed operon, and their split ("border" where they differ).
   """
   rows = []
   for pair in pairs:
@@ -103,18 +103,18 @@ def pair_rows(
       "probability": pair.probability,
       "same_operon": int(pair.probability >= threshold),
     }
-    if known is not None:
-      row |= _observed_pair(left, right, known)
+    if store is not None:
+      row |= _observed_pair(left, right, store)
     rows.append(row)
   return rows
 
 
-def _observed_pair(left: AnnotatedGene, right: AnnotatedGene, known: KnownGenes) -> Row:
+def _observed_pair(left: AnnotatedGene, right: AnnotatedGene, store: TrackStore) -> Row:
   """Whether a store has both genes in one operon; None where it lacks one of them."""
-  first, second = known.row(left), known.row(right)
+  first, second = store.genes.row(left), store.genes.row(right)
   if first is None or second is None:
     return {"observed_same_operon": None, "split": ""}
-  operons, splits = known.table.operon_id, known.table.split
+  operons, splits = store.genes.operon_id, store.genes.split
   same = operons[first] == operons[second] and operons[first] != ""
   split = str(splits[first]) if splits[first] == splits[second] else "border"
   return {"observed_same_operon": int(same), "split": split}

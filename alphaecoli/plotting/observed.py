@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,7 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.schema import BIN_BP
-from alphaecoli.tracks.organisms import open_again
-from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.track_table import choose_organism, organisms_of
+from alphaecoli.tracks.store import TrackStore
 
 WIDTH_BP = 30_000  # of a chosen stretch
 STEP_BP = 1_000
@@ -157,36 +154,6 @@ def _interest(
     covered[max(operon.start - start, 0) : operon.end - start] = True
   share = float(covered.mean())
   return float(high - low) * 4 * share * (1 - share)
-
-
-def find_store(
-  workdir: Path, meta: Mapping[str, Any], organism: str | int | None = None
-) -> TrackStore:
-  """The track store that a checkpoint was trained on.
-
-  Args:
-    workdir: of the run.
-    meta: of the checkpoint.
-    organism: name or row of one of several.
-
-  Raises:
-    DataError: it is not where the run put it.
-    ConfigError: no such organism, or several to choose from.
-  """
-  paths = meta["config"]["data"].get("stores")
-  if paths:
-    trained = organisms_of(meta)
-    return open_again(paths, trained)[choose_organism(trained, organism)]
-  configured = meta["config"]["data"]["store_dir"]
-  folder = Path(configured).expanduser() if configured else workdir / "tracks"
-  for path in sorted(folder.glob("[!.]*/manifest.json")):
-    store = open_store(path.parent)
-    if store.fingerprint == meta["store_fingerprint"]:
-      return store
-  raise DataError(
-    f"{folder}: the track store of this run is not there; make it again with "
-    "python -m alphaecoli.train --process-data-only and the run's configuration"
-  )
 
 
 def organism(contig: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint, read_meta, read_score
 from alphaecoli.errors import DataError
-from alphaecoli.plotting.observed import find_store
+from alphaecoli.tracks.organisms import find_store
 from alphaecoli.tracks.store import TrackStore
 
 VALIDATION_FILE = "validation.json"  # the last validation report of the training itself
@@ -108,7 +108,7 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
       f"{workdir / 'run.json'} has no starts of a run, perhaps of an earlier version; move it away "
       "and run the training command again, which ends at once where the run is finished"
     )
-  store = find_store(workdir, {**starts[-1], "config": config}, organism)
+  store = find_store({**starts[-1], "config": config}, workdir, organism)
   several = len(config["data"].get("stores", ())) > 1
   saved = _checkpoints(workdir)
   best = None
