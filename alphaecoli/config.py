@@ -5,7 +5,6 @@ in, so that after it nobody asks whether a key exists.
 """
 
 import dataclasses
-import difflib
 import importlib.machinery
 import importlib.util
 import logging
@@ -19,7 +18,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, nearest
 from alphaecoli.schema import HEADS, Config
 
 LOGGER = logging.getLogger(__name__)
@@ -140,11 +139,11 @@ def key_names(kind: type = Config, path: str = "") -> list[str]:
 
 def unknown_key(key: str) -> str:
   """The message for a key that does not exist, with the nearest that does."""
-  near = difflib.get_close_matches(key, key_names(), 1, 0.5)
+  near = nearest(key, key_names(), similarity=0.5)
   if not near:  # the right name in the wrong section
     leaf = key.rsplit(".", 1)[-1]
-    near = [name for name in key_names() if name.rsplit(".", 1)[-1] == leaf][:1]
-  hint = f"; did you mean {near[0]}?" if near else ""
+    near = next((name for name in key_names() if name.rsplit(".", 1)[-1] == leaf), "")
+  hint = f"; did you mean {near}?" if near else ""
   return f"unknown configuration key {key}{hint}"
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from alphaecoli.files import optional, write_text
+from alphaecoli.files import optional, tsv_writer, write_text
 from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
 from alphaecoli.genomics.gff3 import gff3_header, gff3_line
+from alphaecoli.genomics.intervals import lay_out
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.operon_calls import GenePair, Operon
 from alphaecoli.inference.prediction import UNITS, Prediction
@@ -30,7 +31,7 @@ def gene_rows(
   operon_names: Mapping[int, str],
   store: TrackStore | None = None,
 ) -> list[Row]:
-  """One row a gene.
+  """Makes one row a gene.
 
   Args:
     contig: with its genes.
@@ -67,7 +68,7 @@ def gene_rows(
 
 
 def _observed(gene: AnnotatedGene, tracks: Sequence[str], store: TrackStore) -> Row:
-  """Columns of what a store knows of a gene; empty where it does not know it."""
+  """Makes the observed columns of a gene; empty where the store does not have it."""
   at = store.genes.row(gene)
   row: Row = {}
   for track in tracks:
@@ -84,7 +85,7 @@ def pair_rows(
   threshold: float,
   store: TrackStore | None = None,
 ) -> list[Row]:
-  """One row a pair of neighbours on one strand, in the order of the contig.
+  """Makes one row a pair of neighbours on one strand, in the order of the contig.
 
   Args:
     contig: with its genes.
@@ -110,7 +111,7 @@ def pair_rows(
 
 
 def _observed_pair(left: AnnotatedGene, right: AnnotatedGene, store: TrackStore) -> Row:
-  """Whether a store has both genes in one operon; None where it lacks one of them."""
+  """Tells whether a store has both genes in one operon; None where it lacks one of them."""
   first, second = store.genes.row(left), store.genes.row(right)
   if first is None or second is None:
     return {"observed_same_operon": None, "split": ""}
@@ -121,15 +122,10 @@ def _observed_pair(left: AnnotatedGene, right: AnnotatedGene, store: TrackStore)
 
 
 def write_tsv(path: Path, rows: Sequence[Row]) -> None:
-  """Writes rows with a header; six significant digits, empty where there is no value."""
-  lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-  write_text(path, "".join("\t".join(line) + "\n" for line in lines))
-
-
-def _cell(value: Any) -> str:
-  if value is None or (isinstance(value, float) and np.isnan(value)):
-    return ""
-  return f"{value:.6g}" if isinstance(value, float) else str(value)
+  """Writes rows (at least one), which have the same columns."""
+  with tsv_writer(path, list(rows[0])) as add:
+    for row in rows:
+      add(row.values())
 
 
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
@@ -147,7 +143,7 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _unit(column: str) -> str:
-  """Units of a column of the tables, "" where it has none."""
+  """Returns the units of a column of the tables, "" where it has none."""
   kind = column.partition(":")[0].removeprefix("observed_")
   words = {name: UNITS[name] for name in ("log_tpm", "tpm")}
   words |= {"start": "bp, 1-based", "end": "bp, 1-based, inclusive", "distance_bp": "bp"}
@@ -181,7 +177,7 @@ class OperonFiles:
   def _gff_lines(
     self, contig: NamedContig, operon: Operon, name: str, genes: Sequence[AnnotatedGene]
   ) -> list[str]:
-    """An operon and its genes, which name it as their parent."""
+    """Formats an operon and its genes, which name it as their parent."""
     called = "-".join(gene.name or gene.locus_tag or gene.id for gene in genes)
     notes = {
       "ID": name,
@@ -203,7 +199,7 @@ class OperonFiles:
     return lines
 
   def _unique(self, name: str) -> str:
-    """A name that no other feature of the file has as its ID."""
+    """Makes a name that no other feature of the file has as its ID."""
     found, number = name, 1
     while found in self._ids:
       number += 1
@@ -219,10 +215,8 @@ class OperonFiles:
 
 
 def _bed_lines(contig: NamedContig, operon: Operon, name: str) -> list[tuple[int, int, str]]:
-  """The BED line of an operon with its position; one that passes the origin has two."""
-  length = len(contig.codes)
-  spans = [(operon.start, min(operon.end, length))]
-  spans += [(0, operon.end - length)] if operon.end > length else []
+  """Formats the BED line of an operon with its position; one that passes the origin has two."""
+  parts = lay_out([(operon.start, operon.end)], len(contig.codes))
   score, strand = str(round(1000 * operon.probability)), STRANDS[operon.strand]
   tail = [name, score, strand, f"{operon.probability:.6g}", str(len(operon.genes))]
-  return [(a, b, "\t".join([contig.label, str(a), str(b), *tail]) + "\n") for a, b in spans]
+  return [(a, b, "\t".join([contig.label, str(a), str(b), *tail]) + "\n") for a, b in parts]

@@ -1,9 +1,8 @@
 """The parts of the model by the names of their variables, such as tower or tower/layers/0."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, nearest
 from alphaecoli.schema import HEADS
 
 TRUNK = "trunk"  # all but the heads
@@ -40,8 +39,8 @@ def names_under(names: Iterable[str], parts: Sequence[str]) -> frozenset[str]:
       chosen = {name for name in names if any(is_under(name, prefix) for prefix in prefixes)}
     if not chosen:
       known = sorted({name.split("/")[0] for name in names} | {TRUNK, *_SHORTHANDS})
-      near = difflib.get_close_matches(part, known, 1, 0.5)
-      hint = f"did you mean {near[0]}? " if near else ""
+      near = nearest(part, known, similarity=0.5)
+      hint = f"did you mean {near}? " if near else ""
       raise ConfigError(
         f"the model has no part {part!r}; {hint}Parts are {', '.join(known)}, and paths in them "
         "such as tower/layers/0"

@@ -1,12 +1,11 @@
 """An organism's files as the records of one chromosome, with one quality report."""
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError, DataError, nearest
 from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.genomics.genes import Annotation
 from alphaecoli.genomics.quality import QualityReport
@@ -113,8 +112,8 @@ def choose_contig(
   """
   names = [contig.name for contig in contigs]
   if name is not None and name not in names:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0)
-    raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {near[0]}")
+    near = nearest(name, names)
+    raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {near}")
   longest = max(contigs, key=lambda c: c.length_bp)
   chosen = longest if name is None else contigs[names.index(name)]
   left = [contig for contig in contigs if contig is not chosen]

@@ -79,12 +79,12 @@ class _Strip:
     )
     # Two contigs may share positions; a bar that only touches the region is cut.
     near = (e for e in elements if e.contig == result.contig)
-    spans = [(e, max(e.start, result.start), min(e.end, result.end)) for e in near]
+    cut = [(e, max(e.start, result.start), min(e.end, result.end)) for e in near]
     self.bars = [
       (len(self.letters) - (end - result.start), len(self.letters) - (start - result.start), e.name)
       if backwards
       else (start - result.start, end - result.start, e.name)
-      for e, start, end in spans
+      for e, start, end in cut
       if start < end
     ]
 
@@ -183,9 +183,11 @@ def _draw_map(axis: Axes, view: _Strip, first: int, last: int, norm: Normalize) 
     extent=(first - 0.5, last - 0.5, 3.5, -0.5),
     interpolation="nearest",
   )
-  known = [(i, BASES.index(view.letters[i])) for i in range(first, last) if view.letters[i] != "N"]
-  if known:
-    axis.scatter(*zip(*known, strict=True), s=1.5, color="black", linewidths=0)
+  reference = [
+    (i, BASES.index(view.letters[i])) for i in range(first, last) if view.letters[i] != "N"
+  ]
+  if reference:
+    axis.scatter(*zip(*reference, strict=True), s=1.5, color="black", linewidths=0)
   axis.set_yticks(range(4), list(BASES), fontsize=6)
   axis.tick_params(length=0, axis="y")
   ticks = [i for i in range(first, last) if view.positions[i] % 10 == 0]

@@ -2,15 +2,14 @@
 
 import base64
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from alphaecoli.errors import ConfigError
-from alphaecoli.inference.arguments import Interval
+from alphaecoli.errors import ConfigError, nearest
+from alphaecoli.genomics.intervals import Interval, StartEnd, lay_out, merge
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.plotting.observed import find_region, marked_operons, operon_label
 from alphaecoli.schema import BIN_BP
@@ -19,7 +18,7 @@ from alphaecoli.tracks.store import TrackStore
 
 @dataclasses.dataclass(frozen=True)
 class Locus:
-  """A stretch with a name: 0-based, half-open, within 0 to L."""
+  """A region with a name: 0-based, half-open, within 0 to L."""
 
   label: str
   start: int
@@ -39,19 +38,19 @@ def genome_view(
   split: str,
   loci: Sequence[Locus],
 ) -> dict[str, Any]:
-  """Everything the browser and the circle show.
+  """Collects everything the browser and the circular overview show.
 
   Args:
     store: what was measured.
     prediction: of the whole chromosome, expression in log TPM; None where there is no checkpoint.
     column: the expression track.
     split: whose regions are kept at full resolution.
-    loci: stretches that are, too.
+    loci: regions kept at full resolution, too.
 
   Returns:
     An object for JSON; positions are 0-based, intervals half-open and within 0 to L.
   """
-  detail = merge([*_pieces(store, split), *((locus.start, locus.end) for locus in loci)])
+  detail = merge([*_regions(store, split), *((locus.start, locus.end) for locus in loci)])
   return {
     "contig": store.contig,
     "length_bp": store.length_bp,
@@ -59,7 +58,7 @@ def genome_view(
     "track": store.table.names[column],
     "has_expression": store.table.has_expression,
     "has_operons": store.table.has_operons,
-    "splits": {name: merge(_pieces(store, name)) for name in ("train", "validation", "test")},
+    "splits": {name: merge(_regions(store, name)) for name in ("train", "validation", "test")},
     "detail": detail,
     "loci": [{"label": x.label, "start": x.start, "end": x.end} for x in loci],
     "genes": _genes(store, prediction, column),
@@ -69,24 +68,15 @@ def genome_view(
   }
 
 
-def _pieces(store: TrackStore, split: str) -> list[tuple[int, int]]:
-  """The regions of a split; one that passes the origin in two."""
-  return [piece for region in store.regions(split) for piece in _unwrap(*region, store.length_bp)]
-
-
-def _unwrap(start: int, end: int, length_bp: int) -> list[tuple[int, int]]:
-  """An interval as one, or as two within 0 to L where it passes the origin."""
-  if end <= length_bp:
-    return [(int(start), int(end))]
-  return [(int(start), int(length_bp)), (0, int(end - length_bp))]
+def _regions(store: TrackStore, split: str) -> list[StartEnd]:
+  """Returns the regions of a split; one that passes the origin in two."""
+  return lay_out(store.regions(split), store.length_bp)
 
 
 def _genes(store: TrackStore, prediction: Prediction | None, column: int) -> dict[str, Any]:
   """Columns over all genes: place, operon, observed and predicted expression (log TPM)."""
   genes = store.genes
-  spans = [
-    [p for a, b in parts for p in _unwrap(a, b, store.length_bp)] for parts in genes.fragments
-  ]
+  fragments = [lay_out(parts, store.length_bp) for parts in genes.fragments]
   columns: dict[str, Any] = {
     "name": [str(v) for v in genes.name],
     "tag": [str(v) for v in genes.locus_tag],
@@ -96,23 +86,23 @@ def _genes(store: TrackStore, prediction: Prediction | None, column: int) -> dic
     "split": [str(v) for v in genes.split],
     "operon": [str(v) for v in genes.operon_id],
     "observed": _rounded(genes.log_tpm[:, column], 3),
-    "fragments": {str(i): parts for i, parts in enumerate(spans) if len(parts) > 1},
+    "fragments": {str(i): parts for i, parts in enumerate(fragments) if len(parts) > 1},
   }
   if prediction is not None:
     expression = prediction.gene_expression[:, column]
     operon = prediction.operon_membership[:, 0]
-    columns["predicted"] = _rounded(_means(expression, spans), 3)
-    columns["probability"] = _rounded(_means(operon, spans), 3)
+    columns["predicted"] = _rounded(_means(expression, fragments), 3)
+    columns["probability"] = _rounded(_means(operon, fragments), 3)
   return columns
 
 
 def _means(
-  values: Float32[np.ndarray, "L"], spans: Sequence[Sequence[tuple[int, int]]]
+  values: Float32[np.ndarray, "L"], fragments: Sequence[Sequence[tuple[int, int]]]
 ) -> Float[np.ndarray, "G"]:
   """The mean over each gene's bases."""
   means = [
     np.concatenate([values[start:end] for start, end in parts]).mean(dtype=np.float64)
-    for parts in spans
+    for parts in fragments
   ]
   return np.array(means, np.float64)
 
@@ -124,7 +114,7 @@ def _operons(store: TrackStore) -> list[dict[str, Any]]:
     forward = genes.strand[operon.rows[0]] >= 0
     rows = operon.rows if forward else operon.rows[::-1]
     label = operon_label([str(genes.name[row]) for row in rows])
-    for start, end in _unwrap(operon.start, operon.end, store.length_bp):
+    for start, end in lay_out([(operon.start, operon.end)], store.length_bp):
       found.append({"start": start, "end": end, "label": label, "genes": len(rows)})
   return found
 
@@ -133,14 +123,14 @@ def _observed(store: TrackStore, column: int) -> dict[str, Any]:
   """Expression and operon membership as runs of equal values, density as codes of bins."""
   track = store.table.expression[column]
   values, starts, ends = _runs(store.gene_expression[:, column] * track.std + track.mean)
-  known = ~np.isnan(values)
+  mask = ~np.isnan(values)
   member, first_bases, last_bases = _runs(store.operon_membership.astype(np.float32))
   inside = (member == 1) & store.table.has_operons
   return {
     "expression": {
-      "start": starts[known].tolist(),
-      "end": ends[known].tolist(),
-      "value": _rounded(values[known], 3),
+      "start": starts[mask].tolist(),
+      "end": ends[mask].tolist(),
+      "value": _rounded(values[mask], 3),
     },
     "density": _layer([(0, BIN_BP, _density(store))]),
     "operon": np.stack([first_bases[inside], last_bases[inside]], axis=1).tolist(),
@@ -162,7 +152,7 @@ def _density(store: TrackStore) -> Float32[np.ndarray, "N"]:
 def _runs(
   values: Float32[np.ndarray, "L"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Stretches of one value: the value, the first base, the base after the last."""
+  """Finds runs of one value: the value, the first base, the base after the last."""
   same = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
   starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
   return values[starts], starts, np.append(starts[1:], len(values))
@@ -226,9 +216,9 @@ def _layer(parts: Sequence[tuple[int, int, np.ndarray]]) -> dict[str, Any]:
 def quantise(values: Float32[np.ndarray, "n"], low: float, high: float) -> UInt8[np.ndarray, "n"]:
   """Codes 0 (low) to 254 (high), 255 where the value is NaN."""
   scale = (UNKNOWN - 1) / (high - low) if high > low else 0.0
-  known = ~np.isnan(values)
-  codes = np.rint((np.where(known, values, low) - low) * scale)
-  return np.where(known, codes, UNKNOWN).astype(np.uint8)
+  mask = ~np.isnan(values)
+  codes = np.rint((np.where(mask, values, low) - low) * scale)
+  return np.where(mask, codes, UNKNOWN).astype(np.uint8)
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[float | None]:
@@ -245,24 +235,24 @@ def choose_loci(store: TrackStore, text: str | None, split: str) -> list[Locus]:
   Args:
     store: the chromosome.
     text: genes, locus tags or contig:start-end (1-based, inclusive), with commas between; by
-      default the stretch of the split that `alphaecoli.plot` would draw.
-    split: whose stretch.
+      default the region of the split that `alphaecoli.plot` would draw.
+    split: name of the split to choose from.
 
   Raises:
-    ConfigError: something that is no gene and no stretch of this chromosome.
+    ConfigError: something that is no gene and no region of this chromosome.
   """
   if text is None:
     region = find_region(store, split)
-    return [Locus(f"a stretch of the {split} split", *region)] if region else []
+    return [Locus(f"a region of the {split} split", *region)] if region else []
   return [_locus(store, part) for part in (p.strip() for p in text.split(",")) if part]
 
 
 def _locus(store: TrackStore, text: str) -> Locus:
-  """One name or stretch."""
+  """Finds one name or region."""
   if ":" in text:
     contig, start, end = Interval.parse(text)
     if contig != store.contig or end > store.length_bp:
-      raise ConfigError(f"--loci {text}: expected a stretch of {store.contig}:1-{store.length_bp}")
+      raise ConfigError(f"--loci {text}: expected a region of {store.contig}:1-{store.length_bp}")
     return Locus(text, start, end)
   genes = store.genes
   columns = (genes.name, genes.locus_tag, genes.gene_id)
@@ -270,9 +260,8 @@ def _locus(store: TrackStore, text: str) -> Locus:
     rows = np.flatnonzero(np.char.lower(column) == text.lower())
     if len(rows):
       return _around(store, int(rows[0]))
-  known = [str(name) for name in genes.name]
-  near = difflib.get_close_matches(text, known, 1)
-  hint = f"; did you mean {near[0]}?" if near else ""
+  near = nearest(text, genes.name.tolist(), similarity=0.6)
+  hint = f"; did you mean {near}?" if near else ""
   raise ConfigError(
     f"--loci {text}: no gene of that name, locus tag or id, and no {store.contig}:start-end{hint}"
   )
@@ -288,14 +277,3 @@ def _around(store: TrackStore, row: int) -> Locus:
   width = min(max(end - start + MIN_WIDTH_BP // 2, MIN_WIDTH_BP), store.length_bp)
   first = min(max((start + end - width) // 2, 0), store.length_bp - width)
   return Locus(str(genes.name[row]) or str(genes.locus_tag[row]), first, first + width)
-
-
-def merge(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-  """The union of intervals, in order, without overlaps."""
-  merged: list[tuple[int, int]] = []
-  for start, end in sorted(spans):
-    if merged and start <= merged[-1][1]:
-      merged[-1] = merged[-1][0], max(merged[-1][1], end)
-    else:
-      merged.append((start, end))
-  return merged

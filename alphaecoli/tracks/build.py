@@ -1,13 +1,12 @@
 """Records to tracks: what is known about every base, as arrays (docs/data.md)."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, nearest
 from alphaecoli.genomics.expression import ExpressionTable
 from alphaecoli.genomics.intervals import lay_out
 from alphaecoli.genomics.quality import QualityReport
@@ -258,5 +257,5 @@ def _one_line(name: str) -> str:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-  near = difflib.get_close_matches(name, list(names), 1, 0.5)
-  return f"; did you mean {near[0]!r}?" if near else ""
+  near = nearest(name, names, similarity=0.5)
+  return f"; did you mean {near!r}?" if near else ""

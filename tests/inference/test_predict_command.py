@@ -11,7 +11,7 @@ import pytest
 from alphaecoli import predict, progress
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.genomics.sequence import decode
-from alphaecoli.inference.read import read_prediction
+from alphaecoli.inference.output import read_prediction
 from tests.inference.standin import predictor, random_codes, whole_contig
 
 LENGTHS = {"chr.1": 5000, "p2": 130, "p10": 2500}
