@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("plot", "Draws observed and predicted tracks of a region of the chromosome.")
   add = parser.add_argument
   add("--workdir", required=True, help="directory of a run, with its track store and checkpoints")

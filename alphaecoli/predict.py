@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("predict", DESCRIPTION)
   add = parser.add_argument
   add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
@@ -116,7 +116,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-  """What to write; checks it before any work is done."""
+  """Collects what to write; checks it before any work is done."""
   formats = tuple(dict.fromkeys(name for name in options.formats.split(",") if name))
   for name in formats:
     if name not in FORMATS:
@@ -154,7 +154,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predictor, dict[str, Any]]:
-  """The model with its margin, and what was measured to choose it; says which heads it lacks."""
+  """Loads the model and, where asked, measures which margin it needs."""
   if options.margin_bp is not None and options.phase_tolerance:
     raise ConfigError("--margin-bp and --phase-tolerance: give one of them")
   tolerance = read_tolerance(options.phase_tolerance) if options.phase_tolerance else {}
@@ -178,7 +178,7 @@ def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predicto
 
 
 def _report(batch: GenomeBatch, out: Path) -> None:
-  """The last lines of the log."""
+  """Logs the last lines."""
   cli.LOGGER.info(
     "%d genomes predicted, %d done already, %d failed: %s",
     batch.written,

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def organism_name(name: str | None, out: Path) -> str:
-  """The name of an organism, by default that of its store's directory.
+  """Names an organism, by default that of its store's directory.
 
   Raises:
     ConfigError: it would make a bad file name.

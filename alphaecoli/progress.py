@@ -101,7 +101,7 @@ class BaseProgress:
 
   @property
   def rate(self) -> str:
-    """Bases per second, in words; without the first batch, which waits for the compiler."""
+    """Returns bases per second, in words; without the first batch, which waits for the compiler."""
     since, before = self._first or (self._started, 0)
     bases, seconds = self.done_bp - before, time.monotonic() - since
     if not bases:  # there was only one batch

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("report", DESCRIPTION)
   add = parser.add_argument
   add("--workdir", required=True, type=Path, help="directory of a training run")
@@ -66,7 +66,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _predict(run: Run, folder: Path | None) -> tuple[Prediction | None, str]:
-  """The tracks of the whole chromosome in log TPM, and where they come from.
+  """Predicts or reads the chromosome in log TPM; says where they come from.
 
   Raises:
     DataError: the files are another checkpoint's, or of another chromosome.

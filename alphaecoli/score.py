@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("score", DESCRIPTION)
   add = parser.add_argument
   add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
@@ -183,7 +183,7 @@ def _ism(
 
 
 def upstream(placed: PlacedGene, genome: AnnotatedGenome, bp: int) -> Interval:
-  """The bases before a gene, as it is read; fewer at the end of a linear contig.
+  """Returns the bases before a gene, as it is read; fewer at the end of a linear contig.
 
   Raises:
     ConfigError: the gene's strand is unknown, or there is none before it.

@@ -82,6 +82,7 @@ class CompiledModel:
     forward = self._outputs(state, codes)
     reverse = self._outputs(state, reverse_complement(codes))
     back = {name: values[:, ::-1] for name, values in reverse.items()}
+    # The other strand's forward track is this strand's reverse track.
     back["gene_expression"] = back["gene_expression"][..., jnp.array(self._order)]
     return jax.tree.map(lambda a, b: (a + b) / 2, forward, back)
 

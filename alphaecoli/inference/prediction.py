@@ -199,6 +199,7 @@ class PendingPrediction:
   def put(self, tile: Tile, outputs: dict[str, np.ndarray]) -> int:
     """Stores the kept part of a tile; returns its number of bases."""
     first, last = max(tile.start, self.start), min(tile.end, self.end)
+    # The last bin may reach past the end, hence rounding up.
     for name, values in outputs.items():
       bp = HEADS[name].resolution_bp
       source = slice((first - tile.window_start) // bp, -(-(last - tile.window_start) // bp))

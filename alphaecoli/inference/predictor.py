@@ -129,12 +129,12 @@ class Predictor:
     Memory holds the contigs whose windows are in flight: two batches' worth.
     """
     check_units(units)
-    for (work, tile), outputs in self.run_windows(self._jobs(requests), reverse_complement):
-      bases = work.put(tile, outputs)
+    for (pending, tile), outputs in self.run_windows(self._windows(requests), reverse_complement):
+      bases = pending.put(tile, outputs)
       if progress is not None:
         progress(bases)
-      if work.tiles_left == 0:
-        yield work.finish(self.table, units)
+      if pending.tiles_left == 0:
+        yield pending.finish(self.table, units)
 
   def run_windows(
     self, windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]], reverse_complement: bool = False
@@ -205,8 +205,9 @@ class Predictor:
       for row, key in enumerate(keys):
         yield key, {name: values[row] for name, values in host.items()}
 
-    jobs = iter(windows)
-    while batch := list(itertools.islice(jobs, self.batch_windows)):
+    remaining = iter(windows)
+    while batch := list(itertools.islice(remaining, self.batch_windows)):
+      # One shape for every batch, so one compiled program; rows left over are unknown bases.
       filled = np.full((self.batch_windows, self.window_bp), UNKNOWN_BASE, np.uint8)
       for row, (_, window) in enumerate(batch):
         filled[row] = window
@@ -217,16 +218,16 @@ class Predictor:
     while in_flight:
       yield from rows()
 
-  def _jobs(
+  def _windows(
     self, requests: Iterable[Request]
   ) -> Iterator[tuple[tuple[PendingPrediction, Tile], UInt8[np.ndarray, " W"]]]:
     """Yields the tiles of all contigs, one after the other, and their bases."""
     for request in requests:
       start, end, tiles = self._tiles(request)
-      work = PendingPrediction(request, start, end, len(tiles), self.table)
+      pending = PendingPrediction(request, start, end, len(tiles), self.table)
       for tile in tiles:
         window = tile_codes(request.codes, tile, self.window_bp, request.circular)
-        yield (work, tile), window
+        yield (pending, tile), window
 
   def _tiles(self, request: Request) -> tuple[int, int, list[Tile]]:
     """Plans a request: first base, base after the last, and windows."""

@@ -93,7 +93,7 @@ def plot_region(
 
 
 def _draw_genes(axis: Axes, store: TrackStore, start: int, end: int) -> None:
-  """Genes as arrows, forward above reverse; operons of several genes as bars on top."""
+  """Draws genes as arrows, forward above reverse; operons of several genes as bars on top."""
   genes = store.genes
   rows = np.flatnonzero((genes.start < end) & (genes.end > start))
   named: dict[float, list[float]] = {}  # height -> where there is a name
@@ -132,7 +132,7 @@ def _draw_genes(axis: Axes, store: TrackStore, start: int, end: int) -> None:
 
 
 def _draw_operon_bars(axis: Axes, store: TrackStore, start: int, end: int) -> None:
-  """A bar over each operon of several genes, with names at alternating heights."""
+  """Draws a bar over each operon of several genes, with names at alternating heights."""
   genes = store.genes
   touching = [o for o in marked_operons(store) if o.start < end and o.end > start]
   for i, operon in enumerate(touching):
@@ -169,7 +169,7 @@ def _draw_expression(
 def _draw_density(
   axis: Axes, observed: Observed, prediction: Prediction, bounds: tuple[int, int]
 ) -> None:
-  """Genes per bin."""
+  """Draws genes per bin."""
   edges = (observed.start + BIN_BP * np.arange(len(observed.density) + 1)) / 1000
   axis.stairs(observed.density, edges, fill=True, color=OBSERVED, alpha=0.6)
   first = bounds[0] // BIN_BP - prediction.start // BIN_BP
@@ -182,7 +182,7 @@ def _draw_density(
 def _draw_operons(
   axis: Axes, observed: Observed, prediction: Prediction, bounds: tuple[int, int]
 ) -> None:
-  """Operon membership: observed shaded, predicted probability as a line."""
+  """Draws operon membership: observed shaded, predicted probability as a line."""
   kb = (observed.start + np.arange(len(observed.operon))) / 1000
   axis.fill_between(
     kb, 0, np.nan_to_num(observed.operon), step="post", color=OBSERVED, alpha=0.45, linewidth=0
@@ -199,7 +199,7 @@ def _thinned(
   bounds: tuple[int, int],
   points: int = 2000,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Means over equal steps, at most `points` of them, and their centres in kb."""
+  """Computes means over equal steps, at most `points` of them, and their centres in kb."""
   step = max((bounds[1] - bounds[0]) // points, 1)
   part = values[bounds[0] - prediction.start : bounds[1] - prediction.start]
   part = part[: len(part) // step * step].reshape(-1, step)
@@ -207,7 +207,7 @@ def _thinned(
 
 
 def _dress(figure: Figure, axes: Sequence[Axes], start: int, end: int) -> None:
-  """Limits, grid, legend outside the data."""
+  """Sets limits, grid, legend outside the data."""
   axes[-1].set_xlim(start / 1000, end / 1000)
   axes[-1].set_xlabel("position on the chromosome (kb)")
   for axis in axes[1:]:

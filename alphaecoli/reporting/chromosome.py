@@ -74,7 +74,7 @@ def _regions(store: TrackStore, split: str) -> list[StartEnd]:
 
 
 def _genes(store: TrackStore, prediction: Prediction | None, column: int) -> dict[str, Any]:
-  """Columns over all genes: place, operon, observed and predicted expression (log TPM)."""
+  """Makes columns over all genes: place, operon, observed and predicted expression (log TPM)."""
   genes = store.genes
   fragments = [lay_out(parts, store.length_bp) for parts in genes.fragments]
   columns: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _genes(store: TrackStore, prediction: Prediction | None, column: int) -> dic
 def _means(
   values: Float32[np.ndarray, "L"], fragments: Sequence[Sequence[tuple[int, int]]]
 ) -> Float[np.ndarray, "G"]:
-  """The mean over each gene's bases."""
+  """Computes the mean over each gene's bases."""
   means = [
     np.concatenate([values[start:end] for start, end in parts]).mean(dtype=np.float64)
     for parts in fragments
@@ -108,7 +108,7 @@ def _means(
 
 
 def _operons(store: TrackStore) -> list[dict[str, Any]]:
-  """Operons of several genes, with a short name in the order of transcription."""
+  """Lists operons of several genes, with a short name in the order of transcription."""
   genes, found = store.genes, []
   for operon in marked_operons(store):
     forward = genes.strand[operon.rows[0]] >= 0
@@ -120,7 +120,7 @@ def _operons(store: TrackStore) -> list[dict[str, Any]]:
 
 
 def _observed(store: TrackStore, column: int) -> dict[str, Any]:
-  """Expression and operon membership as runs of equal values, density as codes of bins."""
+  """Encodes expression and operon membership as runs of equal values, density as codes of bins."""
   track = store.table.expression[column]
   values, starts, ends = _runs(store.gene_expression[:, column] * track.std + track.mean)
   mask = ~np.isnan(values)
@@ -138,7 +138,7 @@ def _observed(store: TrackStore, column: int) -> dict[str, Any]:
 
 
 def _density(store: TrackStore) -> Float32[np.ndarray, "N"]:
-  """Genes per bin; NaN for what is left of a linear contig after its last whole bin."""
+  """Reads genes per bin; NaN for what is left of a linear contig after its last whole bin."""
   bins = -(-store.length_bp // BIN_BP)
   density = np.full(bins, np.nan, np.float32)
   whole = bins if store.circular else store.length_bp // BIN_BP
@@ -161,7 +161,7 @@ def _runs(
 def _predicted(
   prediction: Prediction, column: int, detail: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
-  """The heads that were trained, whole at reduced and the detail at full resolution."""
+  """Encodes the heads that were trained, whole at reduced and the detail at full resolution."""
   heads = {
     "expression": (prediction.gene_expression[:, column], 1),
     "density": (prediction.gene_density[:, 0], BIN_BP),
@@ -181,7 +181,7 @@ def _predicted(
 
 
 def detail_step(detail: Sequence[tuple[int, int]]) -> int:
-  """Bases a value of the detail stands for: 1, or the power of 2 that keeps the page small."""
+  """Chooses the bases per value of the detail: 1, or a power of 2 that keeps the page small."""
   total, step = sum(end - start for start, end in detail), 1
   while total / step > DETAIL_VALUES:
     step *= 2
@@ -189,14 +189,14 @@ def detail_step(detail: Sequence[tuple[int, int]]) -> int:
 
 
 def binned(values: Float32[np.ndarray, "S"], step: int) -> Float32[np.ndarray, "n"]:
-  """Means over steps; the last step may be shorter."""
+  """Computes means over steps; the last step may be shorter."""
   firsts = np.arange(0, len(values), step)
   sums = np.add.reduceat(values.astype(np.float64), firsts)
   return (sums / np.diff(np.append(firsts, len(values)))).astype(np.float32)
 
 
 def _layer(parts: Sequence[tuple[int, int, np.ndarray]]) -> dict[str, Any]:
-  """Segments (start, step, values) as codes of one scale, in base64."""
+  """Encodes segments (start, step, values) as codes of one scale, in base64."""
   low = float(min(np.nanmin(values) for _, _, values in parts))
   high = float(max(np.nanmax(values) for _, _, values in parts))
   return {
@@ -214,7 +214,7 @@ def _layer(parts: Sequence[tuple[int, int, np.ndarray]]) -> dict[str, Any]:
 
 
 def quantise(values: Float32[np.ndarray, "n"], low: float, high: float) -> UInt8[np.ndarray, "n"]:
-  """Codes 0 (low) to 254 (high), 255 where the value is NaN."""
+  """Converts to codes 0 (low) to 254 (high), 255 where the value is NaN."""
   scale = (UNKNOWN - 1) / (high - low) if high > low else 0.0
   mask = ~np.isnan(values)
   codes = np.rint((np.where(mask, values, low) - low) * scale)
@@ -222,7 +222,7 @@ def quantise(values: Float32[np.ndarray, "n"], low: float, high: float) -> UInt8
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[float | None]:
-  """For JSON: null for NaN."""
+  """Rounds values for JSON: null for NaN."""
   return [None if np.isnan(v) else round(float(v), digits) for v in values]
 
 
@@ -230,7 +230,7 @@ MIN_WIDTH_BP = 20_000  # around a gene
 
 
 def choose_loci(store: TrackStore, text: str | None, split: str) -> list[Locus]:
-  """The loci of the page.
+  """Chooses the loci of the page.
 
   Args:
     store: the chromosome.
@@ -268,7 +268,7 @@ def _locus(store: TrackStore, text: str) -> Locus:
 
 
 def _around(store: TrackStore, row: int) -> Locus:
-  """A gene with its operon and what lies about them."""
+  """Finds the region of a gene, its operon and their surroundings."""
   genes = store.genes
   start, end = int(genes.start[row]), int(genes.end[row])
   for operon in marked_operons(store):
