@@ -5,8 +5,9 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -56,6 +57,48 @@ def write_json(path: Path, value: Any) -> None:
     DataError: the file can not be written.
   """
   write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def tsv_writer(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Iterable[Any]], None]]:
+  """Opens a table of tab-separated values that is either whole or absent.
+
+  Args:
+    path: name of the complete table.
+    columns: names of the columns, the first line.
+
+  Yields:
+    A function that adds a row: floats with six significant digits, None and NaN as empty cells.
+
+  Raises:
+    DataError: the table can not be written.
+  """
+  with atomic_write(path) as file:
+
+    def add(row: Iterable[Any]) -> None:
+      file.write("\t".join(map(_cell, row)) + "\n")
+
+    add(columns)
+    yield add
+
+
+def _cell(value: Any) -> str:
+  """Formats one value of a table."""
+  if value is None or (isinstance(value, float) and math.isnan(value)):
+    return ""
+  return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def make_folder(path: Path) -> None:
+  """Makes a folder, and those above it, where they are missing.
+
+  Raises:
+    DataError: it can not be made.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise DataError(f"{path}: can not be written to: {error.strerror}") from error
 
 
 def hash_file(path: Path) -> str:

@@ -43,7 +43,7 @@ class Head:
 
   @property
   def title(self) -> str:
-    """Name in words."""
+    """Returns the name in words."""
     return self.name.replace("_", " ")
 
 
@@ -237,7 +237,7 @@ class InitConfig:
 
   @property
   def frozen_parts(self) -> tuple[str, ...]:
-    """The parts of `freeze`."""
+    """Lists the parts of `freeze`."""
     return tuple(part.strip() for part in self.freeze.split(",") if part.strip())
 
 
@@ -338,7 +338,7 @@ class Config:
   log: LogConfig
 
   def to_dict(self) -> dict[str, Any]:
-    """Plain values, for JSON."""
+    """Converts to plain values, for JSON."""
     return dataclasses.asdict(self)
 
 

@@ -25,10 +25,9 @@ from alphaecoli.files import atomic_write, write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
-from alphaecoli.tracks.organisms import open_again
-from alphaecoli.tracks.process import process_data
+from alphaecoli.tracks.organisms import find_store
 from alphaecoli.tracks.splits import TRAIN
-from alphaecoli.tracks.store import TrackStore, open_store
+from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
 
 LOGGER = logging.getLogger(__name__)
@@ -101,37 +100,11 @@ def find_stores(loaded: LoadedCheckpoint, workdir: Path) -> tuple[TrackStore, ..
   """Opens the track stores that a checkpoint was trained on, by row of the organism embedding.
 
   Raises:
-    DataError: one is gone, or is no longer that of the run.
+    DataError: one is broken, or is gone and its inputs are no longer those of the run.
   """
-  paths = loaded.config.data.stores
-  return open_again(paths, loaded.organisms) if paths else (find_store(loaded, workdir),)
-
-
-def find_store(loaded: LoadedCheckpoint, workdir: Path) -> TrackStore:
-  """Opens the track store that a checkpoint was trained on, or builds it again.
-
-  Raises:
-    DataError: the inputs are no longer those of the run.
-  """
-  fingerprint = loaded.meta["store_fingerprint"]
-  folders = [workdir / "tracks"]
-  if loaded.config.data.store_dir:
-    folders.insert(0, Path(loaded.config.data.store_dir).expanduser())
-  for folder in folders:
-    path = folder / fingerprint[:16]
-    if path.is_dir():
-      store = open_store(path)
-      if store.fingerprint == fingerprint:
-        return store
-  LOGGER.info("the run's track store is gone from %s, building it again", folders[0])
-  store = process_data(loaded.config, workdir)
-  if store.fingerprint != fingerprint:
-    raise DataError(
-      f"{store.path}: built from other data than the checkpoint's (data.dump="
-      f"{loaded.config.data.dump}, data.genome={loaded.config.data.genome} or their files have "
-      "changed); restore them, or train again"
-    )
-  return store
+  return tuple(
+    find_store(loaded.meta, workdir, row, loaded.config) for row in range(len(loaded.organisms))
+  )
 
 
 def evaluate_checkpoint(

@@ -1,8 +1,7 @@
-"""Tracks as files for genome browsers: BigWig and bedGraph, one file a track."""
+"""Writes tracks: as BigWig or bedGraph, a file a track, or as npz or zarr arrays."""
 
 import gzip
 import io
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyBigWig
 from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
-from alphaecoli.files import optional, write_text
+from alphaecoli.files import optional, write_json
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
 from alphaecoli.schema import HEADS
 
@@ -30,7 +29,7 @@ class TrackWriter(Protocol):
     """Completes the files."""
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """The files, for the manifest."""
+    """Lists the files, for the manifest."""
 
 
 class BigWigFile:
@@ -158,7 +157,7 @@ class TrackFiles:
       file.close()
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """Each file with its head, track, units and resolution."""
+    """Lists each file with its head, track, units and resolution."""
     words = {"gene_expression": UNITS[units], **TRACK_UNITS}
     return [
       {
@@ -193,7 +192,7 @@ class PackedBedGraphTracks(TrackFiles):
 def track_files(
   tracks: Sequence[str], heads: Sequence[str] = tuple(HEADS), suffix: str = ".bw"
 ) -> dict[tuple[str, int], str]:
-  """The file of each (head, column), as `safe_names` spells it."""
+  """Names the file of each (head, column), as `safe_names` spells it."""
   stems = {
     (head, column): head + (f".{track}" if track else "")
     for head in heads
@@ -204,7 +203,7 @@ def track_files(
 
 
 def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-  """Names for files, different from each other in any letter case.
+  """Makes names for files, different from each other in any letter case.
 
   Characters other than A-Z a-z 0-9 . + - _ and a dot at the start are replaced; where two names
   would then be the same, or one is `taken`, the later one gets a number.
@@ -222,17 +221,12 @@ def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
   return found
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-  """Writes JSON as `write_text`."""
-  write_text(path, json.dumps(content, indent=2) + "\n")
-
-
 NPZ, ZARR = "npz", "tracks.zarr"
 CHUNK_BP = 1 << 16
 
 
 def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
-  """What one array is."""
+  """Describes one array."""
   return {
     "units": prediction.track_units[head],
     "resolution_bp": HEADS[head].resolution_bp,
@@ -255,22 +249,21 @@ class NpzArrays:
     self._folder.mkdir()
     safe = safe_names([name for name, _ in contigs])
     self._names = {contig: name for (contig, _), name in zip(contigs, safe, strict=True)}
-    self._about: dict[str, Any] = {"contigs": {}, "arrays": {}}
+    self._metadata: dict[str, Any] = {"contigs": {}, "arrays": {}}
 
   def write(self, contig: str, prediction: Prediction) -> None:
     """Adds one contig."""
     name = self._names[contig] + ".npz"
     np.savez(self._folder / name, **{head: getattr(prediction, head) for head in self._heads})
-    self._about["contigs"][contig] = {"file": name, "circular": prediction.circular}
-    self._about["arrays"] = {head: attributes(prediction, head) for head in self._heads}
+    self._metadata["contigs"][contig] = {"file": name, "circular": prediction.circular}
+    self._metadata["arrays"] = {head: attributes(prediction, head) for head in self._heads}
 
   def close(self) -> None:
     """Writes the attributes."""
-    text = json.dumps(self._about, indent=2) + "\n"
-    (self._folder / "attributes.json").write_text(text, encoding="utf-8")
+    write_json(self._folder / "attributes.json", self._metadata)
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """The folder, for the manifest."""
+    """Lists the folder, for the manifest."""
     return [{"file": NPZ, "format": "npz", "heads": list(self._heads)}]
 
 
@@ -310,5 +303,5 @@ class ZarrArrays:
     """Nothing is left to do."""
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """The store, for the manifest."""
+    """Lists the store, for the manifest."""
     return [{"file": ZARR, "format": "zarr", "heads": list(self._heads)}]

@@ -6,7 +6,6 @@ W + (alpha / rank) A B takes the place of a frozen kernel W.
 Source: LoRA, Hu et al. 2021, arXiv:2106.09685, equation 3.
 """
 
-import difflib
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, nearest
 from alphaecoli.schema import HEADS, InitConfig
 
 TRUNK = "trunk"  # all but the heads
@@ -53,8 +52,8 @@ def names_under(names: Iterable[str], parts: Sequence[str]) -> frozenset[str]:
       chosen = {name for name in names if any(is_under(name, prefix) for prefix in prefixes)}
     if not chosen:
       known = sorted({name.split("/")[0] for name in names} | {TRUNK, *_SHORTHANDS})
-      near = difflib.get_close_matches(part, known, 1, 0.5)
-      hint = f"did you mean {near[0]}? " if near else ""
+      near = nearest(part, known, similarity=0.5)
+      hint = f"did you mean {near}? " if near else ""
       raise ConfigError(
         f"the model has no part {part!r}; {hint}Parts are {', '.join(known)}, and paths in them "
         "such as tower/layers/0"

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
 from alphaecoli.files import write_text
-from alphaecoli.genomics.genes import one_line
+from alphaecoli.genomics.genes import Annotation, Gene, one_line
 from alphaecoli.genomics.intervals import StartEnd
 
 _TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
@@ -52,6 +53,41 @@ class GeneTable:
 
   def __len__(self) -> int:
     return len(self.gene_id)
+
+  def row(self, gene: Gene) -> int | None:
+    """Finds the row of a gene of an annotation: the same locus tag, else the same id."""
+    return self._rows.get(gene.locus_tag, self._rows.get(gene.id))
+
+  @functools.cached_property
+  def _rows(self) -> dict[str, int]:
+    """Row of each locus tag, and of each id."""
+    ids = {name: row for row, name in enumerate(self.gene_id.tolist())}
+    return ids | {name: row for row, name in enumerate(self.locus_tag.tolist()) if name}
+
+  def annotation(self, path: Path, contig: str, circular: bool) -> Annotation:
+    """Converts the rows to an annotation of the chromosome.
+
+    Args:
+      path: genes.tsv, whose lines the genes name.
+      contig: name of the chromosome.
+      circular: whether its end joins its start.
+    """
+    genes = tuple(
+      Gene(
+        id=str(self.gene_id[row]),
+        locus_tag=str(self.locus_tag[row]),
+        name=str(self.name[row]),
+        type=str(self.type[row]),
+        contig=contig,
+        start=int(self.start[row]),
+        end=int(self.end[row]),
+        strand=int(self.strand[row]),
+        fragments=self.fragments[row] if len(self.fragments[row]) > 1 else (),
+        line=row + 2,  # after the header
+      )
+      for row in range(len(self))
+    )
+    return Annotation(genes, frozenset([contig] if circular else ()), path)
 
 
 def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,13 @@ from alphaecoli.regulondb.dump import DumpProgress
 from alphaecoli.schema import Config, DataConfig
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable, TrainedOrganism
+from alphaecoli.tracks.track_table import (
+  ExpressionTrack,
+  TrackTable,
+  TrainedOrganism,
+  choose_organism,
+  organisms_of,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -141,24 +147,65 @@ def open_organisms(
   return organisms
 
 
-def open_again(paths: Sequence[str], trained: Sequence[TrainedOrganism]) -> tuple[TrackStore, ...]:
-  """Opens the stores that a checkpoint was trained on.
+def find_store(
+  meta: Mapping[str, Any],
+  workdir: Path,
+  organism: str | int | None = None,
+  build_with: Config | None = None,
+) -> TrackStore:
+  """Opens the track store that a run trained an organism on, without a look at others beside it.
 
   Args:
-    paths: `data.stores` of the run.
-    trained: the checkpoint's organisms.
+    meta: JSON item of a checkpoint of the run.
+    workdir: directory of the run.
+    organism: name or row of one of several.
+    build_with: configuration to build a store of a dump again with, where it is gone.
 
   Raises:
-    DataError: one is gone, or holds other tracks now.
+    DataError: the store is gone, broken, or no longer what the run trained on.
+    ConfigError: no such organism, or several to choose from.
   """
-  stores = tuple(open_store(Path(path).expanduser()) for path in paths)
-  for store, organism in zip(stores, trained, strict=True):
-    if store.fingerprint != organism.store_fingerprint:
-      raise DataError(
-        f"{store.path}: prepared again since the checkpoint was trained on {organism.name}; "
-        "prepare it as it was, or train again"
-      )
-  return stores
+  data = meta["config"]["data"]
+  if paths := data.get("stores"):
+    trained = organisms_of(meta)
+    row = choose_organism(trained, organism)
+    return _open_again(Path(paths[row]).expanduser(), trained[row])
+  fingerprint = meta["store_fingerprint"]
+  folders = [workdir / "tracks"]
+  if data["store_dir"]:
+    folders.insert(0, Path(data["store_dir"]).expanduser())
+  for path in (folder / fingerprint[:16] for folder in folders):  # as process_data names them
+    if path.is_dir() and (store := open_store(path)).fingerprint == fingerprint:
+      return store
+  if build_with is None:
+    raise DataError(
+      f"{folders[0]}: the track store of this run is not there; make it again with "
+      "python -m alphaecoli.train --process-data-only and the run's configuration"
+    )
+  LOGGER.info("the run's track store is gone from %s, building it again", folders[0])
+  store = process_data(build_with, workdir)
+  if store.fingerprint != fingerprint:
+    raise DataError(
+      f"{store.path}: built from other data than the checkpoint's (data.dump="
+      f"{build_with.data.dump}, data.genome={build_with.data.genome} or their files have "
+      "changed); restore them, or train again"
+    )
+  return store
+
+
+def _open_again(path: Path, trained: TrainedOrganism) -> TrackStore:
+  """Opens one of `data.stores` and checks that it is what a checkpoint was trained on.
+
+  Raises:
+    DataError: it is gone, or was prepared again.
+  """
+  store = open_store(path)
+  if store.fingerprint != trained.store_fingerprint:
+    raise DataError(
+      f"{store.path}: prepared again since the checkpoint was trained on {trained.name}; "
+      "prepare it as it was, or train again"
+    )
+  return store
 
 
 def _check_settings(data: DataConfig, store: TrackStore) -> None:

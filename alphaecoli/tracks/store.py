@@ -16,6 +16,7 @@ from jaxtyping import Shaped, UInt8
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import hash_file
+from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
@@ -95,6 +96,15 @@ class TrackStore:
       return read_genes(path, self.table.names)
     except (OSError, KeyError, ValueError, TypeError) as error:
       raise DataError(f"{path}: broken gene table ({error}); {_REBUILD}") from error
+
+  def annotation(self) -> Annotation:
+    """Returns the genes as an annotation of the chromosome."""
+    return self.genes.annotation(self.path / GENES, self.contig, self.circular)
+
+  def log_tpm(self, row: int, track: str) -> float:
+    """Returns the observed ln(1 + TPM) of a gene; NaN where it or the track was not measured."""
+    names = self.table.names
+    return float(self.genes.log_tpm[row, names.index(track)]) if track in names else np.nan
 
   @functools.cached_property
   def quality(self) -> dict[str, Any]:

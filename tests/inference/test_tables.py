@@ -11,10 +11,10 @@ from alphaecoli.genomics.genes import Gene, place_genes
 from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.inference import tables
 from alphaecoli.inference.genomes import NamedContig
-from alphaecoli.inference.known import KnownGenes, read_known
 from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.tracks.gene_table import GeneTable, write_genes
+from alphaecoli.tracks.store import TrackStore
 from tests.inference.standin import TABLE
 
 
@@ -90,7 +90,7 @@ def test_parquet_has_types_and_units(tmp_path):
 
 
 @pytest.fixture
-def known(tmp_path) -> KnownGenes:
+def store(tmp_path) -> TrackStore:
   table = GeneTable(
     gene_id=np.array(["EG1", "EG2", "EG3"]),
     name=np.array(["a", "b", "c"]),
@@ -102,22 +102,22 @@ def known(tmp_path) -> KnownGenes:
     split=np.array(["test", "test", "train"]),
     operon_id=np.array(["O1", "O1", ""]),
     fragments=(((0, 3),), ((4, 5), (6, 7)), ((8, 12),)),
-    log_tpm=np.array([[2.5], [np.nan], [0.0]]),
+    log_tpm=np.array([[2.5, 1.0], [np.nan, 1.0], [0.0, 1.0]]),
   )
-  store = tmp_path / "run" / "tracks" / "abc"
-  store.mkdir(parents=True)
-  write_genes(store / "genes.tsv", table, ["heat/+"])
-  (store / "manifest.json").write_text(
-    '{"contig": {"name": "c", "length_bp": 10, "circular": true}, "fingerprint": "f",'
-    ' "tracks": {"expression": [{"name": "heat/+"}]}}'
-  )
-  return read_known(tmp_path / "run")
+  write_genes(tmp_path / "genes.tsv", table, TABLE.names)
+  manifest = {
+    "contig": {"name": "c", "length_bp": 10, "circular": True},
+    "tracks": TABLE.to_json(),
+    "splits": {},
+    "fingerprint": "f",
+  }
+  return TrackStore(tmp_path, manifest)
 
 
-def test_store_adds_what_was_observed(known, tmp_path):
+def test_store_adds_what_was_observed(store, tmp_path):
   genes = (gene(0, 3, id="x", locus_tag="b1"), gene(4, 7, id="x", locus_tag="b9"),
            gene(8, 12, id="EG3", locus_tag=""))  # fmt: skip
-  rows = tables.gene_rows(contig(*genes), toy_prediction(), {}, known)
+  rows = tables.gene_rows(contig(*genes), toy_prediction(), {}, store)
   assert list(rows[0])[-4:] == [
     *("observed_log_tpm:heat/+", "observed_tpm:heat/+", "observed_operon", "split"),
   ]
@@ -128,8 +128,8 @@ def test_store_adds_what_was_observed(known, tmp_path):
   ]
 
 
-def test_store_is_an_annotation(known):
-  annotation = known.annotation()
+def test_store_is_an_annotation(store):
+  annotation = store.annotation()
   (first, second, third) = annotation.genes
   assert (first.id, first.locus_tag, first.name, first.contig) == ("EG1", "b1", "a", "c")
   assert second.fragments == ((4, 5), (6, 7)) and (third.start, third.end) == (8, 12)
@@ -137,11 +137,11 @@ def test_store_is_an_annotation(known):
   assert len(place_genes(annotation, {"c": 10}, {"c": True})["c"]) == 3
 
 
-def test_pair_table_by_hand(known, tmp_path):
+def test_pair_table_by_hand(store, tmp_path):
   genes = (gene(0, 3, id="x", locus_tag="b1"), gene(4, 7, id="y", locus_tag="b2", name=""),
            gene(8, 12, id="EG3", locus_tag=""), gene(9, 12, id="new", locus_tag=""))  # fmt: skip
   pairs = [GenePair(0, 1, 1, 0.75), GenePair(1, 2, 1, 0.25), GenePair(2, 3, -3, 0.5)]
-  rows = tables.pair_rows(contig(*genes), pairs, 0.5, known)
+  rows = tables.pair_rows(contig(*genes), pairs, 0.5, store)
   assert [line.split("\t") for line in written(tmp_path, rows)] == [
     ["contig", "strand", "left_id", "left_locus_tag", "left_name", "right_id", "right_locus_tag",
      "right_name", "distance_bp", "probability", "same_operon", "observed_same_operon", "split"],
