@@ -16,7 +16,9 @@ from alphaecoli.files import optional, write_json
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
 from alphaecoli.schema import HEADS
 
-CHUNK_VALUES = 1 << 20
+NPZ, ZARR = "npz", "tracks.zarr"
+CHUNK_VALUES = 1 << 20  # of BigWig and bedGraph, converted at once
+CHUNK_BP = 1 << 16  # of zarr
 
 
 class TrackWriter(Protocol):
@@ -30,6 +32,47 @@ class TrackWriter(Protocol):
 
   def describe(self, units: str) -> list[dict[str, Any]]:
     """Lists the files, for the manifest."""
+
+
+def track_files(
+  tracks: Sequence[str], heads: Sequence[str] = tuple(HEADS), suffix: str = ".bw"
+) -> dict[tuple[str, int], str]:
+  """Names the file of each (head, column), as `safe_names` spells it."""
+  stems = {
+    (head, column): head + (f".{track}" if track else "")
+    for head in heads
+    for column, track in enumerate(tracks if head == "gene_expression" else [""])
+  }
+  names = safe_names(list(stems.values()))
+  return {key: name + suffix for key, name in zip(stems, names, strict=True)}
+
+
+def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+  """Makes names for files, different from each other in any letter case.
+
+  Characters other than A-Z a-z 0-9 . + - _ and a dot at the start are replaced; where two names
+  would then be the same, or one is `taken`, the later one gets a number.
+  """
+  found: list[str] = []
+  used = {name.lower() for name in taken}
+  for number, name in enumerate(names):
+    stem = re.sub(r"^\.|[^A-Za-z0-9.+_-]", "_", name) or "_"
+    safe = stem
+    while safe.lower() in used:
+      safe = f"{stem}_{number}"
+      stem += "_"
+    used.add(safe.lower())
+    found.append(safe)
+  return found
+
+
+def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
+  """Describes one array."""
+  return {
+    "units": prediction.track_units[head],
+    "resolution_bp": HEADS[head].resolution_bp,
+    "tracks": list(prediction.tracks) if head == "gene_expression" else [head],
+  }
 
 
 class BigWigFile:
@@ -187,51 +230,6 @@ class PackedBedGraphTracks(TrackFiles):
   """bedGraph, gzip."""
 
   suffix, file_type = ".bedgraph.gz", BedGraphFile
-
-
-def track_files(
-  tracks: Sequence[str], heads: Sequence[str] = tuple(HEADS), suffix: str = ".bw"
-) -> dict[tuple[str, int], str]:
-  """Names the file of each (head, column), as `safe_names` spells it."""
-  stems = {
-    (head, column): head + (f".{track}" if track else "")
-    for head in heads
-    for column, track in enumerate(tracks if head == "gene_expression" else [""])
-  }
-  names = safe_names(list(stems.values()))
-  return {key: name + suffix for key, name in zip(stems, names, strict=True)}
-
-
-def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-  """Makes names for files, different from each other in any letter case.
-
-  Characters other than A-Z a-z 0-9 . + - _ and a dot at the start are replaced; where two names
-  would then be the same, or one is `taken`, the later one gets a number.
-  """
-  found: list[str] = []
-  used = {name.lower() for name in taken}
-  for number, name in enumerate(names):
-    stem = re.sub(r"^\.|[^A-Za-z0-9.+_-]", "_", name) or "_"
-    safe = stem
-    while safe.lower() in used:
-      safe = f"{stem}_{number}"
-      stem += "_"
-    used.add(safe.lower())
-    found.append(safe)
-  return found
-
-
-NPZ, ZARR = "npz", "tracks.zarr"
-CHUNK_BP = 1 << 16
-
-
-def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
-  """Describes one array."""
-  return {
-    "units": prediction.track_units[head],
-    "resolution_bp": HEADS[head].resolution_bp,
-    "tracks": list(prediction.tracks) if head == "gene_expression" else [head],
-  }
 
 
 class NpzArrays:
