@@ -155,9 +155,7 @@ def training_batches(
 
 
 def configured_batches(
-  stores: TrackStore | Sequence[TrackStore],
-  config: Config,
-  **options: Any,
+  stores: TrackStore | Sequence[TrackStore], config: Config, **options: Any
 ) -> Batches:
   """Returns the training batches of a configuration; other options are `training_batches`'."""
   data, train = config.data, config.train

@@ -64,7 +64,7 @@ def evaluate_on(
   Args:
     mesh: devices that hold the model.
     predict: see `evaluate`, as are `store`, `split`, `progress` and `organism`.
-    config: configuration of the run, for the window, the batch and the weights.
+    config: configuration of the run.
     table: tracks of the model; heads without targets in them are left out.
     batch_windows: windows at once, rounded up to fill the mesh; by default the configuration's.
   """
@@ -276,9 +276,10 @@ def _mean(name: str, by_track: list[Metric]) -> Metric:
 def _density_metrics(assembly: Assembly, table: TrackTable) -> list[Metric]:
   """Computes metrics over bins."""
   target, model = _known_values(assembly, "gene_density")
+  by_name = {"r2": metrics.r2, "pearson": metrics.pearson, "mse": metrics.mse}
   return [
     _metric(f"gene_density/{key}", metric, target, model, table.density_mean, "bins")
-    for key, metric in {"r2": metrics.r2, "pearson": metrics.pearson, "mse": metrics.mse}.items()
+    for key, metric in by_name.items()
   ]
 
 

@@ -78,8 +78,8 @@ def device_batches(
 def prefetch(items: Iterable[T]) -> Iterator[T]:
   """Yields items, each after the one that follows it has been made.
 
-  JAX only starts transfers and computations, and does not wait for them: what is pending for the
-  next item then runs on the devices while the caller uses this one.
+  JAX does not wait for what it starts: the next item's part is pending on the devices while the
+  caller uses this one.
   """
   iterator, end = iter(items), object()
   pending: Any = next(iterator, end)

@@ -33,8 +33,7 @@ def cross_entropy(
 ) -> Float32[Array, "B S T"]:
   """Computes binary cross-entropy in nats, from logits: -log p(target) = softplus(x) - target * x.
 
-  optax.sigmoid_binary_cross_entropy is the same from two softplus where one is enough, and rounds
-  otherwise.
+  optax.sigmoid_binary_cross_entropy takes two softplus for it, and rounds otherwise.
   """
   logit = jnp.where(mask, logit.astype(jnp.float32), 0)
   return jnp.where(mask, jax.nn.softplus(logit) - jnp.where(mask, target, 0) * logit, 0)

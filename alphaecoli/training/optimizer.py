@@ -47,8 +47,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
   Source: AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101.
   """
-  # The parts of optax.adamw(mask=decayed), not nested: the tree of the state is that of every
-  # checkpoint so far, which optax.adamw within a chain would change.
+  # Not optax.adamw(mask=decayed): nested, its state would not be the tree that checkpoints have.
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
     optax.scale_by_adam(config.beta1, config.beta2),
