@@ -1,4 +1,4 @@
-"""Skips fail where ALPHAECOLI_NO_SKIPS is set."""
+"""What becomes of skipped tests, with and without ALPHAECOLI_NO_SKIPS."""
 
 import os
 import subprocess
@@ -11,7 +11,12 @@ TESTS = """\
 import pytest
 
 @pytest.mark.skipif(True, reason="no browser")
-def test_marked():
+@pytest.mark.parametrize("i", [1, 2])
+def test_marked(i):
+  pass
+
+@pytest.mark.skipif(True, reason="no browser")
+def test_marked_too():
   pass
 
 def test_within():
@@ -45,11 +50,12 @@ def test_only_gpu_tests_may_be_skipped_where_skips_are_forbidden(forbidden, tmp_
   (tmp_path / "test_it.py").write_text(TESTS)
   status, out = run_tests(tmp_path, **({"ALPHAECOLI_NO_SKIPS": "1"} if forbidden else {}))
   if forbidden:
-    assert status == 1 and "1 failed, 1 skipped, 1 xfailed, 1 error" in out
-    assert "test_marked was skipped: Skipped: no browser" in out
+    assert status == 1 and "1 failed, 1 skipped, 1 xfailed, 3 errors" in out
+    assert "test_marked[2] was skipped: Skipped: no browser" in out
     assert "test_within was skipped: Skipped: no compiler" in out
   else:
-    assert status == 0 and "3 skipped, 1 xfailed" in out
+    assert status == 0 and "5 skipped, 1 xfailed" in out
+    assert "SKIPPED [3] test_it.py: no browser" in out
 
 
 def test_a_module_that_skips_itself_fails_where_skips_are_forbidden(tmp_path):
