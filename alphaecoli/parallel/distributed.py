@@ -159,7 +159,7 @@ def _explicit(flags: argparse.Namespace, given: Mapping[str, Any]) -> dict[str, 
 def _detect(environment: Mapping[str, str]) -> dict[str, Any] | None:
   """Reads settings from the environment, in JAX's order; None for a single process.
 
-  Source: jax/_src/clusters, jax 0.10 and 0.11.
+  Source: jax/_src/clusters, jax 0.10 to 0.12.
   """
   if _several(environment.get("OMPI_COMM_WORLD_SIZE")):
     if "OMPI_MCA_orte_hnp_uri" in environment:
