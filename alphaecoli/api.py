@@ -6,13 +6,15 @@ from typing import Any
 
 import jax
 
+from alphaecoli.checkpoints.read import load_inference
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.vcf import as_variants
 from alphaecoli.inference.arguments import as_genome, locate
-from alphaecoli.inference.compiled import default_batch, load_forward, local_devices
+from alphaecoli.inference.compiled import CompiledModel, data_mesh, default_batch, local_devices
 from alphaecoli.inference.predictor import Predictor as WindowPredictor
 from alphaecoli.schema import PAIR_BP
+from alphaecoli.tracks.track_table import choose_organism, trained_heads
 from alphaecoli.variants.mutagenesis import Mutagenesis, as_target, mutagenesis
 from alphaecoli.variants.scores import VariantScores
 from alphaecoli.variants.scoring import UPSTREAM_BP, score_variants
@@ -45,12 +47,12 @@ class Predictor(WindowPredictor):
     Raises:
       DataError: not variants, or a file is broken.
     """
-    known = as_genome(genome)
+    annotated = as_genome(genome)
     found = score_variants(
       self,
       as_variants(variants),
-      known,
-      known.features,
+      annotated,
+      annotated.features,
       upstream_bp=upstream_bp,
       reverse_complement=reverse_complement,
     )
@@ -67,7 +69,8 @@ class Predictor(WindowPredictor):
     """Replaces each base of a region by the three others, and measures a target.
 
     Args:
-      interval: as for `predict`; it must fit in one window. On a ring it may pass the origin.
+      interval: as for `predict`; it must fit in one window, and may pass the origin of a circular
+          contig.
       genome: as for `score_variants`.
       target: bases over whose mean the effect is measured: a gene's name or locus tag, or an
         interval of the same contig; by default the region itself.
@@ -76,16 +79,16 @@ class Predictor(WindowPredictor):
     Raises:
       ConfigError: the region or the target does not fit.
     """
-    known = as_genome(genome)
-    _, name, _, span = locate(known, interval, None)
-    contig = known[name]
-    start, end = span or (0, contig.length_bp)
+    annotated = as_genome(genome)
+    _, name, _, bounds = locate(annotated, interval, None)
+    contig = annotated[name]
+    start, end = bounds or (0, contig.length_bp)
     return mutagenesis(
       self,
       contig,
       start,
       end,
-      as_target(target, known, Interval(name, start, end)),
+      as_target(target, annotated, Interval(name, start, end)),
       reverse_complement=reverse_complement,
     )
 
@@ -120,17 +123,24 @@ def load_predictor(
   if batch_windows is not None and batch_windows < 1:
     raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
   devices = local_devices(device)
-  loaded = load_forward(Path(checkpoint), devices, organism)
-  window_bp = window_bp or loaded.window_bp
+  loaded = load_inference(Path(checkpoint), mesh=data_mesh(devices))
+  row = choose_organism(loaded.organisms, organism)
+  name, table = loaded.organisms[row].name, loaded.organisms[row].table
+  window_bp = window_bp or loaded.config.data.window_bp
   if window_bp < 1 or window_bp % PAIR_BP:
     raise ConfigError(f"window_bp={window_bp}; expected a multiple of {PAIR_BP}")
   batch = batch_windows or default_batch(window_bp, devices)
   return Predictor(
-    loaded.forward,
-    loaded.table,
+    CompiledModel(loaded.model, table, devices, row),
+    table,
     window_bp=window_bp,
     margin_bp=margin_bp,
     batch_windows=-(-batch // len(devices)) * len(devices),
-    trained_heads=loaded.trained_heads,
-    about=loaded.about,
+    trained_heads=trained_heads(loaded.config.loss.weights, table),
+    about={
+      "checkpoint": str(loaded.path),
+      "step": loaded.step,
+      "organism": name,
+      "config": loaded.config.to_dict(),
+    },
   )

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from alphaecoli.benchmarks.step import benchmark_predict, benchmark_step
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
 from alphaecoli.schema import Config
-
-LOGGER = logging.getLogger("alphaecoli")
 
 DESCRIPTION = """\
 Measures one part on this machine, or compiles for another, and prints JSON.
@@ -62,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def compile_elsewhere(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """The training step for a machine that is not here."""
+  """Compiles the training step for a machine that is not here."""
   from alphaecoli.benchmarks import compile as compiling
   from alphaecoli.tracks.organisms import open_organisms
 
@@ -76,10 +73,10 @@ def compile_elsewhere(config: Config, flags: argparse.Namespace) -> dict[str, An
     raise ConfigError("compile needs --topology, such as v5e:4x4, or --platform=cuda")
   compiling.use_without_chips()
   store = open_organisms(config, flags.workdir).stores[0]
-  figures = compiling.compile_for_tpu(
+  result = compiling.compile_for_tpu(
     config, store, flags.topology, slices=flags.slices, quick=flags.quick, plan=flags.plan
   )
-  return {"platform": "tpu", **figures}
+  return {"platform": "tpu", **result}
 
 
 PARTS = {

@@ -64,7 +64,7 @@ def configure_logging() -> None:
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
-  """An argument parser with the project's manners."""
+  """Makes an argument parser with the project's manners."""
   return argparse.ArgumentParser(
     prog=f"python -m alphaecoli.{command}",
     description=description,

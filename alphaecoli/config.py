@@ -5,7 +5,6 @@ in, so that after it nobody asks whether a key exists.
 """
 
 import dataclasses
-import difflib
 import importlib.machinery
 import importlib.util
 import logging
@@ -19,7 +18,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, nearest
 from alphaecoli.schema import HEADS, Config
 
 LOGGER = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
 
 
 def with_new_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-  """A configuration of an earlier version, with the keys that have come since.
+  """Completes a configuration of an earlier version with the keys that have come since.
 
   They have the values of configs/base.py, where a new key stands for what was done before it.
 
@@ -128,7 +127,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
 
 
 def key_names(kind: type = Config, path: str = "") -> list[str]:
-  """Every key with its section, such as data.window_bp."""
+  """Lists every key with its section, such as data.window_bp."""
   names = []
   for name, hint in typing.get_type_hints(kind).items():
     if dataclasses.is_dataclass(hint):
@@ -139,24 +138,24 @@ def key_names(kind: type = Config, path: str = "") -> list[str]:
 
 
 def unknown_key(key: str) -> str:
-  """The message for a key that does not exist, with the nearest that does."""
-  near = difflib.get_close_matches(key, key_names(), 1, 0.5)
+  """Writes the message for a key that does not exist, with the nearest that does."""
+  near = nearest(key, key_names(), similarity=0.5)
   if not near:  # the right name in the wrong section
     leaf = key.rsplit(".", 1)[-1]
-    near = [name for name in key_names() if name.rsplit(".", 1)[-1] == leaf][:1]
-  hint = f"; did you mean {near[0]}?" if near else ""
+    near = next((name for name in key_names() if name.rsplit(".", 1)[-1] == leaf), "")
+  hint = f"; did you mean {near}?" if near else ""
   return f"unknown configuration key {key}{hint}"
 
 
 def configs_dir() -> Path:
-  """The shipped configurations: beside the package in a checkout, inside it when installed."""
+  """Finds the shipped configurations: beside the package in a checkout, inside it if installed."""
   package = Path(__file__).resolve().parent
   inside = package / "configs"
   return inside if inside.is_dir() else package.parent / "configs"
 
 
 def base_config() -> ConfigDict:
-  """The values of configs/base.py, to start a configuration from."""
+  """Returns the values of configs/base.py, to start a configuration from."""
   return load_file(configs_dir() / "base.py")
 
 
@@ -185,7 +184,7 @@ def load_file(path: str | Path) -> ConfigDict:
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-  """A resolved configuration from a file and overrides such as {"train.steps": 5}."""
+  """Resolves a configuration from a file and overrides such as {"train.steps": 5}."""
   config = load_file(path)
   apply_overrides(config, overrides or {})
   return resolve(config)
@@ -259,7 +258,7 @@ def _today(argument: str) -> str:
 
 
 def reference() -> str:
-  """docs/configuration.md: every key of configs/base.py with its type, value and meaning."""
+  """Writes docs/configuration.md: every key of configs/base.py with its type, value and meaning."""
   hints = {}
   for name in key_names():
     kind: Any = Config
@@ -287,7 +286,7 @@ def reference() -> str:
 
 
 def meanings() -> dict[str, str]:
-  """What each key means: its comment in configs/base.py."""
+  """Reads what each key means: its comment in configs/base.py."""
   text = (configs_dir() / "base.py").read_text()
   comments = dict(re.findall(r"^  (\w+\.\w+) = .*?  # (.*)$", text, re.MULTILINE))
   leaves = {name: name.split(".")[-2:] for name in key_names()}

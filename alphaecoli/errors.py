@@ -1,5 +1,8 @@
 """Failures that a user can mend: one line each, no traceback."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
   """An expected failure. Its text says where, what was found, what was expected, what to do."""
@@ -15,3 +18,15 @@ class ConfigError(UserError):
 
 class DataError(UserError):
   """An input file that is missing, broken or not what it should be."""
+
+
+def nearest(name: str, names: Iterable[str], count: int = 1, similarity: float = 0.0) -> str:
+  """Returns the names most like a wrong one, joined by commas, for the text of an error.
+
+  Args:
+    name: what was given.
+    names: what there is.
+    count: names at most.
+    similarity: least likeness, 0 to 1; "" where no name has it.
+  """
+  return ", ".join(difflib.get_close_matches(name, list(names), count, similarity))

@@ -11,10 +11,10 @@ from alphaecoli.parallel import distributed
 from alphaecoli.tracks.splits import SPLITS, TEST
 
 DESCRIPTION = """\
-Predicts a whole split and prints its figures beside those of baselines on the same bases.
+Predicts a whole split and prints its metrics beside those of baselines on the same bases.
 Writes evaluation_<split>.json and evaluation_<split>_genes.tsv into the work directory, of several
 organisms with their names added.
-What the figures mean: docs/evaluation.md."""
+What the metrics mean: docs/evaluation.md."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("evaluate", DESCRIPTION)
   parser.add_argument("--workdir", required=True, type=Path, help="directory of a training run")
   parser.add_argument("--split", choices=SPLITS, default=TEST, help="default: test")

@@ -1,11 +1,13 @@
-"""Files that are either whole or absent, hashes of files, and packages that come with an extra."""
+"""Files that are either whole or absent, hashes of files, the version, and optional packages."""
 
 import contextlib
 import hashlib
 import importlib
+import importlib.metadata
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -57,6 +59,48 @@ def write_json(path: Path, value: Any) -> None:
   write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+@contextlib.contextmanager
+def tsv_writer(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Iterable[Any]], None]]:
+  """Opens a table of tab-separated values that is either whole or absent.
+
+  Args:
+    path: name of the complete table.
+    columns: names of the columns, the first line.
+
+  Yields:
+    A function that adds a row: floats with six significant digits, None and NaN as empty cells.
+
+  Raises:
+    DataError: the table can not be written.
+  """
+  with atomic_write(path) as file:
+
+    def add(row: Iterable[Any]) -> None:
+      file.write("\t".join(map(_cell, row)) + "\n")
+
+    add(columns)
+    yield add
+
+
+def _cell(value: Any) -> str:
+  """Formats one value of a table."""
+  if value is None or (isinstance(value, float) and math.isnan(value)):
+    return ""
+  return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def make_folder(path: Path) -> None:
+  """Makes a folder, and those above it, where they are missing.
+
+  Raises:
+    DataError: it can not be made.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise DataError(f"{path}: can not be written to: {error.strerror}") from error
+
+
 def hash_file(path: Path) -> str:
   """Returns the SHA-256 of a file's bytes, in hexadecimal digits.
 
@@ -68,6 +112,11 @@ def hash_file(path: Path) -> str:
       return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
     raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
+
+
+def version() -> str:
+  """Returns the version of alphaecoli that is installed."""
+  return importlib.metadata.version("alphaecoli")
 
 
 def optional(package: str, extra: str) -> Any:

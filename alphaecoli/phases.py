@@ -1,8 +1,6 @@
 """Measures how much predictions depend on where windows lie: `python -m alphaecoli.phases`."""
 
 import argparse
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +8,14 @@ from typing import Any
 from alphaecoli import cli
 from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import write_json
 from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.inference.margins import QUANTILES, at_margin, margins, phase_differences, phases
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS
 from alphaecoli.progress import BaseProgress
 from alphaecoli.schema import BIN_BP
 
-LOGGER = logging.getLogger("alphaecoli.phases")
-
-DESCRIPTION = """Predicts a stretch of a genome, read as a ring, with windows in several places
+DESCRIPTION = """Predicts part of a genome, read as circular, with windows at several offsets
 (phases), and prints the differences for each margin: what --margin-bp of alphaecoli.predict costs
 and gains."""
 
@@ -46,12 +43,12 @@ def main(arguments: Sequence[str]) -> int:
   print(_table(results, window, contig.name, bases))
   if options.json:
     report = {"checkpoint": options.checkpoint, "window_bp": window, "bases": bases}
-    options.json.write_text(json.dumps({**report, "margins": results}, indent=2) + "\n")
+    write_json(options.json, {**report, "margins": results})
   return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("phases", DESCRIPTION)
   add = parser.add_argument
   add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
@@ -65,7 +62,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   )
   add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
   add("--device", help="platform such as cpu or gpu; default: what JAX finds")
-  add("--json", type=Path, help="also write the figures to this file")
+  add("--json", type=Path, help="also write the numbers to this file")
   options = parser.parse_args(list(arguments))
   for name in ("bases", "phases"):
     if getattr(options, name) < 1:
@@ -74,24 +71,24 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _numbers(text: str) -> list[int]:
-  """Numbers joined by commas."""
+  """Reads numbers joined by commas."""
   return [int(word) for word in text.split(",")]
 
 
 def _table(results: Sequence[dict[str, Any]], window_bp: int, contig: str, bases: int) -> str:
-  """The figures, one line a margin and head."""
+  """Formats the differences, one line a margin and head."""
   units = {"gene_expression": UNITS["log_tpm"], **TRACK_UNITS}
   names = {0.5: "median", 0.99: "99%", 1.0: "largest"}
   columns = "".join(f"{names[q]:>10}" for q in QUANTILES)
   lines = [
-    f"Absolute difference to other tile phases; {contig}, {bases:,} bp, window {window_bp:,} bp",
+    f"Absolute difference to other window offsets; {contig}, {bases:,} bp, window {window_bp:,} bp",
     f"{'margin_bp':>9}  {'work':>5}  {'head':<18}{columns}  units",
   ]
   for row in results:
     work = window_bp / (window_bp - 2 * row["margin_bp"])
     for head, values in row["heads"].items():
-      figures = "".join(f"{values[q]:>10.4f}" for q in QUANTILES)
-      lines.append(f"{row['margin_bp']:>9}  {work:>4.1f}x  {head:<18}{figures}  {units[head]}")
+      numbers = "".join(f"{values[q]:>10.4f}" for q in QUANTILES)
+      lines.append(f"{row['margin_bp']:>9}  {work:>4.1f}x  {head:<18}{numbers}  {units[head]}")
   return "\n".join(lines)
 
 

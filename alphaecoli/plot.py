@@ -1,7 +1,6 @@
-"""Draws observed and predicted tracks of a stretch: `python -m alphaecoli.plot --help`."""
+"""Draws observed and predicted tracks of a region: `python -m alphaecoli.plot --help`."""
 
 import argparse
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +9,17 @@ from alphaecoli import cli
 from alphaecoli.api import load_predictor
 from alphaecoli.checkpoints.read import find_checkpoint, read_meta
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.read import read_prediction
-from alphaecoli.plotting.observed import SPLIT_WORDS, choose_region, find_store, organism
+from alphaecoli.inference.output import read_prediction
+from alphaecoli.plotting.observed import SPLIT_WORDS, choose_region, organism
 from alphaecoli.plotting.region import plot_region
-
-LOGGER = logging.getLogger("alphaecoli.plot")
+from alphaecoli.tracks.organisms import find_store
 
 
 def main(arguments: Sequence[str]) -> int:
   """Reads flags, finds or computes the prediction, draws."""
   options = _options(arguments)
   checkpoint = find_checkpoint(options.workdir)
-  store = find_store(Path(options.workdir), read_meta(checkpoint), options.organism)
+  store = find_store(read_meta(checkpoint), Path(options.workdir), options.organism)
   start, end = options.region or choose_region(store, options.split)
   if end > store.length_bp:
     raise ConfigError(
@@ -35,19 +33,19 @@ def main(arguments: Sequence[str]) -> int:
     )
   title = organism(store.manifest["contig"])
   plot_region(store, prediction, start, end, options.out, track=options.track, title=title)
-  LOGGER.info("drew %s %d-%d to %s", store.contig, start, end, options.out)
+  cli.LOGGER.info("drew %s %d-%d to %s", store.contig, start, end, options.out)
   return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
-  parser = cli.parser("plot", "Draws observed and predicted tracks of a stretch of the chromosome.")
+  """Parses the command line."""
+  parser = cli.parser("plot", "Draws observed and predicted tracks of a region of the chromosome.")
   add = parser.add_argument
   add("--workdir", required=True, help="directory of a run, with its track store and checkpoints")
   add("--out", required=True, type=Path, help="the PNG")
   add("--predictions", type=Path, help="directory from alphaecoli.predict; default: predict now")
   add("--region", type=_region, help="start-end, 0-based half-open; default: chosen from the split")
-  add("--split", choices=list(SPLIT_WORDS), default="test", help="where to choose the stretch")
+  add("--split", choices=list(SPLIT_WORDS), default="test", help="where to choose the region")
   add("--organism", help="name or row, where the model was trained on several")
   add("--track", help="expression track; default: the first")
   return parser.parse_args(list(arguments))

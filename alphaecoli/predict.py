@@ -1,7 +1,6 @@
 """Predicts tracks, operons and genes for genomes: `python -m alphaecoli.predict --help`."""
 
 import argparse
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +11,16 @@ from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import optional
 from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.inference.batch import SUMMARY, Campaign
+from alphaecoli.inference.batch import SUMMARY, GenomeBatch
+from alphaecoli.inference.genome_files import GenomeFile, find_genome_files, find_process, shard
 from alphaecoli.inference.genomes import read_aliases, read_topology
-from alphaecoli.inference.known import read_known
 from alphaecoli.inference.margins import choose_margin, read_tolerance
 from alphaecoli.inference.operon_calls import OPERON_THRESHOLD
 from alphaecoli.inference.output import FORMATS, PARQUET, Settings
 from alphaecoli.inference.prediction import UNITS
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.inference.sources import Source, find_share, find_sources, share
 from alphaecoli.schema import HEADS
-
-LOGGER = logging.getLogger("alphaecoli.predict")  # __name__ is __main__ on the command line
+from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
 
 OPTIONAL = {"zarr": "zarr", PARQUET: "pyarrow"}  # packages of the extra "formats"
 DESCRIPTION = """Predicts gene expression, gene density and operon membership along every contig
@@ -35,14 +32,14 @@ def main(arguments: Sequence[str]) -> int:
   """Reads flags, predicts, writes."""
   options = _options(arguments)
   settings = _settings(options)
-  sources = find_sources(options.fasta, options.list, options.annotation, [SUMMARY])
-  index, count = find_share(options.process_index, options.process_count, os.environ)
-  mine = share(sources, index, count)
+  files = find_genome_files(options.fasta, options.list, options.annotation, [SUMMARY])
+  index, count = find_process(options.process_index, options.process_count, os.environ)
+  mine = shard(files, index, count)
   if count > 1:
-    LOGGER.info("process %d of %d: %d of %d genomes", index, count, len(mine), len(sources))
+    cli.LOGGER.info("process %d of %d: %d of %d genomes", index, count, len(mine), len(files))
   _check_writable(options.out)
-  predictor, measured = _predictor(options, sources[0])
-  campaign = Campaign(
+  predictor, measured = _predictor(options, files[0])
+  batch = GenomeBatch(
     predictor,
     options.out,
     settings,
@@ -51,15 +48,15 @@ def main(arguments: Sequence[str]) -> int:
     reverse_complement=options.reverse_complement_average,
     notes=measured,
   )
-  campaign.predict(mine)
-  if sources[0].folder:
-    campaign.write_summary(sources)
-  _report(campaign, options.out)
-  return 1 if campaign.failures else 0
+  batch.predict(mine)
+  if files[0].folder:
+    batch.write_summary(files)
+  _report(batch, options.out)
+  return 1 if batch.failures else 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("predict", DESCRIPTION)
   add = parser.add_argument
   add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
@@ -119,7 +116,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-  """What to write; checks it before any work is done."""
+  """Collects what to write; checks it before any work is done."""
   formats = tuple(dict.fromkeys(name for name in options.formats.split(",") if name))
   for name in formats:
     if name not in FORMATS:
@@ -128,8 +125,24 @@ def _settings(options: argparse.Namespace) -> Settings:
       optional(OPTIONAL[name], "formats")
   if not 0 <= options.operon_threshold <= 1:
     raise ConfigError(f"--operon-threshold={options.operon_threshold}; expected 0 to 1")
-  known = read_known(options.store) if options.store else None
-  return Settings(formats, options.units, options.operon_threshold, known)
+  store = _open_store(options.store) if options.store else None
+  return Settings(formats, options.units, options.operon_threshold, store)
+
+
+def _open_store(path: Path) -> TrackStore:
+  """Opens a track store, or that of a run, and reads its genes.
+
+  Raises:
+    DataError: there is none, several, or it is broken.
+  """
+  inside = [path] if (path / MANIFEST).is_file() else sorted(path.glob("tracks/*"))
+  found = [folder for folder in inside if (folder / MANIFEST).is_file()]
+  if len(found) != 1:
+    names = f"; it has {', '.join(map(str, found))}" if found else ""
+    raise DataError(f"--store={path}: expected one track store, or a run with one{names}")
+  store = open_store(found[0])
+  _ = store.genes  # now, so that a broken table ends the command before any work
+  return store
 
 
 def _check_writable(folder: Path) -> None:
@@ -140,8 +153,8 @@ def _check_writable(folder: Path) -> None:
     raise DataError(f"{folder}: can not be written to: {reason}")
 
 
-def _predictor(options: argparse.Namespace, first: Source) -> tuple[Predictor, dict[str, Any]]:
-  """The model with its margin, and what was measured to choose it; says which heads it lacks."""
+def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predictor, dict[str, Any]]:
+  """Loads the model and, where asked, measures which margin it needs."""
   if options.margin_bp is not None and options.phase_tolerance:
     raise ConfigError("--margin-bp and --phase-tolerance: give one of them")
   tolerance = read_tolerance(options.phase_tolerance) if options.phase_tolerance else {}
@@ -154,27 +167,27 @@ def _predictor(options: argparse.Namespace, first: Source) -> tuple[Predictor, d
   )
   untrained = [head for head in HEADS if head not in predictor.trained_heads]
   if untrained:
-    LOGGER.warning("not trained in this checkpoint, so not written: %s", ", ".join(untrained))
+    cli.LOGGER.warning("not trained in this checkpoint, so not written: %s", ", ".join(untrained))
   if not tolerance:
     return predictor, {}
   contigs, _ = read_sequences(first.path)
   longest = max(contigs, key=lambda contig: contig.length_bp)
   predictor, measured = choose_margin(predictor, longest.codes, tolerance)
-  LOGGER.info("margin %d bp: %s", predictor.margin_bp, measured["largest_difference"])
+  cli.LOGGER.info("margin %d bp: %s", predictor.margin_bp, measured["largest_difference"])
   return predictor, {"phase_difference": {"path": str(first.path), **measured}}
 
 
-def _report(campaign: Campaign, out: Path) -> None:
-  """The last lines of the log."""
-  LOGGER.info(
+def _report(batch: GenomeBatch, out: Path) -> None:
+  """Logs the last lines."""
+  cli.LOGGER.info(
     "%d genomes predicted, %d done already, %d failed: %s",
-    campaign.written,
-    campaign.passed_over,
-    len(campaign.failures),
+    batch.written,
+    batch.passed_over,
+    len(batch.failures),
     out,
   )
-  for reason in campaign.failures.values():
-    LOGGER.error("failed: %s", reason)
+  for reason in batch.failures.values():
+    cli.LOGGER.error("failed: %s", reason)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Any organism's files to a track store: `python -m alphaecoli.prepare --help`."""
 
 import dataclasses
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,10 @@ from alphaecoli.organism.expression import UNITS
 from alphaecoli.organism.read import Files, read_organism
 from alphaecoli.schema import DataConfig
 from alphaecoli.tracks.build import build_tracks
-from alphaecoli.tracks.process import identify
+from alphaecoli.tracks.process import store_metadata
 from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
-LOGGER = logging.getLogger("alphaecoli")
 DESCRIPTION = """\
 Writes the track store of any bacterium from its genome, annotation, expression and operons, with a
 quality report. Train on it with --config.data.stores=STORE. Formats: docs/organisms.md.
@@ -51,12 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     name=organism_name(options.name, options.out),
     contig=options.contig,
   )
-  LOGGER.info("train on it: python -m alphaecoli.train --config.data.stores=%s", store.path)
+  cli.LOGGER.info("train on it: python -m alphaecoli.train --config.data.stores=%s", store.path)
   return 0
 
 
 def organism_name(name: str | None, out: Path) -> str:
-  """The name of an organism, by default that of its store's directory.
+  """Names an organism, by default that of its store's directory.
 
   Raises:
     ConfigError: it would make a bad file name.
@@ -89,18 +87,18 @@ def prepare(
       raise ConfigError(f"data.{key} has no say here: --genome, --annotation, … name the inputs")
   genome_records, data = read_organism(files, data, contig)
   more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
-  facts = identify(data, files.by_name(), more | {"expression_values": files.values})
+  identity = store_metadata(data, files.by_name(), more | {"expression_values": files.values})
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None
-    if store is None or store.fingerprint != facts["fingerprint"]:
+    if store is None or store.fingerprint != identity["fingerprint"]:
       raise DataError(
         f"{out} is there already and is not this store; delete it, or choose another --out"
       )
-    LOGGER.info("%s: inputs and configuration are the same, used again", out)
+    cli.LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store
-  store = write_store(out, build_tracks(genome_records, data), facts)
-  LOGGER.info("%s", genome_records.report.table())
-  LOGGER.info("track store %s of %s is complete", out, name)
+  store = write_store(out, build_tracks(genome_records, data), identity)
+  cli.LOGGER.info("%s", genome_records.report.table())
+  cli.LOGGER.info("track store %s of %s is complete", out, name)
   return store
 
 

@@ -6,12 +6,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  DownloadColumn,
+  MofNCompleteColumn,
+  Progress,
+  ProgressColumn,
+  TaskProgressColumn,
+  TextColumn,
+  TimeRemainingColumn,
+)
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
+PACKAGE_LOGGER = logging.getLogger("alphaecoli")  # holds the handlers, see cli.py
+LINE_EVERY_S = 10.0  # in a log, where there is no terminal
 
 
 @contextlib.contextmanager
@@ -24,8 +34,6 @@ def progress_bar(total: int, done: int, active: bool = True) -> Iterator[Callabl
   if not active or not sys.stderr.isatty():
     yield lambda step: None
     return
-  from rich.progress import MofNCompleteColumn
-
   with _bar("training", MofNCompleteColumn()) as bar:
     task = bar.add_task("", total=total, completed=done)
     yield lambda step: bar.update(task, completed=step)
@@ -41,8 +49,6 @@ def reading_bar() -> Iterator[Callable[[str, int, int, int], None] | None]:
   if not sys.stderr.isatty():
     yield None
     return
-  from rich.progress import DownloadColumn
-
   with _bar("reading", DownloadColumn()) as bar:
     task = bar.add_task("")
 
@@ -53,15 +59,12 @@ def reading_bar() -> Iterator[Callable[[str, int, int, int], None] | None]:
 
 
 @contextlib.contextmanager
-def _bar(label: str, column: Any) -> Iterator[Any]:
-  """A bar on standard error; the log's lines appear above it."""
-  from rich.console import Console
-  from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-  columns = (TextColumn(label), BarColumn(), column, TimeRemainingColumn())
+def _bar(label: str, *columns: ProgressColumn) -> Iterator[Progress]:
+  """Shows a bar on standard error; the log's lines appear above it."""
+  columns = (TextColumn(label), BarColumn(), *columns, TimeRemainingColumn())
   bar = Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2)
   with bar:  # it replaces sys.stderr, so that what is written there goes above it
-    streams = [h for h in LOGGER.handlers if isinstance(h, logging.StreamHandler)]
+    streams = [h for h in PACKAGE_LOGGER.handlers if isinstance(h, logging.StreamHandler)]
     before = [handler.setStream(sys.stderr) for handler in streams]
     try:
       yield bar
@@ -69,11 +72,6 @@ def _bar(label: str, column: Any) -> Iterator[Any]:
       for handler, stream in zip(streams, before, strict=True):
         if stream is not None:
           handler.setStream(stream)
-
-
-LOGGER = logging.getLogger(__name__)
-
-LINE_EVERY_S = 10.0
 
 
 class BaseProgress:
@@ -84,21 +82,15 @@ class BaseProgress:
     self.total_bp, self.done_bp, self.label = total_bp, 0, label
     self._started = self._shown = time.monotonic()
     self._first: tuple[float, int] | None = None  # when the first bases came, and how many
+    self._stack = contextlib.ExitStack()
     self._bar: Progress | None = None
 
   def __enter__(self) -> "BaseProgress":
     self._started = self._shown = time.monotonic()
     if sys.stderr.isatty():
-      self._bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-      )
-      self._task = self._bar.add_task(self.label, total=self.total_bp, rate="")
-      self._bar.start()
+      rate = TextColumn("{task.fields[rate]}")
+      self._bar = self._stack.enter_context(_bar(self.label, TaskProgressColumn(), rate))
+      self._task = self._bar.add_task("", total=self.total_bp, rate="")
     return self
 
   def expect(self, more_bp: int) -> None:
@@ -109,7 +101,7 @@ class BaseProgress:
 
   @property
   def rate(self) -> str:
-    """Bases per second, in words; without the first batch, which waits for the compiler."""
+    """Returns bases per second, in words; without the first batch, which waits for the compiler."""
     since, before = self._first or (self._started, 0)
     bases, seconds = self.done_bp - before, time.monotonic() - since
     if not bases:  # there was only one batch
@@ -134,8 +126,7 @@ class BaseProgress:
     error: BaseException | None,
     trace: TracebackType | None,
   ) -> None:
-    if self._bar is not None:
-      self._bar.stop()
+    self._stack.close()
     if kind is None:
       seconds = time.monotonic() - self._started
       LOGGER.info("%s: %s bp in %.1f s, %s", self.label, f"{self.done_bp:,}", seconds, self.rate)

@@ -1,15 +1,15 @@
 """Writes one HTML file about a run: `python -m alphaecoli.report --help`."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from alphaecoli import cli
 from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import make_folder, write_text
+from alphaecoli.inference.output import read_manifest, read_prediction
 from alphaecoli.inference.prediction import Prediction
-from alphaecoli.inference.read import read_manifest, read_prediction
 from alphaecoli.progress import BaseProgress
 from alphaecoli.reporting.chromosome import choose_loci, genome_view
 from alphaecoli.reporting.page import render
@@ -39,13 +39,14 @@ def main(arguments: Sequence[str]) -> int:
   if run.evaluation is None:
     cli.LOGGER.warning(missing_evaluation(run))
   out = options.out or options.workdir / "report.html"
-  _write(out, render(run, view, origin))
+  make_folder(out.parent)
+  write_text(out, render(run, view, origin))
   cli.LOGGER.info("wrote %s, %.1f MB", out, out.stat().st_size / 1e6)
   return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("report", DESCRIPTION)
   add = parser.add_argument
   add("--workdir", required=True, type=Path, help="directory of a training run")
@@ -54,16 +55,18 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add(
     "--loci",
     help="genes or contig:start-end (1-based, inclusive) with commas between, to offer in the "
-    "browser at full resolution; default: a stretch of the split",
+    "browser at full resolution; default: a region of the split",
   )
   add("--organism", help="name or row, where the model was trained on several")
-  add("--track", help="expression track of the browser and the circle; default: the first")
+  add(
+    "--track", help="expression track of the browser and the circular overview; default: the first"
+  )
   add("--predictions", type=Path, help="directory from alphaecoli.predict; default: predict now")
   return parser.parse_args(list(arguments))
 
 
 def _predict(run: Run, folder: Path | None) -> tuple[Prediction | None, str]:
-  """The tracks of the whole chromosome in log TPM, and where they come from.
+  """Predicts or reads the chromosome in log TPM; says where they come from.
 
   Raises:
     DataError: the files are another checkpoint's, or of another chromosome.
@@ -87,21 +90,6 @@ def _predict(run: Run, folder: Path | None) -> tuple[Prediction | None, str]:
     )
   whole = read_prediction(folder, run.store.contig, 0, run.store.length_bp)
   return whole.in_units("log_tpm"), words
-
-
-def _write(path: Path, text: str) -> None:
-  """Writes the file under a temporary name and renames it.
-
-  Raises:
-    DataError: it can not be written.
-  """
-  temporary = path.with_name(path.name + ".tmp")
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-  except OSError as error:
-    raise DataError(f"{path}: can not be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

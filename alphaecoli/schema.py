@@ -45,20 +45,21 @@ class Head:
 
   @property
   def title(self) -> str:
-    """Name in words."""
+    """Returns the name in words."""
     return self.name.replace("_", " ")
 
 
-_SQUARED, _ENTROPY = "squared_error", "cross_entropy"
-_LOGIT = {"output": "sigmoid", "units": "probability"}
+_MSE, _BCE = "squared_error", "cross_entropy"
+_NATS, _P = "cross-entropy (nats)", "probability"
 _HEADS = (
-  Head("gene_expression", 1, _SQUARED, "mean squared error (z²)", "training mean (z = 0)", 0),
-  Head("gene_density", BIN_BP, _SQUARED, "mean squared error (genes²)", "training mean",
+  Head("gene_expression", 1, _MSE, "mean squared error (z²)", "training mean (z = 0)", channels=0),
+  Head("gene_density", BIN_BP, _MSE, "mean squared error (genes²)", "training mean",
        units="genes per 128 bp"),
-  Head("operon_membership", 1, _ENTROPY, "cross-entropy (nats)", "training prevalence", **_LOGIT),
-  Head("gene_structure", 1, _ENTROPY, "cross-entropy (nats)", "half", 8, auxiliary=True, **_LOGIT),
-  Head("operon_junction", 1, _ENTROPY, "cross-entropy (nats)",
-       "negative distance between the genes", 2, auxiliary=True, **_LOGIT),
+  Head("operon_membership", 1, _BCE, _NATS, "training prevalence", output="sigmoid", units=_P),
+  Head("gene_structure", 1, _BCE, _NATS, "probability 0.5", channels=8, output="sigmoid", units=_P,
+       auxiliary=True),
+  Head("operon_junction", 1, _BCE, _NATS, "negative distance between the genes", channels=2,
+       output="sigmoid", units=_P, auxiliary=True),
 )  # fmt: skip
 # A new head is one entry here, and its module.
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
@@ -218,7 +219,7 @@ class InitConfig:
 
   @property
   def frozen_parts(self) -> tuple[str, ...]:
-    """The parts of `freeze`."""
+    """Lists the parts of `freeze`."""
     return tuple(part.strip() for part in self.freeze.split(",") if part.strip())
 
 
@@ -319,7 +320,7 @@ class Config:
   log: LogConfig
 
   def to_dict(self) -> dict[str, Any]:
-    """Plain values, for JSON."""
+    """Converts to plain values, for JSON."""
     return dataclasses.asdict(self)
 
 

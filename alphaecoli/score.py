@@ -2,30 +2,25 @@
 
 import argparse
 import contextlib
-import json
-import logging
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alphaecoli import __version__, cli
+from alphaecoli import cli
 from alphaecoli.api import Predictor, load_predictor
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import write_text
+from alphaecoli.files import tsv_writer, version, write_json
 from alphaecoli.genomics.bed import read_elements
-from alphaecoli.genomics.genes import PlacedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.vcf import read_vcf
 from alphaecoli.inference.arguments import AnnotatedGenome, Interval, read_genome
 from alphaecoli.inference.genomes import read_topology
 from alphaecoli.plotting.logo import draw_logo
 from alphaecoli.progress import BaseProgress
 from alphaecoli.variants.constructs import compare_constructs, pair_columns, pair_row
-from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row, text_row
+from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row
 from alphaecoli.variants.scoring import UPSTREAM_BP, score_variants
-
-LOGGER = logging.getLogger("alphaecoli.score")  # __name__ is __main__ on the command line
 
 DESCRIPTION = """What the model says of a changed sequence minus what it says of the unchanged one:
 for the variants of a VCF file (--vcf), for every substitution in a region (--ism, --ism-gene), or
@@ -54,20 +49,20 @@ def main(arguments: Sequence[str]) -> int:
     done = _compare(options, predictor, genome)
   else:
     done = _ism(options, predictor, genome)
-  about = {
+  metadata = {
     "model": predictor.about,
     "window_bp": predictor.window_bp,
     "options": {k: str(v) for k, v in sorted(vars(options).items()) if v not in (None, False)},
     "circular": [contig.name for contig in genome.values() if contig.circular],
-    "alphaecoli": __version__,
+    "alphaecoli": version(),
     **done,
   }
-  write_text(options.out.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
+  write_json(options.out.with_suffix(".json"), metadata)
   return 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-  """The command line."""
+  """Parses the command line."""
   parser = cli.parser("score", DESCRIPTION)
   add = parser.add_argument
   add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
@@ -81,7 +76,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--annotation", type=Path, help="genes: GFF3 or GenBank; default: those in --fasta")
   add("--compare-annotation", type=Path, help="genes of --compare; default: those in the file")
   add("--operons", type=Path, help="operons: GFF3 or BED; default: what the model predicts")
-  add("--circular", metavar="all|none|NAME,NAME|@FILE", help="rings; default: as the files say")
+  add(
+    "--circular",
+    metavar="all|none|NAME,NAME|@FILE",
+    help="circular contigs; default: as the files say",
+  )
   add("--upstream", type=int, default=UPSTREAM_BP, help="bp before a gene (default %(default)s)")
   add("--target", help="of --ism: a gene, or CONTIG:FIRST-LAST; default: the region itself")
   add(
@@ -119,7 +118,7 @@ def _variants(
   if genome.genes():
     paths[by_gene] = gene_columns(predictor.table)
   with contextlib.ExitStack() as stack:
-    tables = {path: stack.enter_context(_Table(path, names)) for path, names in paths.items()}
+    add = {path: stack.enter_context(tsv_writer(path, names)) for path, names in paths.items()}
     total_bp = len(variants) * predictor.window_bp
     progress = stack.enter_context(BaseProgress(total_bp, "score"))
     for score in score_variants(
@@ -130,9 +129,9 @@ def _variants(
       upstream_bp=options.upstream,
       reverse_complement=options.reverse_complement_average,
     ):
-      tables[options.out].write(score_row(score, predictor.table))
-      if by_gene in tables:
-        tables[by_gene].write_all(gene_rows(score))
+      add[options.out](score_row(score, predictor.table))
+      for row in gene_rows(score) if by_gene in add else ():
+        add[by_gene](row)
       if score.reason:
         refused[score.reason.partition(":")[0]] += 1
         progress.expect(-predictor.window_bp)
@@ -145,9 +144,9 @@ def _variants(
       f"{options.vcf}: none of its {len(variants)} alleles could be scored ({reasons}); the column "
       f"`reason` of {options.out} says why"
     )
-  LOGGER.info("scored %d of %d alleles", scored, len(variants))
+  cli.LOGGER.info("scored %d of %d alleles", scored, len(variants))
   if refused:
-    LOGGER.warning("refused, see the column `reason`: %s", reasons)
+    cli.LOGGER.warning("refused, see the column `reason`: %s", reasons)
   return {"alleles": len(variants), "scored": scored, "refused": dict(refused)}
 
 
@@ -157,8 +156,7 @@ def _ism(
   """Mutates a region or a gene's upstream; writes table and picture."""
   target = options.target
   if options.ism_gene:
-    placed = genome.gene(options.ism_gene)
-    interval = upstream(placed, genome, options.upstream)
+    interval = upstream(genome.gene(options.ism_gene), genome, options.upstream)
     target = target or options.ism_gene
   else:
     interval = Interval.parse(options.ism)
@@ -171,24 +169,25 @@ def _ism(
     reverse_complement=options.reverse_complement_average,
   )
   result.channel(channel)
-  with _Table(options.out, result.columns()) as table:
-    table.write_all(result.rows())
+  with tsv_writer(options.out, result.columns()) as add:
+    for row in result.rows():
+      add(row)
   picture = options.picture or options.out.with_suffix(".png")
   draw_logo(result, picture, channel, elements)
-  LOGGER.info("wrote %s and %s: effects on %s", options.out, picture, result.target.name)
+  cli.LOGGER.info("wrote %s and %s: effects on %s", options.out, picture, result.target.name)
   if result.target_share < 1:
-    LOGGER.warning("%.0f%% of the target is in the window", 100 * result.target_share)
+    cli.LOGGER.warning("%.0f%% of the target is in the window", 100 * result.target_share)
   baseline = dict(zip(result.channel_names, result.baseline.tolist(), strict=True))
   return {"target": result.target.name, "target_share": result.target_share, "baseline": baseline}
 
 
-def upstream(placed: PlacedGene, genome: AnnotatedGenome, bp: int) -> Interval:
-  """The bases before a gene, as it is read; fewer at the end of a linear contig.
+def upstream(gene: Gene, genome: AnnotatedGenome, bp: int) -> Interval:
+  """Returns the bases before a gene, as it is read; fewer at the end of a linear contig.
 
   Raises:
     ConfigError: the gene's strand is unknown, or there is none before it.
   """
-  gene, contig = placed.gene, genome[placed.gene.contig]
+  contig = genome[gene.contig]
   if not gene.strand:
     raise ConfigError(f"gene {gene.name or gene.id} has no strand; use --ism {contig.name}:…")
   start, end = (gene.end, gene.end + bp) if gene.strand < 0 else (gene.start - bp, gene.start)
@@ -213,49 +212,16 @@ def _compare(
   pairs = compare_constructs(
     predictor, genome, other, reverse_complement=options.reverse_complement_average
   )
-  with _Table(options.out, pair_columns(predictor.table)) as table:
-    table.write_all(pair_row(pair) for pair in pairs)
-  counts = Counter(pair_row(pair)[2] for pair in pairs)
-  LOGGER.info(
+  rows = [pair_row(pair) for pair in pairs]
+  with tsv_writer(options.out, pair_columns(predictor.table)) as add:
+    for row in rows:
+      add(row)
+  counts = Counter(row[2] for row in rows)
+  cli.LOGGER.info(
     "%d genes in both, %d only in %s, %d only in %s",
     *(counts["both"], counts["a"], options.fasta, counts["b"], options.compare),
   )
   return {"genes": dict(counts)}
-
-
-class _Table:
-  """A file of tab-separated values that gets its name when it is complete; a context manager."""
-
-  def __init__(self, path: Path, columns: Sequence[str]):
-    self._path, self._columns = path, columns
-    self._temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-
-  def __enter__(self) -> "_Table":
-    try:
-      self._file = open(self._temporary, "w", encoding="utf-8")
-    except OSError as error:
-      raise DataError(f"{self._path}: can not be written: {error.strerror}") from error
-    self.write(self._columns)
-    return self
-
-  def write(self, row: Sequence[Any]) -> None:
-    """Adds one row."""
-    try:
-      self._file.write(text_row(row))
-    except OSError as error:
-      raise DataError(f"{self._path}: can not be written: {error.strerror}") from error
-
-  def write_all(self, rows: Iterable[Sequence[Any]]) -> None:
-    """Adds rows."""
-    for row in rows:
-      self.write(row)
-
-  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-    self._file.close()
-    if kind is None:
-      os.replace(self._temporary, self._path)
-    else:
-      self._temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

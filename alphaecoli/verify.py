@@ -1,4 +1,4 @@
-"""The checks to make before spending accelerator hours: `python -m alphaecoli.verify`."""
+"""Checks data, model and checkpoints before accelerator hours: `python -m alphaecoli.verify`."""
 
 import dataclasses
 import tempfile
@@ -14,7 +14,7 @@ from alphaecoli import cli
 from alphaecoli.checkpoints.read import load_inference
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import base_config, from_arguments, resolve
-from alphaecoli.data.pipeline import evaluation_batches, training_batches
+from alphaecoli.data.pipeline import configured_batches, evaluation_batches
 from alphaecoli.errors import UserError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, put_batch
@@ -24,17 +24,9 @@ from alphaecoli.progress import reading_bar
 from alphaecoli.schema import BIN_BP, HEADS, Config
 from alphaecoli.tracks.organisms import open_organisms
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.tracks.track_table import active_weights
 from alphaecoli.training.loop import items_state, state_items
-from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.run import make_directory
-from alphaecoli.training.step import (
-  TrainState,
-  abstract_state,
-  compile_train_step,
-  init_state,
-  make_train_step,
-)
+from alphaecoli.training.step import StepDefinition, TrainState
 
 DESCRIPTION = """\
 Checks the data, the configured model and checkpoints; one line a check, exit 1 if one fails.
@@ -43,7 +35,7 @@ Checks the data, the configured model and checkpoints; one line a check, exit 1 
   --config.section.key=value  any value of it
 """
 SPLITS = ("train", "validation", "test")
-FALL = 0.9  # the loss must fall below this share of its first value
+FALL = 0.9  # the loss must fall below this fraction of its first value
 DRAWS = 512  # training windows looked at
 
 
@@ -52,7 +44,7 @@ class Check(NamedTuple):
 
   name: str
   ok: bool
-  figures: str
+  details: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(organisms.stores) > 1:
       print(f"{store.organism}:", flush=True)
     for check in checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))):
-      print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.figures}", flush=True)
+      print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.details}", flush=True)
       failed += not check.ok
   print(f"{failed} of the checks failed" if failed else "all checks passed")
   return 1 if failed else 0
@@ -115,19 +107,19 @@ def checks(subject: Subject) -> Iterator[Check]:
 
 
 def store_intact(subject: Subject) -> Iterator[Check]:
-  """Every file of the store is what was written."""
+  """Checks that every file of the store is what was written."""
   subject.store.verify()
   yield Check("store", True, f"{subject.store.path}, every file matches its hash")
 
 
 def targets_not_zero(subject: Subject) -> Iterator[Check]:
-  """Each split has targets that are known, and not all the same."""
+  """Checks that each split has known targets that are not all the same."""
   store = subject.store
   for split in SPLITS:
-    where = _positions(store, split)
-    expression = np.asarray(store.gene_expression)[where]
+    positions = _positions(store, split)
+    expression = np.asarray(store.gene_expression)[positions]
     known = ~np.isnan(expression)
-    operon = float(np.asarray(store.operon_membership)[where].mean())
+    operon = float(np.asarray(store.operon_membership)[positions].mean())
     density = _densities(store, split)
     spread = float(np.std(expression[known])) if known.any() else 0.0
     good = spread > 0 or not store.table.has_expression
@@ -136,7 +128,7 @@ def targets_not_zero(subject: Subject) -> Iterator[Check]:
     yield Check(
       f"targets of {split}",
       bool(good),
-      f"{len(where):,} bases; expression known at {known.mean():.1%}, standard deviation "
+      f"{len(positions):,} bases; expression known at {known.mean():.1%}, standard deviation "
       f"{spread:.3f}; {density.mean():.3f} genes per {BIN_BP} bp; in operons {operon:.1%}",
     )
   for name, present in (
@@ -148,7 +140,7 @@ def targets_not_zero(subject: Subject) -> Iterator[Check]:
 
 
 def statistics_finite(subject: Subject) -> Iterator[Check]:
-  """The numbers that targets and heads are scaled with."""
+  """Checks the numbers that targets and heads are scaled with."""
   table = subject.store.table
   mean, std = (np.array([getattr(t, k) for t in table.expression]) for k in ("mean", "std"))
   good = np.isfinite([mean, std]).all() and (std > 0).all() and np.isfinite(table.density_mean)
@@ -162,7 +154,7 @@ def statistics_finite(subject: Subject) -> Iterator[Check]:
 
 
 def splits_disjoint(subject: Subject) -> Iterator[Check]:
-  """No base belongs to two splits, nor lies in windows of two."""
+  """Checks that no base belongs to two splits, nor lies in windows of two."""
   store, config = subject.store, subject.config
   owners = np.zeros(store.length_bp, np.int64)
   for split in SPLITS:
@@ -185,9 +177,9 @@ def splits_disjoint(subject: Subject) -> Iterator[Check]:
   yield Check("training windows", not leaks, f"{leaks} of {drawn} drawn reach held-out bases")
   for split in SPLITS[1:]:
     known = 0
-    ways = n_window_shards(subject.mesh)
+    shards = n_window_shards(subject.mesh)
     with evaluation_batches(
-      store, split, window_bp=config.data.window_bp, batch_windows=ways
+      store, split, window_bp=config.data.window_bp, batch_windows=shards
     ) as stream:
       for tile in stream:
         known += int(tile["operon_membership_known"].any(-1).sum())
@@ -197,7 +189,7 @@ def splits_disjoint(subject: Subject) -> Iterator[Check]:
 
 
 def batch_shapes(subject: Subject) -> Iterator[Check]:
-  """A batch is what the specification says, and the model's outputs fit it."""
+  """Checks that a batch is as specified, and that the model's outputs fit it."""
   store, data = subject.store, subject.config.data
   rows, length = subject.config.train.batch_windows, data.window_bp
   with _training(subject, rows) as stream:
@@ -232,19 +224,13 @@ def batch_shapes(subject: Subject) -> Iterator[Check]:
 
 
 def model_learns(subject: Subject) -> Iterator[Check]:
-  """The configured model fits one batch, and its checkpoint comes back bit for bit."""
+  """Checks that the model fits one batch, and that its checkpoint comes back bit for bit."""
   config, store, mesh = subject.config, subject.store, subject.mesh
-  functional = FunctionalModel.of_model(config.model, store.table)
-  quick = dataclasses.replace(config.optimizer, warmup_steps=min(5, subject.steps // 2))
-  optimizer = make_optimizer(quick, 10 * subject.steps)
-  weights = active_weights(config.loss.weights, store.table)
+  definition = StepDefinition.of_config(_one_batch(config, subject.steps), store.table, mesh)
   rows = n_window_shards(mesh)  # the smallest batch the mesh can hold
   with _training(subject, rows) as stream, jax.set_mesh(mesh):
     batch = put_batch(next(stream), mesh)
-    state = init_state(functional, optimizer, config.train.seed, mesh)
-    step = compile_train_step(
-      make_train_step(functional, optimizer, weights), functional, optimizer, mesh
-    )
+    state, step = definition.init_state(config.train.seed), definition.jit()
     key, history = jax.random.key(config.train.seed), []
     for _ in range(subject.steps):
       state, metrics = step(state, batch, key)
@@ -263,18 +249,28 @@ def model_learns(subject: Subject) -> Iterator[Check]:
     finite = all(bool(np.isfinite(np.asarray(s)).all()) for s in state.stats.values())
     yield Check("running statistics finite", finite, f"{len(state.stats)} of them")
     with tempfile.TemporaryDirectory(dir=subject.workdir) as folder:
-      yield _round_trip(subject, functional, optimizer, state, Path(folder))
+      yield _round_trip(subject, definition, state, Path(folder))
+
+
+def _one_batch(config: Config, steps: int) -> Config:
+  """Returns the configuration for so many steps on one batch: quick, whole and without dropout."""
+  return dataclasses.replace(
+    config,
+    model=dataclasses.replace(config.model, head_dropout=0.0),
+    optimizer=dataclasses.replace(config.optimizer, warmup_steps=min(5, steps // 2)),
+    train=dataclasses.replace(config.train, steps=10 * steps, accumulate_steps=1),
+  )
 
 
 def _round_trip(
-  subject: Subject, functional: FunctionalModel, optimizer: Any, state: TrainState, folder: Path
+  subject: Subject, definition: StepDefinition, state: TrainState, folder: Path
 ) -> Check:
   """Saves, restores as training does and as prediction does, and compares every bit."""
   meta = {"config": subject.config.to_dict(), "table": subject.store.table.to_json()}
   with Checkpoints(folder, keep_last=1, keep_best=0) as checkpoints:
     checkpoints.save(int(state.step), state_items(state), meta)
     checkpoints.wait()
-    abstract = state_items(abstract_state(functional, optimizer, subject.mesh))
+    abstract = state_items(definition.abstract_state())
     restored = checkpoints.restore_newest(abstract, lambda meta: None)
   assert restored is not None
   back = items_state(restored.items)
@@ -283,7 +279,7 @@ def _round_trip(
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True)
   )
   loaded = load_inference(folder)
-  params, stats = functional.split(loaded.model)
+  params, stats = definition.functional.split(loaded.model)
   same &= all(np.array_equal(params[n], np.asarray(v)) for n, v in state.params.items())
   same &= all(np.array_equal(stats[n], np.asarray(v)) for n, v in state.stats.items())
   same &= loaded.table == subject.store.table
@@ -294,27 +290,20 @@ def _round_trip(
 
 
 def _training(subject: Subject, rows: int) -> Any:
-  """The training stream with so many windows a batch."""
-  data = subject.config.data
-  return training_batches(
-    subject.store,
-    window_bp=data.window_bp,
-    batch_windows=rows,
-    seed=subject.config.train.seed,
-    reverse_complement=data.reverse_complement,
-    threads=data.read_threads,
-    prefetch=data.prefetch,
-  )
+  """Returns the training stream with so many windows a batch."""
+  return configured_batches(subject.store, subject.config, batch_windows=rows)
 
 
 def _positions(store: TrackStore, split: str) -> np.ndarray:
-  """The positions of a split's bases on the chromosome."""
-  spans = [np.arange(region.start, region.end) % store.length_bp for region in store.regions(split)]
-  return np.concatenate(spans) if spans else np.zeros(0, np.int64)
+  """Returns the positions of a split's bases on the chromosome."""
+  positions = [
+    np.arange(region.start, region.end) % store.length_bp for region in store.regions(split)
+  ]
+  return np.concatenate(positions) if positions else np.zeros(0, np.int64)
 
 
 def _densities(store: TrackStore, split: str) -> np.ndarray:
-  """Genes per bin along a split, in stretches of one bin of 128 bp."""
+  """Returns genes per bin along a split, in bins of 128 bp from the start of each region."""
   values = [
     store.window(region.start, (region.end - region.start) // BIN_BP * BIN_BP)["gene_density"]
     for region in store.regions(split)

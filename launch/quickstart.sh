@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/environment.sh
 source launch/environment.sh
-python=.venv/bin/python
+python=$venv/bin/python
 workdir=runs/quickstart
 genome=alphaecoli/datasets/ecoli_k12_mg1655/NC_000913.3.fna.gz
 

@@ -17,6 +17,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  (found by name below)
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 
 install_import_hook("alphaecoli", "tests.typecheck.typechecker")
 

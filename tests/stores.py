@@ -26,6 +26,14 @@ def toy_config(dump: toy.ToyDump, **data: Any) -> Config:
   return config_of(**{**paths, **sizes, **data})
 
 
+def damage_beside(folder: Path) -> None:
+  """Adds stores that can not be opened: one of another version, one with a broken manifest."""
+  old = '{"format": "alphaecoli-track-store", "format_version": 0, "fingerprint": "x"}'
+  for name, manifest in (("0" * 16, old), ("1" * 16, "{")):
+    (folder / name).mkdir()
+    (folder / name / "manifest.json").write_text(manifest)
+
+
 def random_store(directory: Path, *, length_bp: int = 120_000, seed: int = 0, **data: Any):
   """A store of `toy.write_random`; its held-out regions are length_bp / 20 each."""
   dump = toy.write_random(directory / "dump", length_bp, seed)

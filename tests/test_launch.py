@@ -227,6 +227,17 @@ def test_tpu_errors_are_one_line_and_exit_2(arguments, environment, message):
   assert len(done.stderr.splitlines()) == 1
 
 
+# Several Pythons
+
+
+def test_a_python_that_is_not_installed_is_named_in_the_table():
+  done = run("pythons.sh", "python3.99", "python2.99")
+  assert done.returncode == 1 and not done.stderr
+  assert done.stdout.split("\n") == [
+    "", "python3.99 is not installed", "python2.99 is not installed", "",
+  ]  # fmt: skip
+
+
 # GKE and containers
 
 

@@ -35,7 +35,7 @@ def test_a_base_in_two_splits_is_found(store, tmp_path):
   start, end = splits["test"][0]
   splits["train"] = [*splits["train"], [start, end]]
   found = list(verify.splits_disjoint(_subject(_changed(store, splits=splits), tmp_path)))
-  failed = {check.name: check.figures for check in found if not check.ok}
+  failed = {check.name: check.details for check in found if not check.ok}
   assert f"{end - start} bases in two splits" in failed["splits disjoint"]
   assert "reach held-out bases" in failed["training windows"]
 
@@ -50,5 +50,5 @@ def test_statistics_that_are_not_finite_are_found(store, tmp_path):
 def test_a_failure_with_a_message_is_a_failed_check_and_the_rest_goes_on(store, tmp_path):
   subject = _subject(store, tmp_path, data__window_bp=65_536)  # longer than every held-out region
   found = list(verify.checks(subject))[:9]
-  assert any(not check.ok and "longer than" in check.figures for check in found)
+  assert any(not check.ok and "longer than" in check.details for check in found)
   assert any(check.ok for check in found)

@@ -59,7 +59,7 @@ def collectives(hlo: str) -> dict[str, dict[str, int]]:
 
 
 def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
-  """The lines of every computation by its name, and the name of the first one to run.
+  """Returns the lines of every computation by its name, and the name of the first one to run.
 
   Raises:
     ValueError: the text is not that of a module.
@@ -95,7 +95,7 @@ def _executed(
 
 
 def _second(shape: str) -> str:
-  """The second part of a tuple's shape, itself an array or a tuple."""
+  """Returns the second part of a tuple's shape, itself an array or a tuple."""
   plain = re.sub(r"\{[^}]*\}|/\*.*?\*/", "", shape).strip()
   parts, depth = [""], 0
   for character in plain[1:-1]:

@@ -21,7 +21,7 @@ from jax.stages import Compiled, Lowered
 
 from alphaecoli.benchmarks.collectives import collectives
 from alphaecoli.benchmarks.memory_plan import planned
-from alphaecoli.data.pipeline import training_batches
+from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.errors import ConfigError, UserError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import abstract_batch, check_batch_size
@@ -29,12 +29,10 @@ from alphaecoli.parallel.hardware import hbm_bytes, peak_flops
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.track_table import active_weights
-from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.profiler import model_flops
-from alphaecoli.training.step import abstract_state, compile_train_step, make_train_step
+from alphaecoli.training.step import StepDefinition
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 
 # Slices that Google Cloud offers, by what libtpu calls them: chips along each axis of the network.
 # Source: cloud.google.com/tpu/docs, the page of each version.
@@ -93,7 +91,7 @@ def stand_in_for_gpus(devices: int) -> None:
 
 
 def topology_devices(name: str, slices: int = 1) -> list[jax.Device]:
-  """Stand-ins for the devices of a TPU slice, to compile for. First `use_without_chips`.
+  """Returns stand-ins for the devices of a TPU slice, to compile for. First `use_without_chips`.
 
   Args:
     name: as v5e:4x4; see TOPOLOGIES.
@@ -147,8 +145,8 @@ def compile_for_tpu(
     UserError: with `plan`, the compiler failed.
   """
   device = topology_devices(topology, slices)[0]
-  lowered, facts = _lower_for_tpu(config, store, topology, slices)
-  LOGGER.info("compiling for %d x %s", facts["devices"], device.device_kind)
+  lowered, sizes = _lower_for_tpu(config, store, topology, slices)
+  LOGGER.info("compiling for %d x %s", sizes["devices"], device.device_kind)
   flops, peak = _model_flops(config, store), peak_flops(device)
   started = time.perf_counter()
   if plan:
@@ -159,7 +157,7 @@ def compile_for_tpu(
     "topology": topology,
     "slices": slices,
     "device": device.device_kind,
-    **facts,
+    **sizes,
     "model_flops_per_step": flops,
     "hbm_bytes_per_device": hbm_bytes(device),
     "compile_s": time.perf_counter() - started,
@@ -167,14 +165,14 @@ def compile_for_tpu(
     **figures,
   }
   if peak:
-    result["step_s_at_peak_flops"] = flops / facts["devices"] / peak
+    result["step_s_at_peak_flops"] = flops / sizes["devices"] / peak
   return result
 
 
 def _compile_in_process(
   config: Config, store: Path, topology: str, slices: int, quick: bool, options: dict[str, Any]
 ) -> dict[str, Any]:
-  """The same in another process, which starts from nothing."""
+  """Compiles the step in another process, which starts from nothing."""
   use_without_chips()
   lowered, _ = _lower_for_tpu(config, open_store(store), topology, slices)
   return _compile(lowered, options | (_QUICK if quick else {}))
@@ -183,16 +181,16 @@ def _compile_in_process(
 def _lower_for_tpu(
   config: Config, store: TrackStore, topology: str, slices: int
 ) -> tuple[Lowered, dict[str, Any]]:
-  """The step for a TPU slice, before XLA, and its sizes."""
+  """Lowers the step for a TPU slice; returns it and its sizes."""
   mesh = make_mesh(config.mesh, topology_devices(topology, slices))
-  step, inputs, facts = _step(config, store, mesh)
+  step, inputs, sizes = _step(config, store, mesh)
   with jax.set_mesh(mesh):
     lowered = step.lower(*inputs)
-  return lowered, facts
+  return lowered, sizes
 
 
 def _compile(lowered: Lowered, options: dict[str, Any]) -> dict[str, Any]:
-  """Figures of the compiled step, or what it lacks."""
+  """Compiles the step; returns its figures, or what it lacks."""
   try:
     return _figures(lowered.compile(compiler_options=options))
   except jax.errors.JaxRuntimeError as error:
@@ -220,11 +218,11 @@ def lower_for_cuda(config: Config, store: TrackStore, devices: int) -> dict[str,
     ConfigError: a mesh or batch that does not divide over the devices.
   """
   mesh = make_mesh(config.mesh, jax.devices("cpu")[:devices])
-  step, inputs, facts = _step(config, store, mesh)
+  step, inputs, sizes = _step(config, store, mesh)
   with jax.set_mesh(mesh):
     exported = export.export(step, platforms=("cuda",))(*inputs)
   return {
-    **facts,
+    **sizes,
     "model_flops_per_step": _model_flops(config, store),
     "module_bytes": len(exported.mlir_module_serialized),
     "custom_calls": dict(Counter(_CUSTOM_CALL.findall(exported.mlir_module()))),
@@ -234,45 +232,34 @@ def lower_for_cuda(config: Config, store: TrackStore, devices: int) -> dict[str,
 def _step(
   config: Config, store: TrackStore, mesh: Mesh
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-  """The jitted step of a run on a mesh, what goes into it, in shapes, and its sizes."""
+  """Returns the jitted step of a run on a mesh, its inputs as shapes, and its sizes."""
   check_batch_size(config, mesh)
-  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
-  optimizer = make_optimizer(config.optimizer, config.train.steps)
-  pure = make_train_step(
-    functional,
-    optimizer,
-    active_weights(config.loss.weights, store.table),
-    accumulate_steps=config.train.accumulate_steps,
-    dropout=config.model.head_dropout > 0,
-  )
-  state = abstract_state(functional, optimizer, mesh)
+  definition = StepDefinition.of_config(config, store.table, mesh)
+  state = definition.abstract_state()
   windows, window_bp = config.train.batch_windows, config.data.window_bp
-  batches = training_batches(
-    store, window_bp=window_bp, batch_windows=1, seed=0, reverse_complement=0.0, threads=0
-  )
-  batch = abstract_batch(next(batches), windows, mesh)
-  batches.close()
+  with configured_batches(store, config, batch_windows=1, threads=0) as batches:
+    batch = abstract_batch(next(batches), windows, mesh)
   key = jax.eval_shape(lambda: jax.random.key(config.train.seed))
-  facts = {
+  sizes = {
     "devices": mesh.size,
     "mesh": dict(mesh.shape),
     "parameters": sum(value.size for value in state.params.values()),
     "window_bp": window_bp,
     "batch_windows": windows,
   }
-  return compile_train_step(pure, functional, optimizer, mesh), (state, batch, key), facts
+  return definition.jit(), (state, batch, key), sizes
 
 
 def _model_flops(config: Config, store: TrackStore) -> float:
-  """What the step needs of arithmetic on all devices together: no mesh makes it more or less."""
+  """Counts the step's arithmetic on all devices together: no mesh makes it more or less."""
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), jax.devices("cpu")[:1])
-  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_config(config, store.table)
   with jax.set_mesh(mesh):
     return model_flops(functional, mesh, config.train.batch_windows, config.data.window_bp)
 
 
 def _figures(compiled: Compiled) -> dict[str, Any]:
-  """Memory, arithmetic and collectives of one device, as the compiler counts them.
+  """Reads memory, arithmetic and collectives of one device, as the compiler counts them.
 
   Arithmetic is that of the program: what is computed again in the backward pass counts twice.
   """
@@ -294,7 +281,7 @@ def _figures(compiled: Compiled) -> dict[str, Any]:
 
 
 def too_large(message: str) -> dict[str, Any] | None:
-  """What the compiler says of a program that does not fit; None for another failure.
+  """Reads what the compiler says of a program that does not fit; None for another failure.
 
   Returns:
     `fits`: False; `needed_bytes_per_device` and `available_bytes_per_device`, arguments included
@@ -318,5 +305,5 @@ def too_large(message: str) -> dict[str, Any] | None:
 
 
 def _size(text: str) -> int:
-  """1.5G -> bytes."""
+  """Converts a size such as 1.5G to bytes."""
   return round(float(text.rstrip("KMGT")) * _UNITS.get(text[-1], 1))

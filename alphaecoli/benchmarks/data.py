@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alphaecoli.genomics.records import Gene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.schema import Config
 
 _LONGEST_BP = 10**9  # no gene of any bacterium lies beyond it
@@ -21,7 +21,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def benchmark_bson(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """Bare decoding and the whole reading in turn, and the memory of a process that only reads."""
+  """Times bare decoding and the whole reading in turn; measures the memory of reading alone."""
   import bson
 
   from alphaecoli.genomics.quality import QualityReport
@@ -89,7 +89,7 @@ def write_documents(path: Path, count: int, genes: Sequence["Gene"]) -> Path:
 
 
 def _peak_memory_of_reading(path: Path, genes_file: Path) -> int:
-  """Peak resident bytes of a fresh process that reads a file."""
+  """Returns the peak resident bytes of a fresh process that reads a file."""
   code = (
     "import resource, sys\n"
     "from alphaecoli.regulondb.expression import read_expression\n"
@@ -105,8 +105,8 @@ def _peak_memory_of_reading(path: Path, genes_file: Path) -> int:
 
 
 def benchmark_pipeline(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """Training batches as the loop takes them, without a step."""
-  from alphaecoli.data.pipeline import training_batches
+  """Times training batches as the loop takes them, without a step."""
+  from alphaecoli.data.pipeline import configured_batches
   from alphaecoli.tracks.organisms import open_organisms
 
   store = open_organisms(config, flags.workdir).stores[0]
@@ -114,18 +114,9 @@ def benchmark_pipeline(config: Config, flags: argparse.Namespace) -> dict[str, A
   n_batches = max(flags.windows // per_batch, 1)
 
   def take() -> None:
-    batches = training_batches(
-      store,
-      window_bp=config.data.window_bp,
-      batch_windows=per_batch,
-      seed=config.train.seed,
-      reverse_complement=config.data.reverse_complement,
-      threads=config.data.read_threads,
-      prefetch=config.data.prefetch,
-    )
-    for _ in range(n_batches):
-      next(batches)
-    batches.close()
+    with configured_batches(store, config) as batches:
+      for _ in range(n_batches):
+        next(batches)
 
   seconds = statistics.median(in_turn({"take": take}, flags.repeats)["take"])
   windows = n_batches * per_batch
@@ -139,7 +130,7 @@ def benchmark_pipeline(config: Config, flags: argparse.Namespace) -> dict[str, A
 
 
 def seconds_of(action: Callable[[], Any]) -> float:
-  """How long a call takes."""
+  """Times a call."""
   started = time.perf_counter()
   action()
   return time.perf_counter() - started

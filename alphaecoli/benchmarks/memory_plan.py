@@ -72,7 +72,7 @@ def planned(compile_it: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str,
 def _compile(
   compile_it: Callable[[dict[str, Any]], dict[str, Any]], folder: Path, answer: Connection
 ) -> None:
-  """What the process does; libtpu reads its environment when it is loaded."""
+  """Runs in the process; libtpu reads its environment when it is loaded."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
   os.environ |= {"TPU_LOG_DIR": str(folder), "TPU_MIN_LOG_LEVEL": "1", "TPU_STDERR_LOG_LEVEL": "3"}
   answer.send(compile_it({"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True}))
@@ -119,12 +119,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def _replicated(folder: Path) -> list[str]:
-  """Shapes and names of arrays that are replicated only to lie otherwise."""
+  """Lists shapes and names of arrays that are replicated only to lie otherwise."""
   lines = {line for path in folder.glob(_LOG) for line in path.read_text().splitlines()}
   found = [match for line in sorted(lines) if (match := _REPLICATED.search(line))]
   return [f"{match[2]} {match[1]}" for match in found]
 
 
 def _text(folder: Path, pattern: str) -> str:
-  """The text of the one file of a name; the step's is the largest."""
+  """Reads the one file of a name; the step's is the largest."""
   return max(folder.glob(pattern), key=lambda path: path.stat().st_size).read_text()

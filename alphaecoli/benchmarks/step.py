@@ -10,50 +10,27 @@ from alphaecoli.schema import BIN_BP, Config
 
 
 def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """The compiled training step on batches that already lie on the devices."""
+  """Times the compiled training step on batches that already lie on the devices."""
   import jax
 
-  from alphaecoli.data.pipeline import training_batches
-  from alphaecoli.model.functional import FunctionalModel
+  from alphaecoli.data.pipeline import configured_batches
   from alphaecoli.parallel.batches import check_batch_size, put_batch
   from alphaecoli.parallel.hardware import memory_bytes, peak_flops
   from alphaecoli.parallel.sharding import make_mesh
   from alphaecoli.tracks.organisms import open_organisms
-  from alphaecoli.tracks.track_table import active_weights
-  from alphaecoli.training.optimizer import make_optimizer
-  from alphaecoli.training.step import compile_train_step, init_state, make_train_step
+  from alphaecoli.training.step import StepDefinition
 
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
   store = open_organisms(config, flags.workdir).stores[0]
-  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
-  optimizer = make_optimizer(config.optimizer, config.train.steps)
+  definition = StepDefinition.of_config(config, store.table, mesh)
   with jax.set_mesh(mesh):
-    batches = training_batches(
-      store,
-      window_bp=config.data.window_bp,
-      batch_windows=config.train.batch_windows,
-      seed=config.train.seed,
-      reverse_complement=config.data.reverse_complement,
-    )
-    batch = put_batch(next(batches), mesh)
-    batches.close()
-    state = init_state(functional, optimizer, config.train.seed, mesh)
-    step = compile_train_step(
-      make_train_step(
-        functional,
-        optimizer,
-        active_weights(config.loss.weights, store.table),
-        accumulate_steps=config.train.accumulate_steps,
-        dropout=config.model.head_dropout > 0,
-      ),
-      functional,
-      optimizer,
-      mesh,
-    )
+    with configured_batches(store, config) as batches:
+      batch = put_batch(next(batches), mesh)
+    state = definition.init_state(config.train.seed)
     key = jax.random.key(config.train.seed)
     started = time.perf_counter()
-    compiled = step.lower(state, batch, key).compile()  # type: ignore[attr-defined]
+    compiled = definition.jit().lower(state, batch, key).compile()
     compile_s = time.perf_counter() - started
 
     def run(count: int = 1) -> None:
@@ -85,7 +62,7 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def _utilisation(compiled: Any, step_s: float, peak: float | None) -> dict[str, Any]:
-  """FLOP/s per device by the compiler's count, recomputed work included, against the peak."""
+  """Returns FLOP/s per device by the compiler's count, recomputed work included, and the peak."""
   flops = (compiled.cost_analysis() or {}).get("flops")
   if not flops:
     return {}
@@ -96,7 +73,7 @@ def _utilisation(compiled: Any, step_s: float, peak: float | None) -> dict[str, 
 
 
 def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """Whole-sequence prediction, tiles and transfers included."""
+  """Times whole-sequence prediction, tiles and transfers included."""
   import jax
   import numpy as np
   from flax import nnx

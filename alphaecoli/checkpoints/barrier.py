@@ -11,8 +11,8 @@ def one_first(what: str, work: Callable[[], T]) -> T:
   """Has process 0 do something, then the others, who find it done.
 
   Args:
-    what: a name for it, used once in a run.
-    work: the same in every process, and quick where its result is already on a shared disk.
+    what: name of the barrier, used once in a run.
+    work: function of every process, quick where its result is already on a shared disk.
   """
   import jax
 

@@ -21,7 +21,9 @@ def quiet_threads() -> Iterator[None]:
   """Keeps the reading and writing threads from printing tracebacks of an error that is raised too.
 
   Arrays are read and written at once. The first that fails raises; what the others then meet (a
-  closed event loop, a result that nobody collects) is reported past any handler.
+  closed event loop, a result that nobody collects) comes up in tensorstore's own threads. No
+  Python code calls those, so that only the interpreter's hooks see it: with the loggers alone, one
+  damaged array prints dozens of tracebacks.
   """
   hook, print_error = sys.unraisablehook, sys.excepthook
   loggers = {name: logging.getLogger(name) for name in ("asyncio", "absl")}
@@ -47,8 +49,8 @@ def quiet_threads() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_error_is_enough() -> Iterator[None]:
-  """The same for one read, whose leftovers are cleared away if it fails."""
+def clear_after_error() -> Iterator[None]:
+  """Does so for one read, and clears away what is left of it if it fails."""
   with quiet_threads():
     try:
       yield
@@ -63,6 +65,6 @@ def one_error_is_enough() -> Iterator[None]:
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-  """The start of an error's text, without line breaks."""
+  """Returns the start of an error's text, without line breaks."""
   text = " ".join(str(error).split())
   return f"{type(error).__name__}: {text[:limit]}" if text else type(error).__name__

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from alphaecoli import __version__
-from alphaecoli.checkpoints.orbax_errors import BROKEN, one_error_is_enough, one_line
+from alphaecoli.checkpoints.orbax_errors import BROKEN, clear_after_error, one_line
 from alphaecoli.config import resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import version
 from alphaecoli.model.alphagenome import Tree
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
@@ -36,18 +36,18 @@ CHECKPOINTS_DIR = "checkpoints"  # within a work directory
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
+class LoadedCheckpoint:
   """A checkpoint ready for inference.
 
   Attributes:
-    model: with parameters and running statistics.
-    config: of the training run.
+    model: model with parameters and running statistics.
+    config: configuration of the training run.
     table: names, units, transform and statistics of its tracks; where it has several organisms,
       their means.
     organisms: each with its own table, by row of the embedding.
-    step: steps done.
-    path: the directory of that step.
-    meta: the JSON item.
+    step: number of steps done.
+    path: directory of that step.
+    meta: JSON item.
   """
 
   model: AlphaEcoli
@@ -60,14 +60,14 @@ class Loaded:
 
 
 def describe_format() -> dict[str, Any]:
-  """Format and software, for the meta item."""
-  packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+  """Returns format and software, for the meta item."""
+  packages = ("alphaecoli", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
   versions = {name: importlib.metadata.version(name) for name in packages}
   return {
     "format": FORMAT,
     "format_version": FORMAT_VERSION,
     "score": SCORE,
-    "versions": {"alphaecoli": __version__, **versions},
+    "versions": versions,
   }
 
 
@@ -81,14 +81,14 @@ def read_item(path: Any, abstract: Any) -> Any:
     primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index}"
   )
   with (
-    one_error_is_enough(),
+    clear_after_error(),
     ocp.StandardCheckpointer(multiprocessing_options=alone) as reader,
   ):
     return reader.restore(epath.Path(path).absolute(), abstract)
 
 
 def read_meta(path: Any) -> dict[str, Any]:
-  """The JSON item of a checkpoint.
+  """Reads the JSON item of a checkpoint.
 
   Raises:
     DataError: it is missing, broken or of another format.
@@ -105,14 +105,14 @@ def read_meta(path: Any) -> dict[str, Any]:
   if meta["format_version"] != FORMAT_VERSION:
     raise DataError(
       f"{path} has format version {meta['format_version']}; this version of alphaecoli "
-      f"({__version__}) reads {FORMAT_VERSION}; the checkpoint was written by "
+      f"({version()}) reads {FORMAT_VERSION}; the checkpoint was written by "
       f"{meta['versions']['alphaecoli']}"
     )
   return meta
 
 
 def read_score(path: Any) -> float | None:
-  """The validation loss of a checkpoint, None where it was not measured."""
+  """Reads the validation loss of a checkpoint, None where it was not measured."""
   file = epath.Path(path) / "metrics" / "metrics"
   if not file.exists():
     return None
@@ -123,12 +123,12 @@ def read_score(path: Any) -> float | None:
 
 
 def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
-  """The directory of one checkpoint.
+  """Finds the directory of one checkpoint.
 
   Args:
     path: a work directory, its checkpoints directory or the directory of one step.
-    which: among several, the "best" on validation (the newest where none was measured) or the
-      "latest".
+    which: choice among several: the "best" on validation (the newest where none was measured) or
+      the "latest".
 
   Raises:
     DataError: there is none.
@@ -149,20 +149,20 @@ def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
   return min(measured, key=lambda pair: pair[0])[1] if measured else steps[-1]
 
 
-def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> Loaded:
+def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> LoadedCheckpoint:
   """Reads parameters and running statistics alone, on any devices.
 
   Args:
     path: see `find_checkpoint`.
     which: likewise.
-    mesh: where the parameters go; by default whole onto the first device.
+    mesh: devices for the parameters; by default the first one.
 
   Raises:
     DataError: there is no checkpoint, or it is broken.
   """
   found = find_checkpoint(path, which)
   meta, config, table = read_description(found)
-  functional = FunctionalModel.of_model(config.model, table).tuned(config.init)
+  functional = FunctionalModel.of_config(config, table)
   devices = jax.local_devices()[:1]
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
   params, stats = functional.abstract(mesh)
@@ -172,7 +172,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
       values.append(read_item(found / name, abstract))
     except BROKEN as error:
       raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
-  return Loaded(
+  return LoadedCheckpoint(
     model=functional.merge(*values),
     config=config,
     table=table,
@@ -184,7 +184,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
 
 
 def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
-  """The JSON item of a checkpoint, the configuration of its run and its tracks.
+  """Reads the JSON item of a checkpoint, the configuration of its run and its tracks.
 
   Raises:
     DataError: it is broken, or of a version that this one does not understand.
@@ -195,13 +195,13 @@ def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
   except (ConfigError, KeyError, TypeError) as error:
     raise DataError(
       f"{path} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "
-      f"{__version__}: {error}"
+      f"{version()}: {error}"
     ) from error
   return meta, config, table
 
 
 def read_published(root: Path) -> tuple[Tree, Tree]:
-  """Parameters and running statistics of the published checkpoint, as arrays of the host.
+  """Reads parameters and running statistics of the published checkpoint, as arrays of the host.
 
   It is what orbax's StandardCheckpointer writes of haiku's (params, state). Source:
   google-deepmind/alphagenome_research, model/dna_model.py, create.
@@ -210,7 +210,7 @@ def read_published(root: Path) -> tuple[Tree, Tree]:
     DataError: it can not be read, or holds something else.
   """
   try:
-    with one_error_is_enough(), ocp.PyTreeCheckpointer() as reader:
+    with clear_after_error(), ocp.PyTreeCheckpointer() as reader:
       described = reader.metadata(root.absolute()).item_metadata
       if described is None:
         raise DataError(f"{root} can not be read: its _METADATA is broken; download it again")
@@ -227,22 +227,24 @@ def read_published(root: Path) -> tuple[Tree, Tree]:
   return tree[0], tree[1]
 
 
-def hash_files(*roots: Path) -> str:
-  """SHA-256 over the names and contents of all files under some directories."""
-  digest = hashlib.sha256()
-  for root in roots:
-    for name, file in sorted(_files(epath.Path(root), "")):
-      digest.update(f"{name}\n".encode())
-      digest.update(hashlib.sha256(file.read_bytes()).digest())
-  return digest.hexdigest()
+def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", "meta")) -> str:
+  """Computes the SHA-256 of a checkpoint: names and contents of the files of its items, in order.
+
+  Args:
+    path: directory of one step; any directory will do.
+    items: files and folders in it.
+  """
+  root, total = epath.Path(path), hashlib.sha256()
+  for file in _files_of(root / item for item in items):
+    total.update(f"{file.relative_to(root)}\n".encode())
+    total.update(file.read_bytes())
+  return total.hexdigest()
 
 
-def _files(folder: epath.Path, prefix: str) -> Iterator[tuple[str, epath.Path]]:
-  """Files by relative name; hidden ones belong to whoever downloaded them."""
-  for entry in folder.iterdir():
-    if entry.name.startswith("."):
-      continue
-    if entry.is_dir():
-      yield from _files(entry, f"{prefix}{entry.name}/")
-    else:
-      yield prefix + entry.name, entry
+def _files_of(paths: Iterable[epath.Path]) -> Iterator[epath.Path]:
+  """Yields files, and those of folders within, in order."""
+  for path in paths:
+    if path.is_dir():
+      yield from _files_of(sorted(path.iterdir()))
+    elif path.exists():
+      yield path

@@ -1,4 +1,4 @@
-"""Saving the state of a run, and finding the newest state to go on from. See docs/training.md."""
+"""Saving the state of a run, and restoring the newest one. See docs/training.md."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from alphaecoli.checkpoints.read import SCORE, describe_format, read_item, read_
 from alphaecoli.errors import DataError
 from alphaecoli.parallel.distributed import of_every_process
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 _ARRAYS = ("params", "stats", "train")
 
 
@@ -30,9 +30,9 @@ class Restored:
   """What a checkpoint held.
 
   Attributes:
-    step: steps done.
+    step: number of steps done.
     items: params, stats and train.
-    meta: the JSON item.
+    meta: JSON item.
   """
 
   step: int
@@ -112,7 +112,7 @@ class Checkpoints:
   def save(
     self, step: int, items: Mapping[str, Any], meta: Mapping[str, Any], score: float | None = None
   ) -> None:
-    """Starts a save; returns once the arrays are copied, the writing goes on behind.
+    """Starts a save; returns once the arrays are copied, and writes in the background.
 
     Raises:
       DataError: this save, or the one before it, could not be written.
@@ -142,7 +142,7 @@ class Checkpoints:
     self._manager.reload()
 
   def wait(self) -> None:
-    """Returns when every save is on disk.
+    """Waits until every save is on disk.
 
     Raises:
       DataError: one could not be written.
@@ -178,7 +178,7 @@ class Checkpoints:
       if restored is not None and not blind:
         return restored
       if restored is not None:
-        text = "CHECKPOINT %d IS PASSED OVER: processes that can not read it: %s"
+        text = "checkpoint %d is passed over: processes that can not read it: %s"
         LOGGER.error(text, step, blind)
       passed.append(step)
     if passed:
@@ -189,7 +189,7 @@ class Checkpoints:
     return None
 
   def _newest_before(self, step: int | None) -> int | None:
-    """The newest checkpoint older than a step that any process sees."""
+    """Returns the newest checkpoint older than a step that any process sees."""
     seen = [s for s in self.steps if step is None or s < step]
     newest = max(of_every_process(max(seen, default=-1)))
     return None if newest < 0 else newest
@@ -197,7 +197,7 @@ class Checkpoints:
   def _restore(
     self, step: int, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
   ) -> Restored | None:
-    """One checkpoint, None where this process can not read it."""
+    """Reads one checkpoint; None where this process can not read it."""
     path = self.directory / str(step)
     try:
       meta = read_meta(path)
@@ -206,7 +206,7 @@ class Checkpoints:
         step, {name: read_item(path / name, abstract[name]) for name in _ARRAYS}, meta
       )
     except (DataError, *BROKEN) as error:
-      LOGGER.error("CHECKPOINT %d IS DAMAGED and is passed over: %s", step, one_line(error))
+      LOGGER.error("checkpoint %d is damaged and is passed over: %s", step, one_line(error))
       return None
 
   def delete_after(self, step: int) -> None:
@@ -224,6 +224,6 @@ def _mend_scores(directory: epath.Path) -> None:
     except ValueError:
       whole = False
     if not whole:
-      LOGGER.error("%s IS DAMAGED: this checkpoint counts as not measured", file)
+      LOGGER.error("%s is damaged: this checkpoint counts as not measured", file)
       file.write_text("{}")
   multihost.sync_global_processes("alphaecoli scores")

@@ -1,1 +1,1 @@
-"""Splits, windows and the stream of batches."""
+"""Windows and the stream of batches."""

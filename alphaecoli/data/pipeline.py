@@ -1,7 +1,7 @@
-"""The stream of batches, with grain: threads cut windows from a store ahead of the step.
+"""The stream of batches, with grain: threads prefetch windows from a store.
 
-An element of the grain data set is a whole batch, each window written straight into its row. What
-batch a process gets is a pure function of (seed, step): so any host can build any batch, the number
+An element of the grain data set is a whole batch, each window written straight into its row. The
+batch of a process is a pure function of (seed, step): so any host can build any batch, the number
 of threads changes nothing, and the state of a stream is a number.
 """
 
@@ -12,6 +12,7 @@ import grain
 
 from alphaecoli.data.windows import check_training_regions, draw_organism, draw_window, tile_windows
 from alphaecoli.errors import ConfigError
+from alphaecoli.schema import Config
 from alphaecoli.tracks.splits import TRAIN
 from alphaecoli.tracks.store import TrackStore, Window
 
@@ -22,7 +23,7 @@ class Batches(Iterator[Window]):
   """Batches of one process, in order; closing it stops its threads.
 
   Attributes:
-    state: batches taken so far, those before `first` included: where to start again.
+    state: number of batches taken so far, those before `first` included: the index to resume at.
   """
 
   def __init__(
@@ -37,11 +38,11 @@ class Batches(Iterator[Window]):
     """Starts at batch `first` of `n_batches`.
 
     Args:
-      cut: makes the batch of an index.
-      n_batches: batches in all.
-      first: index of the first batch that is given out.
-      threads: that cut batches; 0 cuts when a batch is asked for.
-      prefetch_batches: cut ahead, at least 1; at least one per thread is.
+      cut: function from an index to its batch.
+      n_batches: number of all batches.
+      first: index of the first batch.
+      threads: number of threads that cut batches; 0 cuts each batch on request.
+      prefetch_batches: number of batches to prefetch; at least one per thread.
     """
     self.state = first
     self._n_batches = n_batches
@@ -64,7 +65,7 @@ class Batches(Iterator[Window]):
     return batch
 
   def __len__(self) -> int:
-    """Batches that are left."""
+    """Returns the number of batches that are left."""
     return self._n_batches - self.state
 
   def close(self) -> None:
@@ -108,25 +109,25 @@ def training_batches(
   split: str = TRAIN,
   shares: Sequence[float] = (1.0,),
 ) -> Batches:
-  """Endless training batches: this process's rows of each (docs/data.md).
+  """Streams training batches without end: this process's rows of each (docs/data.md).
 
   Row j of the global batch of step s is window s * batch_windows + j of the seed's stream; process
   p holds rows p * B / P to (p + 1) * B / P. So the global batch is the same for any number of
   processes and threads.
 
   Args:
-    stores: where windows are cut from: one, or one an organism, with the same tracks.
-    window_bp: bases of a window, a multiple of 128.
-    batch_windows: B, windows of a step over all processes.
-    seed: of the stream.
+    stores: source of windows: one store, or one per organism, with the same tracks.
+    window_bp: length of a window, a multiple of 128.
+    batch_windows: number B of windows of a step over all processes.
+    seed: seed of the stream.
     reverse_complement: probability of reading the other strand.
-    first_step: where to start; `state` of a stream that is to go on.
-    process_index: p.
-    process_count: P.
-    threads: that cut batches; 0 for none.
-    prefetch: windows cut ahead, rounded up to whole batches.
-    split: whose regions windows are drawn from.
-    shares: of the windows, for each store.
+    first_step: index of the first batch; the `state` of a stream to resume.
+    process_index: index p of this process.
+    process_count: number P of processes.
+    threads: number of threads that cut batches; 0 for none.
+    prefetch: number of windows to prefetch, rounded up to whole batches.
+    split: split whose regions windows are drawn from.
+    shares: fraction of the windows from each store.
 
   Raises:
     ConfigError: no region of a split holds a window, or the batch does not divide by P.
@@ -149,8 +150,24 @@ def training_batches(
       batch["organism"][row] = organism
     return batch
 
-  ahead = -(-prefetch // len(rows))
-  return Batches(cut, _ENDLESS, first=first_step, threads=threads, prefetch_batches=ahead)
+  batches = -(-prefetch // len(rows))
+  return Batches(cut, _ENDLESS, first=first_step, threads=threads, prefetch_batches=batches)
+
+
+def configured_batches(
+  stores: TrackStore | Sequence[TrackStore], config: Config, **options: Any
+) -> Batches:
+  """Returns the training batches of a configuration; other options are `training_batches`'."""
+  data, train = config.data, config.train
+  values = {
+    "window_bp": data.window_bp,
+    "batch_windows": train.batch_windows,
+    "seed": train.seed,
+    "reverse_complement": data.reverse_complement,
+    "threads": data.read_threads,
+    "prefetch": data.prefetch,
+  }
+  return training_batches(stores, **{**values, **options})
 
 
 def evaluation_batches(
@@ -164,19 +181,19 @@ def evaluation_batches(
   threads: int = 2,
   organism: int = 0,
 ) -> Batches:
-  """The windows that tile a split, every base known at most once (docs/data.md).
+  """Streams the windows that tile a split, every base unmasked at most once (docs/data.md).
 
-  Rows after the last window repeat it with nothing known, so that every batch has one shape.
+  Rows after the last window repeat it with everything masked, so that every batch has one shape.
 
   Args:
-    store: where windows are cut from.
+    store: source of windows.
     split: validation, test or train.
-    window_bp: bases of a window, a multiple of 128.
-    batch_windows: windows of a batch over all processes.
-    process_index: of this process; it gets contiguous rows, as in training.
+    window_bp: length of a window, a multiple of 128.
+    batch_windows: number of windows of a batch over all processes.
+    process_index: index of this process; it gets contiguous rows, as in training.
     process_count: number of processes.
-    threads: that cut batches; 0 for none.
-    organism: the store's row of the organism embedding.
+    threads: number of threads that cut batches; 0 for none.
+    organism: row of the organism embedding for the store.
 
   Raises:
     ConfigError: a region of the split is shorter than a window, or the batch does not divide.
@@ -190,8 +207,8 @@ def evaluation_batches(
     for row, j in enumerate(rows):
       number = index * batch_windows + j
       tile = tiles[min(number, len(tiles) - 1)]
-      unknown = tile.first_new_bp if number < len(tiles) else window_bp
-      store.fill(batch, row, tile.start, False, unknown)
+      masked_bp = tile.first_new_bp if number < len(tiles) else window_bp
+      store.fill(batch, row, tile.start, False, masked_bp)
     batch["organism"][:] = organism
     return batch
 
@@ -199,10 +216,10 @@ def evaluation_batches(
 
 
 def _rows(batch_windows: int, process_index: int, process_count: int) -> range:
-  """The rows of a global batch that a process holds.
+  """Returns the rows of a global batch that a process holds.
 
   Raises:
-    ConfigError: they can not be dealt out evenly.
+    ConfigError: the processes can not have equal numbers of rows.
   """
   if batch_windows % process_count:
     lower = batch_windows // process_count * process_count

@@ -1,4 +1,4 @@
-"""Where windows lie: drawn at random for training, laid side by side for evaluation."""
+"""Positions of windows: drawn at random for training, side by side for evaluation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,17 +27,17 @@ class Tile(NamedTuple):
 
 
 def check_training_regions(regions: Sequence[Region], window_bp: int) -> None:
-  """Regions shorter than a window are skipped in training; one at least must be long enough.
+  """Checks that one region at least holds a window; shorter ones are skipped in training.
 
   Raises:
-    ConfigError: none is; says which window would fit.
+    ConfigError: none does; says which window would fit.
   """
   if not any(region.length_bp >= window_bp for region in regions):
     _too_long(window_bp, "any training region", max((a.length_bp for a in regions), default=0))
 
 
 def check_evaluation_regions(regions: Sequence[Region], window_bp: int) -> None:
-  """Every region must hold a window, because every base counts.
+  """Checks that every region holds a window, because every base counts.
 
   Raises:
     ConfigError: one does not, or there are none; says which window would fit.
@@ -54,15 +54,15 @@ def _too_long(window_bp: int, what: str, region_bp: int) -> None:
 
 
 def count_starts(regions: Sequence[Region], window_bp: int) -> int:
-  """How many windows lie within the regions."""
+  """Counts the windows that lie within the regions."""
   return sum(max(region.length_bp - window_bp + 1, 0) for region in regions)
 
 
 def nth_start(index: int, regions: Sequence[Region], window_bp: int, length_bp: int) -> int:
-  """The start of window `index` of all that lie within the regions, in order.
+  """Returns the start of window `index` of all that lie within the regions, in order.
 
   Raises:
-    IndexError: there are not so many.
+    IndexError: fewer windows lie within the regions.
   """
   for region in regions:
     starts = max(region.length_bp - window_bp + 1, 0)
@@ -80,20 +80,21 @@ def draw_window(
   length_bp: int,
   reverse_complement: float,
 ) -> Draw:
-  """Training window `index` of the endless stream of a seed.
+  """Draws training window `index` of the endless stream of a seed.
 
   The start is uniform over all windows within the regions. A pure function of its arguments: the
   counter of a Philox generator is the index (Salmon et al. 2011, doi:10.1145/2063384.2063405), and
   its raw words are used, which no version of numpy changes.
 
   Args:
-    seed: of the stream, at least 0.
-    index: at least 0.
-    regions: of the split; those shorter than a window are skipped.
-    window_bp: bases of a window.
-    length_bp: of the chromosome.
+    seed: seed of the stream, at least 0.
+    index: index of the window, at least 0.
+    regions: regions of the split; those shorter than a window are skipped.
+    window_bp: length of a window.
+    length_bp: length of the chromosome.
     reverse_complement: probability of reading the other strand.
   """
+  # Integer arithmetic: a float would keep 53 of the 64 random bits.
   bits = np.random.Philox(key=seed, counter=[0, index, 0, 0]).random_raw(2)
   nth = int(bits[0]) * count_starts(regions, window_bp) // _TWO_64
   start = nth_start(nth, regions, window_bp, length_bp)
@@ -101,15 +102,16 @@ def draw_window(
 
 
 def draw_organism(seed: int, index: int, shares: Sequence[float]) -> int:
-  """Which organism training window `index` is of; pure, and independent of `draw_window`.
+  """Draws the organism of training window `index`; pure, and independent of `draw_window`.
 
   Args:
-    seed: of the stream.
-    index: of the window.
-    shares: of each organism; they sum to 1.
+    seed: seed of the stream.
+    index: index of the window.
+    shares: fraction of the windows of each organism; they sum to 1.
   """
   if len(shares) == 1:
     return 0
+  # The first two random words decide start and strand (`draw_window`).
   bits = np.random.Philox(key=seed, counter=[0, index, 0, 0]).random_raw(3)
   at, reached = int(bits[2]), 0.0
   for organism, share in enumerate(shares[:-1]):
@@ -120,7 +122,7 @@ def draw_organism(seed: int, index: int, shares: Sequence[float]) -> int:
 
 
 def tile_windows(regions: Sequence[Region], window_bp: int, length_bp: int) -> list[Tile]:
-  """Windows that cover every base of the regions, in order.
+  """Returns the windows that cover every base of the regions, in order.
 
   What remains of a region is covered by a last window that overlaps the one before it.
 

@@ -1,6 +1,5 @@
-"""Held-out figures of merit beside baselines on the same bases. Definitions: docs/evaluation.md."""
+"""Held-out metrics beside baselines on the same bases. Definitions: docs/evaluation.md."""
 
-import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -15,23 +14,79 @@ from scipy import special
 from alphaecoli.data.pipeline import evaluation_batches
 from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.gene_values import gene_columns, pair_columns
-from alphaecoli.evaluation.results import Figure, Predictions, Report
+from alphaecoli.evaluation.results import Metric, Predictions, Report
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
 from alphaecoli.model.functional import FunctionalModel, Values
-from alphaecoli.parallel.batches import put_batch
-from alphaecoli.parallel.sharding import batch_sharding
-from alphaecoli.schema import HEADS, LossWeights
+from alphaecoli.parallel.batches import prefetch, put_batch
+from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
+from alphaecoli.schema import BIN_BP, HEADS, Config, LossWeights
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.tracks.track_table import TrackTable
+from alphaecoli.tracks.track_table import TrackTable, active_weights
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 Batch = Mapping[str, np.ndarray]
-Predict = Callable[[Batch], Mapping[str, Any]]
-Metric1 = Callable[[Any, Any], float]
+Outputs = Mapping[str, Any]
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+MetricFunction = Callable[[Any, Any], float]
+# Parameters, running statistics and this process's windows -> raw outputs of the global batch.
+CompiledForward = Callable[[Values, Values, Batch], dict[str, Array]]
+
+
+def make_predict(functional: FunctionalModel, mesh: Mesh) -> CompiledForward:
+  """Compiles the forward pass with running statistics. Call the result within set_mesh."""
+
+  # Whole windows in one place: a process reads its own from its devices.
+  @functools.partial(jax.jit, out_shardings=batch_sharding(mesh, 1, False))
+  def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> dict[str, Any]:
+    return functional.merge(params, stats)(sequence, organism)
+
+  def predict(params: Values, stats: Values, batch: Batch) -> dict[str, Array]:
+    inputs = put_batch({name: batch[name] for name in ("sequence", "organism")}, mesh)
+    return forward(params, stats, inputs["sequence"], inputs["organism"])
+
+  return predict
+
+
+def evaluate_on(
+  mesh: Mesh,
+  predict: Callable[[Batch], Outputs],
+  store: TrackStore,
+  split: str,
+  config: Config,
+  table: TrackTable,
+  *,
+  batch_windows: int | None = None,
+  progress: Progress | None = None,
+  organism: int = 0,
+) -> Report:
+  """Measures a model as a run's configuration says, with windows spread over a mesh.
+
+  Args:
+    mesh: devices that hold the model.
+    predict: see `evaluate`, as are `store`, `split`, `progress` and `organism`.
+    config: configuration of the run.
+    table: tracks of the model; heads without targets in them are left out.
+    batch_windows: windows at once, rounded up to fill the mesh; by default the configuration's.
+  """
+  shards, shard = n_window_shards(mesh), window_shard(mesh)
+  windows = batch_windows or config.evaluation.batch_windows
+  return evaluate(
+    predict,
+    store,
+    split,
+    window_bp=config.data.window_bp,
+    batch_windows=-(-windows // shards) * shards,
+    weights=active_weights(config.loss.weights, table),
+    process_index=shard.index,
+    process_count=shard.count,
+    contributes=shard.first,
+    progress=progress,
+    organism=organism,
+  )
 
 
 def evaluate(
-  predict: Predict,
+  predict: Callable[[Batch], Outputs],
   store: TrackStore,
   split: str,
   *,
@@ -41,29 +96,29 @@ def evaluate(
   process_index: int | None = None,
   process_count: int | None = None,
   contributes: bool = True,
-  progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+  progress: Progress | None = None,
   organism: int = 0,
 ) -> Report:
   """Measures a model on a split, every base once, in one pass.
 
-  Every process of a run calls this; each predicts its share of the windows, and all return the
+  Every process of a run calls this; each predicts its shard of the windows, and all return the
   same report.
 
   Args:
     predict: maps a batch (docs/data.md, a leading axis of this process's windows) to raw outputs:
-      z-scores, densities and operon logits. Outputs are numpy or jax arrays, of
-      this process's windows or global.
-    store: the targets.
+      z-scores, densities and operon logits. Outputs are numpy or jax arrays, of this process's
+      windows or global.
+    store: targets.
     split: train, validation or test.
     window_bp: bases a window.
     batch_windows: windows at once over all processes.
-    weights: of the losses in loss/total, 1 by default; a head with weight 0 is switched off and
-      has no figures.
-    process_index: of this process; by default jax's. Where several processes hold the same windows
-      (`sharding.window_shard`), of their part.
-    process_count: likewise.
+    weights: weights of the losses in loss/total, 1 by default; a head with weight 0 is switched
+      off and has no metrics.
+    process_index: index of this process, by default jax's; where several processes hold the same
+      windows (`sharding.window_shard`), of their shard.
+    process_count: number of processes or shards, likewise.
     contributes: False in all but one of the processes that hold the same windows.
-    progress: wraps the batches, for a progress bar.
+    progress: wrapper of the batches, for a progress bar.
     organism: the store's row of the organism embedding.
 
   Raises:
@@ -88,7 +143,7 @@ def evaluate(
 
 
 def assemble(
-  predict: Predict,
+  predict: Callable[[Batch], Outputs],
   store: TrackStore,
   split: str,
   *,
@@ -96,10 +151,10 @@ def assemble(
   batch_windows: int,
   process_index: int = 0,
   process_count: int = 1,
-  progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+  progress: Progress | None = None,
   organism: int = 0,
 ) -> Assembly:
-  """Predicts one process's share of a split. Arguments: see `evaluate`."""
+  """Predicts one process's shard of a split. Arguments: see `evaluate`."""
   layout = Layout(tuple((int(a), int(b)) for a, b in store.regions(split)), store.length_bp)
   assembly = Assembly(layout, len(store.table.expression))
   with evaluation_batches(
@@ -111,49 +166,36 @@ def assemble(
     process_count=process_count,
     organism=organism,
   ) as batches:
-    pending: tuple[Batch, Mapping[str, Any]] | None = None  # computed while the next is prepared
-    for batch in batches if progress is None else progress(batches):
-      ahead = batch, predict(batch)
-      if pending is not None:
-        _add(assembly, *pending, process_index)
-      pending = ahead
-    if pending is not None:
-      _add(assembly, *pending, process_index)
+    predicted = ((b, predict(b)) for b in (batches if progress is None else progress(batches)))
+    for batch, outputs in prefetch(predicted):
+      rows = len(batch["start"])
+      local = {h: local_rows(outputs[h], process_index, rows) for h in HEADS if h in outputs}
+      assembly.add(batch, local)
   return assembly
-
-
-def _add(assembly: Assembly, batch: Batch, outputs: Mapping[str, Any], process_index: int) -> None:
-  """Waits for the outputs of a batch and enters this process's rows."""
-  rows = len(batch["start"])
-  local = {h: local_rows(outputs[h], process_index, rows) for h in HEADS if h in outputs}
-  assembly.add(batch, local)
 
 
 def summarise(
   assembly: Assembly, store: TrackStore, split: str, weights: LossWeights | None = None
 ) -> Report:
-  """Computes the figures of an assembled split."""
+  """Computes the metrics of an assembled split."""
   weights = LossWeights(*(1.0 for _ in HEADS)) if weights is None else weights
-  skipped = _skipped(assembly, store.table, weights)
+  table = store.table
+  skipped = _skipped(assembly, table, weights)
   for head, why in skipped.items():
     _say_once(f"{head} is not evaluated: {why}")
   genes = gene_columns(assembly, store)
   pairs = pair_columns(assembly, genes)
-  figures: list[Figure] = []
-  losses: dict[str, Figure] = {}
+  found: list[Metric] = []
   if "gene_expression" not in skipped:
-    figures += _expression_figures(assembly, store.table, genes)
-    losses["gene_expression"] = _expression_loss(assembly)
+    found += _expression_metrics(assembly, table, genes)
   if "gene_density" not in skipped:
-    figures += _density_figures(assembly, store.table)
-    losses["gene_density"] = dataclasses.replace(figures[-1], name="loss/gene_density")
+    found += _density_metrics(assembly, table)
   if "operon_membership" not in skipped:
-    operon = _operon_figures(assembly, store.table, pairs)
-    figures += operon[1:]
-    losses["operon_membership"] = operon[0]
-  figures += [*losses.values(), _total_loss(losses, weights, assembly.layout.n_bases)]
+    found += _operon_metrics(assembly, table, pairs)
+  losses = {head: _head_loss(assembly, table, head) for head in HEADS if head not in skipped}
+  found += [*losses.values(), _total_loss(losses, weights, assembly.layout.n_bases)]
   predictions = Predictions(assembly.layout, assembly.predictions, assembly.targets, genes, pairs)
-  return Report(split, assembly.layout.n_bases, tuple(figures), skipped, predictions)
+  return Report(split, assembly.layout.n_bases, tuple(found), skipped, predictions)
 
 
 @functools.cache
@@ -163,7 +205,7 @@ def _say_once(message: str) -> None:
 
 
 def _skipped(assembly: Assembly, table: TrackTable, weights: LossWeights) -> dict[str, str]:
-  """Heads without figures, and why."""
+  """Returns the heads without metrics, and why."""
   reasons = {}
   for head in HEADS:
     if not table.has_targets(head):
@@ -177,78 +219,75 @@ def _skipped(assembly: Assembly, table: TrackTable, weights: LossWeights) -> dic
   return reasons
 
 
-def _known(assembly: Assembly, head: str, track: int = 0) -> tuple[np.ndarray, np.ndarray]:
-  """Targets and predictions of one track where the target is known, float64."""
+def _known_values(
+  assembly: Assembly, head: str, track: int | slice = 0
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns targets and predictions of one track, or several, where the target is known."""
   target, prediction = assembly.targets[head][:, track], assembly.predictions[head][:, track]
-  known = ~np.isnan(target)
-  return target[known].astype(np.float64), prediction[known].astype(np.float64)
+  mask = ~np.isnan(target)
+  return target[mask].astype(np.float64), prediction[mask].astype(np.float64)
 
 
-def _figure(
-  name: str, metric: Metric1, target: Any, model: Any, baseline: Any, over: str
-) -> Figure:
-  """One metric of the model and of a baseline on the same targets."""
+def _metric(
+  name: str, metric: MetricFunction, target: Any, model: Any, baseline: Any, over: str
+) -> Metric:
+  """Computes one metric of the model and of a baseline on the same targets."""
   baseline = np.broadcast_to(np.asarray(baseline, np.float64), np.shape(target))
-  return Figure(name, metric(target, model), metric(target, baseline), len(target), over)
+  return Metric(name, metric(target, model), metric(target, baseline), len(target), over)
 
 
-def _expression_figures(
+def _expression_metrics(
   assembly: Assembly, table: TrackTable, genes: Mapping[str, np.ndarray]
-) -> list[Figure]:
-  """Over genes and over bases: of one track, or the mean over tracks and each by name."""
+) -> list[Metric]:
+  """Computes metrics over genes and bases: of one track, or the mean over tracks and of each."""
   over_genes = {"r2": metrics.r2, "pearson": metrics.pearson, "spearman": metrics.spearman}
   single = len(table.expression) == 1
-  found: dict[str, list[Figure]] = {}
+  found: dict[str, list[Metric]] = {}
   for i, track in enumerate(table.names):
     suffix = "" if single else f"/{track}"
     target, model = genes["target_z"][:, i], genes["predicted_z"][:, i]
-    known = ~np.isnan(target) & ~np.isnan(model)
+    mask = ~np.isnan(target) & ~np.isnan(model)
     for key, metric in over_genes.items():
       name = f"gene_expression/genes_{key}"
-      figure = _figure(name + suffix, metric, target[known], model[known], 0, "genes")
-      found.setdefault(name, []).append(figure)
+      genewise = _metric(name + suffix, metric, target[mask], model[mask], 0, "genes")
+      found.setdefault(name, []).append(genewise)
     name = "gene_expression/bases_r2"
-    bases = _figure(name + suffix, metrics.r2, *_known(assembly, "gene_expression", i), 0, "bases")
+    bases = _metric(
+      name + suffix, metrics.r2, *_known_values(assembly, "gene_expression", i), 0, "bases"
+    )
     found.setdefault(name, []).append(bases)
-  means = [figures[0] if single else _mean(name, figures) for name, figures in found.items()]
-  return means if single else means + [f for figures in found.values() for f in figures]
+  each = [metric for by_track in found.values() for metric in by_track]
+  return each if single else [_mean(name, by_track) for name, by_track in found.items()] + each
 
 
-def _mean(name: str, figures: list[Figure]) -> Figure:
-  """The mean over the tracks where a figure is defined, with the number of values in them all."""
-  model = [f.model for f in figures if np.isfinite(f.model)]
-  baseline = [f.baseline for f in figures if np.isfinite(f.baseline)]
-  return Figure(
+def _mean(name: str, by_track: list[Metric]) -> Metric:
+  """Averages a metric over the tracks where it is defined; counts the values of them all."""
+  model = [m.model for m in by_track if np.isfinite(m.model)]
+  baseline = [m.baseline for m in by_track if np.isfinite(m.baseline)]
+  return Metric(
     name,
     float(np.mean(model)) if model else metrics.NAN,
     float(np.mean(baseline)) if baseline else metrics.NAN,
-    sum(f.n for f in figures),
-    figures[0].over,
+    sum(m.n for m in by_track),
+    by_track[0].over,
   )
 
 
-def _expression_loss(assembly: Assembly) -> Figure:
-  """Mean squared error over all known bases of all tracks."""
-  known = ~np.isnan(assembly.targets["gene_expression"])
-  target = assembly.targets["gene_expression"][known]
-  model = assembly.predictions["gene_expression"][known]
-  return _figure("loss/gene_expression", metrics.mse, target, model, 0, "bases")
-
-
-def _density_figures(assembly: Assembly, table: TrackTable) -> list[Figure]:
-  """Over bins; the last is the mean squared error."""
-  target, model = _known(assembly, "gene_density")
+def _density_metrics(assembly: Assembly, table: TrackTable) -> list[Metric]:
+  """Computes metrics over bins."""
+  target, model = _known_values(assembly, "gene_density")
+  by_name = {"r2": metrics.r2, "pearson": metrics.pearson, "mse": metrics.mse}
   return [
-    _figure(f"gene_density/{key}", metric, target, model, table.density_mean, "bins")
-    for key, metric in {"r2": metrics.r2, "pearson": metrics.pearson, "mse": metrics.mse}.items()
+    _metric(f"gene_density/{key}", metric, target, model, table.density_mean, "bins")
+    for key, metric in by_name.items()
   ]
 
 
-def _operon_figures(
+def _operon_metrics(
   assembly: Assembly, table: TrackTable, pairs: Mapping[str, np.ndarray]
-) -> list[Figure]:
-  """The loss first, then figures over bases, then over pairs of genes."""
-  target, logit = _known(assembly, "operon_membership")
+) -> list[Metric]:
+  """Computes metrics over bases, then over pairs of genes."""
+  target, logit = _known_values(assembly, "operon_membership")
   probability = special.expit(logit)
   by_name = {
     "auroc": metrics.auroc,
@@ -259,40 +298,29 @@ def _operon_figures(
     "calibration_error": metrics.calibration_error,
   }
   prior = table.operon_prevalence
-  prior_logit = float(special.logit(prior))
-  figures = [
-    _figure("loss/operon_membership", metrics.cross_entropy, target, logit, prior_logit, "bases")
+  found = [
+    _metric(f"operon_membership/{key}", metric, target, probability, prior, "bases")
+    for key, metric in by_name.items()
   ]
-  for key, metric in by_name.items():
-    name = f"operon_membership/{key}"
-    figures.append(_figure(name, metric, target, probability, prior, "bases"))
   same, score, distance = pairs["same_operon"], pairs["probability"], pairs["distance_bp"]
   name = "operon_membership/pairs_auroc"
-  figures.append(_figure(name, metrics.auroc, same, score, -distance, "pairs"))
-  return figures
+  return [*found, _metric(name, metrics.auroc, same, score, -distance, "pairs")]
 
 
-def _total_loss(losses: Mapping[str, Figure], weights: LossWeights, n_bases: int) -> Figure:
-  """The weighted sum of the losses that there are."""
-  model = sum(getattr(weights, head) * f.model for head, f in losses.items())
-  baseline = sum(getattr(weights, head) * f.baseline for head, f in losses.items())
-  return Figure("loss/total", float(model), float(baseline), n_bases, "bases")
+def _head_loss(assembly: Assembly, table: TrackTable, head: str) -> Metric:
+  """Computes the training loss of a head over all its known values."""
+  target, model = _known_values(assembly, head, slice(None))
+  loss = {"squared_error": metrics.mse, "cross_entropy": metrics.cross_entropy}[HEADS[head].loss]
+  baseline = {
+    "gene_density": table.density_mean,
+    "operon_membership": float(special.logit(table.operon_prevalence)),
+  }.get(head, 0.0)  # z-scores: 0 is their training mean
+  over = "bins" if HEADS[head].resolution_bp == BIN_BP else "bases"
+  return _metric(f"loss/{head}", loss, target, model, baseline, over)
 
 
-# Parameters, statistics and this process's windows -> raw outputs of the global batch.
-Forward = Callable[[Values, Values, Mapping[str, np.ndarray]], dict[str, Array]]
-
-
-def make_predict(functional: FunctionalModel, mesh: Mesh) -> Forward:
-  """Compiles the forward pass with running statistics. Call the result within set_mesh."""
-
-  # Whole windows in one place: a process reads its own from its devices.
-  @functools.partial(jax.jit, out_shardings=batch_sharding(mesh, 1, False))
-  def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> dict[str, Any]:
-    return functional.merge(params, stats)(sequence, organism)
-
-  def predict(params: Values, stats: Values, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
-    inputs = put_batch({name: batch[name] for name in ("sequence", "organism")}, mesh)
-    return forward(params, stats, inputs["sequence"], inputs["organism"])
-
-  return predict
+def _total_loss(losses: Mapping[str, Metric], weights: LossWeights, n_bases: int) -> Metric:
+  """Computes the weighted sum of the losses that there are."""
+  model = sum(getattr(weights, head) * loss.model for head, loss in losses.items())
+  baseline = sum(getattr(weights, head) * loss.baseline for head, loss in losses.items())
+  return Metric("loss/total", float(model), float(baseline), n_bases, "bases")

@@ -14,7 +14,7 @@ Columns = dict[str, np.ndarray]
 
 
 def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
-  """Observed and predicted values of the genes that lie fully in the split.
+  """Computes observed and predicted values of the genes that lie fully in the split.
 
   Returns:
     One row a gene, ordered along the split: gene_id, name, locus_tag, start, end, strand, operon_id
@@ -23,15 +23,15 @@ def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
     bases to lie in an operon. The bases of an interrupted gene are those of its fragments.
   """
   genes, table = store.genes, store.table
-  spans = _locate(assembly.layout, zip(genes.start, genes.end, strict=True))
-  inside = sorted(spans, key=lambda i: (spans[i].start, spans[i].stop))
+  slices = _locate(assembly.layout, zip(genes.start, genes.end, strict=True))
+  inside = sorted(slices, key=lambda i: (slices[i].start, slices[i].stop))
   bases = [list(_locate(assembly.layout, genes.fragments[i]).values()) for i in inside]
   columns = {
     key: np.asarray(getattr(genes, key))[inside]
     for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
   }
-  first = np.array([spans[i].start for i in inside], np.int64)
-  last = np.array([spans[i].stop for i in inside], np.int64)
+  first = np.array([slices[i].start for i in inside], np.int64)
+  last = np.array([slices[i].stop for i in inside], np.int64)
   mean = np.array([t.mean for t in table.expression])
   std = np.array([t.std for t in table.expression])
   probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
@@ -45,7 +45,7 @@ def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
 
 
 def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns:
-  """Neighbouring genes on one strand, with what tells whether they share an operon.
+  """Finds neighbouring genes on one strand, with what tells whether one operon holds both.
 
   Two genes are a pair when one follows the other among all genes of the split, ordered by where
   they start, when both have the same known strand and lie in the same region.
@@ -73,7 +73,7 @@ def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns
 
 
 def _locate(layout: Layout, intervals: Iterable[tuple[int, int]]) -> dict[int, slice]:
-  """The split positions of those intervals that lie fully in the split, by their number."""
+  """Returns the split positions of those intervals that lie fully in the split, by their number."""
   found = {i: layout.locate(int(start), int(end)) for i, (start, end) in enumerate(intervals)}
   return {i: where for i, where in found.items() if where is not None}
 
@@ -81,7 +81,7 @@ def _locate(layout: Layout, intervals: Iterable[tuple[int, int]]) -> dict[int, s
 def _means(
   values: Float[np.ndarray, "n T"], bases: Sequence[Sequence[slice]]
 ) -> Float64[np.ndarray, "g T"]:
-  """The mean over the rows in one or several slices; NaN where one of the rows is NaN."""
+  """Averages over the rows in one or several slices; NaN where one of the rows is NaN."""
   means = [
     np.concatenate([values[part] for part in parts]).mean(axis=0, dtype=np.float64)
     for parts in bases
@@ -90,5 +90,5 @@ def _means(
 
 
 def _region_of(layout: Layout, position: Int[np.ndarray, "g"]) -> Int[np.ndarray, "g"]:
-  """The number of the region that holds each split position."""
+  """Returns the number of the region that holds each split position."""
   return np.searchsorted(np.cumsum([e - s for s, e in layout.regions]), position, side="right")

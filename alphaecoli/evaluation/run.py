@@ -2,8 +2,7 @@
 
 import argparse
 import csv
-import io
-import os
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphaecoli import cli
 from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import (
   CHECKPOINTS_DIR,
-  Loaded,
+  LoadedCheckpoint,
   find_checkpoint,
   load_inference,
   read_description,
 )
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.evaluation.evaluator import evaluate, make_predict
+from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.results import Report
-from alphaecoli.files import write_json
+from alphaecoli.files import atomic_write, write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
-from alphaecoli.parallel.sharding import fold_mesh, make_mesh, n_window_shards, window_shard
-from alphaecoli.tracks.organisms import open_again
-from alphaecoli.tracks.process import process_data
+from alphaecoli.parallel.sharding import fold_mesh, make_mesh
+from alphaecoli.tracks.organisms import find_store
 from alphaecoli.tracks.splits import TRAIN
-from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.track_table import TrackTable, active_weights
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.track_table import TrackTable
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,11 +39,11 @@ def run(options: argparse.Namespace) -> int:
   path, which = choose_checkpoint(workdir, options.checkpoint)
   mesh = mesh_of(path, which)
   loaded = load_inference(path, which, mesh)
-  cli.LOGGER.info("checkpoint %s on mesh %s", loaded.path, dict(mesh.shape))
+  LOGGER.info("checkpoint %s on mesh %s", loaded.path, dict(mesh.shape))
   seen = bases_seen_before(loaded.meta, options.split)
   if seen != 0:
-    cli.LOGGER.warning(
-      "NOT HELD OUT: the model that training started from had seen %s of this split",
+    LOGGER.warning(
+      "not held out: the model that training started from had seen %s of this split",
       "what it does not say" if seen is None else f"{seen:,} bases",
     )
   stores = one_first("track store", lambda: find_stores(loaded, workdir))
@@ -60,10 +59,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def choose_checkpoint(workdir: Path, name: str) -> tuple[Path, str]:
-  """What `load_inference` is to read: a path, and which of several.
+  """Chooses what `load_inference` is to read: a path, and which of several.
 
   Args:
-    workdir: of the run.
+    workdir: work directory of the run.
     name: best, last or a step.
 
   Raises:
@@ -84,7 +83,7 @@ def choose_checkpoint(workdir: Path, name: str) -> tuple[Path, str]:
 
 
 def bases_seen_before(meta: Mapping[str, Any], split: str) -> int | None:
-  """Bases of a split that a run's start had been trained on; None where it did not say."""
+  """Counts the bases of a split that a run's start was trained on; None where it did not say."""
   if "init" not in meta or split == TRAIN:
     return 0
   seen = meta["init"]["held_out_bp_seen"]
@@ -92,50 +91,24 @@ def bases_seen_before(meta: Mapping[str, Any], split: str) -> int | None:
 
 
 def mesh_of(path: Path, which: str) -> jax.sharding.Mesh:
-  """The devices, laid out as in the run that wrote a checkpoint as far as their number allows."""
+  """Lays the devices out as in the run that wrote a checkpoint as far as their number allows."""
   config = read_description(find_checkpoint(path, which))[1].mesh
   return make_mesh(fold_mesh(config, jax.device_count()))
 
 
-def find_stores(loaded: Loaded, workdir: Path) -> tuple[TrackStore, ...]:
-  """The track stores that a checkpoint was trained on, by row of the organism embedding.
+def find_stores(loaded: LoadedCheckpoint, workdir: Path) -> tuple[TrackStore, ...]:
+  """Opens the track stores that a checkpoint was trained on, by row of the organism embedding.
 
   Raises:
-    DataError: one is gone, or is no longer that of the run.
+    DataError: one is broken, or is gone and its inputs are no longer those of the run.
   """
-  paths = loaded.config.data.stores
-  return open_again(paths, loaded.organisms) if paths else (find_store(loaded, workdir),)
-
-
-def find_store(loaded: Loaded, workdir: Path) -> TrackStore:
-  """Opens the track store that a checkpoint was trained on, or builds it again.
-
-  Raises:
-    DataError: the inputs are no longer those of the run.
-  """
-  fingerprint = loaded.meta["store_fingerprint"]
-  folders = [workdir / "tracks"]
-  if loaded.config.data.store_dir:
-    folders.insert(0, Path(loaded.config.data.store_dir).expanduser())
-  for folder in folders:
-    path = folder / fingerprint[:16]
-    if path.is_dir():
-      store = open_store(path)
-      if store.fingerprint == fingerprint:
-        return store
-  cli.LOGGER.info("the run's track store is gone from %s, building it again", folders[0])
-  store = process_data(loaded.config, workdir)
-  if store.fingerprint != fingerprint:
-    raise DataError(
-      f"{store.path}: built from other data than the checkpoint's (data.dump="
-      f"{loaded.config.data.dump}, data.genome={loaded.config.data.genome} or their files have "
-      "changed); restore them, or train again"
-    )
-  return store
+  return tuple(
+    find_store(loaded.meta, workdir, row, loaded.config) for row in range(len(loaded.organisms))
+  )
 
 
 def evaluate_checkpoint(
-  loaded: Loaded,
+  loaded: LoadedCheckpoint,
   store: TrackStore,
   split: str,
   mesh: jax.sharding.Mesh,
@@ -145,36 +118,32 @@ def evaluate_checkpoint(
   """Measures a loaded checkpoint, with windows spread over a mesh.
 
   Args:
-    loaded: with its parameters on the mesh.
-    store: the targets.
+    loaded: checkpoint with its parameters on the mesh.
+    store: targets.
     split: train, validation or test.
-    mesh: of devices.
-    batch_windows: at once, rounded up to fill the mesh; by default the configuration's.
+    mesh: devices.
+    batch_windows: windows at once, rounded up to fill the mesh; by default the configuration's.
     organism: the store's row of the organism embedding.
   """
   config = loaded.config
   functional = FunctionalModel.of_model(config.model, loaded.table)
   params, stats = functional.split(loaded.model)
-  ways, share = n_window_shards(mesh), window_shard(mesh)
-  windows = batch_windows or config.evaluation.batch_windows
   with jax.set_mesh(mesh):
     predict = make_predict(functional, mesh)
-    return evaluate(
+    return evaluate_on(
+      mesh,
       lambda batch: predict(params, stats, batch),
       store,
       split,
-      window_bp=config.data.window_bp,
-      batch_windows=-(-windows // ways) * ways,
-      weights=active_weights(config.loss.weights, loaded.table),
-      process_index=share.index,
-      process_count=share.count,
-      contributes=share.first,
+      config,
+      loaded.table,
+      batch_windows=batch_windows,
       organism=organism,
     )
 
 
 def write_files(
-  workdir: Path, report: Report, loaded: Loaded, store: TrackStore, organism: str = ""
+  workdir: Path, report: Report, loaded: LoadedCheckpoint, store: TrackStore, organism: str = ""
 ) -> None:
   """Writes evaluation_<split>.json and evaluation_<split>_genes.tsv.
 
@@ -194,12 +163,9 @@ def write_files(
   }
   stem = f"evaluation_{report.split}" + (organism and f"_{organism}")
   path, genes = workdir / f"{stem}.json", workdir / f"{stem}_genes.tsv"
-  try:
-    write_genes(genes, report.predictions.genes, store.table)
-    write_json(path, {**report.to_json(), **origin})
-  except OSError as error:
-    raise DataError(f"{workdir}: can not be written: {error.strerror}") from error
-  cli.LOGGER.info("wrote %s and %s", path, genes)
+  write_genes(genes, report.predictions.genes, store.table)
+  write_json(path, {**report.to_json(), **origin})
+  LOGGER.info("wrote %s and %s", path, genes)
 
 
 def write_genes(path: Path, genes: Mapping[str, np.ndarray], table: TrackTable) -> None:
@@ -217,15 +183,12 @@ def write_genes(path: Path, genes: Mapping[str, np.ndarray], table: TrackTable) 
   for i, track in enumerate(table.names):
     columns[f"observed_log_tpm:{track}"] = _text(observed[:, i])
     columns[f"predicted_log_tpm:{track}"] = _text(predicted[:, i])
-  out = io.StringIO()
-  writer = csv.writer(out, dialect="excel-tab", lineterminator="\n")
-  writer.writerow(columns)
-  writer.writerows(zip(*columns.values(), strict=True))
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(out.getvalue(), encoding="utf-8")
-  os.replace(temporary, path)
+  with atomic_write(path) as file:
+    writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
 
 
 def _text(values: np.ndarray) -> list[str]:
-  """Four decimals, empty for NaN."""
+  """Formats values with four decimals, NaN as nothing."""
   return ["" if np.isnan(v) else f"{v:.4f}" for v in values]

@@ -5,7 +5,7 @@ that of the split and not of its windows: 8 bytes per base and track.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ Arrays = dict[str, Float32[np.ndarray, "n T"]]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Where the bases of a split's regions lie in its arrays.
+  """The place of a split's regions in its arrays.
 
   Attributes:
     regions: half-open (start, end) intervals, 0 <= start < length_bp, end <= start + length_bp.
@@ -37,7 +37,7 @@ class Layout:
     return sum(end - start for start, end in self.regions)
 
   def locate(self, start: int, end: int) -> slice | None:
-    """Split positions of the interval [start, end), None unless one region holds all of it."""
+    """Returns the split positions of [start, end), None unless one region holds all of it."""
     first = 0
     for region_start, region_end in self.regions:
       offset = (start - region_start) % self.length_bp
@@ -45,11 +45,6 @@ class Layout:
         return slice(first + offset, first + offset + end - start)
       first += region_end - region_start
     return None
-
-  def chromosome_positions(self) -> Shaped[np.ndarray, "n"]:
-    """The position on the chromosome of every split position."""
-    spans = [np.arange(start, end) % self.length_bp for start, end in self.regions]
-    return np.concatenate(spans) if spans else np.zeros(0, int)
 
 
 class Assembly:
@@ -79,53 +74,42 @@ class Assembly:
       if not any(batch[f"{head}_known"][row].any() for head in HEADS):
         continue
       length = batch["sequence"].shape[1]
-      where = self.layout.locate(int(start), int(start) + length)
-      if where is None:
+      found = self.layout.locate(int(start), int(start) + length)
+      if found is None:
         raise ValueError(f"window {start}..{start + length} is not within a region of the split")
       for head in heads:
-        rows = slice(where.start, where.stop, HEADS[head].resolution_bp)
-        known = batch[f"{head}_known"][row]
+        rows = slice(found.start, found.stop, HEADS[head].resolution_bp)
+        mask = batch[f"{head}_known"][row]
         value = np.asarray(outputs[head][row], np.float32)
         if not np.isfinite(value).all():
           raise UserError(
             f"{head}: {int((~np.isfinite(value)).sum())} predictions of the window at {start} are "
             "NaN or infinite; the parameters are not usable, evaluate an earlier checkpoint"
           )
-        self._enter(head, rows, batch[head][row], known, value)
+        self._enter(head, rows, batch[head][row], mask, value)
 
   def _enter(
     self,
     head: str,
     rows: slice,
     target: Float32[np.ndarray, "s T"],
-    known: Bool[np.ndarray, "s T"],
+    mask: Bool[np.ndarray, "s T"],
     value: Float32[np.ndarray, "s T"],
   ) -> None:
     """Writes one window; where windows overlap, the one whose values are known counts."""
     targets, predictions = self.targets[head][rows], self.predictions[head][rows]
-    if (known & ~np.isnan(targets)).any():
+    if (mask & ~np.isnan(targets)).any():
       raise ValueError(f"{head}: a value is known in two windows")
-    targets[known] = target[known]
-    seen = known if HEADS[head].resolution_bp > 1 else known | np.isnan(predictions)
-    predictions[seen] = value[seen]
-
-  def merge(self, parts: Sequence["Assembly"]) -> None:
-    """Adds what other assemblies of the same split have seen.
-
-    Raises:
-      ValueError: a value is known in two of them.
-    """
-    for head in HEADS:
-      for track in range(self.targets[head].shape[1]):
-        columns = np.stack([a._column(head, track) for a in parts])
-        self._merge_column(head, track, columns)
-    self.heads.update(*(a.heads for a in parts))
+    targets[mask] = target[mask]
+    # Bases without a target are predicted too; bins of overlapping windows need not agree.
+    kept = mask if HEADS[head].resolution_bp > 1 else mask | np.isnan(predictions)
+    predictions[kept] = value[kept]
 
   def gather(self, contributes: bool = True) -> None:
-    """Adds what the other processes of this run have seen; every process ends with the whole.
+    """Adds what the other processes of this run have predicted; every process ends with the whole.
 
     Args:
-      contributes: False where another process has seen the same.
+      contributes: False where another process has predicted the same.
     """
     for head in HEADS:
       for track in range(self.targets[head].shape[1]):  # one by one: memory of a column a process
@@ -136,19 +120,19 @@ class Assembly:
         self._merge_column(head, track, np.asarray(multihost_utils.process_allgather(column)))
 
   def _column(self, head: str, track: int) -> Float32[np.ndarray, "2 n"]:
-    """Target and prediction of one track."""
+    """Returns target and prediction of one track."""
     return np.stack([self.targets[head][:, track], self.predictions[head][:, track]])
 
   def _merge_column(self, head: str, track: int, columns: Float32[np.ndarray, "p 2 n"]) -> None:
     """Merges (target, prediction) columns of others into one track of a head."""
     target, prediction = self.targets[head][:, track], self.predictions[head][:, track]
     for other_target, other_prediction in columns:
-      known = ~np.isnan(other_target)
-      if (known & ~np.isnan(target)).any():
+      mask = ~np.isnan(other_target)
+      if (mask & ~np.isnan(target)).any():
         raise ValueError(f"{head}: a value is known in the windows of two processes")
-      target[known] = other_target[known]
-      seen = known | np.isnan(prediction)
-      prediction[seen] = other_prediction[seen]
+      target[mask] = other_target[mask]
+      mask = mask | np.isnan(prediction)
+      prediction[mask] = other_prediction[mask]
 
 
 def local_rows(output: Any, process_index: int, rows: int) -> Shaped[np.ndarray, "b ..."]:
@@ -165,8 +149,8 @@ def local_rows(output: Any, process_index: int, rows: int) -> Shaped[np.ndarray,
     if output.shape[0] == rows:
       return output
     return output[process_index * rows : (process_index + 1) * rows]
-  pieces = {shard.index[0].start or 0: shard.data for shard in output.addressable_shards}
-  local = np.concatenate([np.asarray(pieces[start]) for start in sorted(pieces)])
+  shards = {shard.index[0].start or 0: shard.data for shard in output.addressable_shards}
+  local = np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
   if local.shape != (rows, *output.shape[1:]):
     raise ValueError(
       f"devices of this process hold {local.shape}; expected {rows} of {output.shape}"

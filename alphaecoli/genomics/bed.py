@@ -1,17 +1,17 @@
-"""Named stretches of a genome, such as promoter elements or operons, from GFF3 or BED files."""
+"""Named regions of a genome, such as promoter elements or operons, from GFF3 or BED files."""
 
 import dataclasses
 from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import one_line
-from alphaecoli.genomics.gff3 import COLUMNS, STRANDS, read_features
+from alphaecoli.genomics.gff3 import STRANDS, is_feature, read_features
 from alphaecoli.genomics.text import open_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Element:
-  """A named stretch, 0-based and half-open; end > length wraps the origin.
+  """A named region, 0-based and half-open; an end beyond the contig's length wraps around.
 
   Attributes:
     type: the feature's type in GFF3; empty in BED.
@@ -31,8 +31,8 @@ def read_elements(path: Path, kind: str = "") -> list[Element]:
   A file whose first line has nine columns with numbers in the fourth and fifth is GFF3.
 
   Args:
-    path: the file.
-    kind: in GFF3, take features of this type only; in BED, all lines count.
+    path: file to read.
+    kind: type of the GFF3 features to take; "" takes all. In BED, all lines count.
 
   Raises:
     DataError: missing, neither GFF3 nor BED, or nothing in it.
@@ -41,7 +41,7 @@ def read_elements(path: Path, kind: str = "") -> list[Element]:
     lines = [line.rstrip("\r\n") for line in file]
   rows = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
   rows = [(n, line) for n, line in rows if not line.startswith(("#", "track ", "browser "))]
-  if rows and _is_gff3(rows[0][1]):
+  if rows and is_feature(rows[0][1]):
     features = [feature for feature, _ in read_features(path)]
     elements = [
       Element(f.contig, f.start, f.end, f.strand, f.name or f.id or f.type, f.type)
@@ -55,14 +55,8 @@ def read_elements(path: Path, kind: str = "") -> list[Element]:
   return elements
 
 
-def _is_gff3(line: str) -> bool:
-  """Whether a line has GFF3's columns."""
-  fields = line.split("\t")
-  return len(fields) == COLUMNS and fields[3].isdecimal() and fields[4].isdecimal()
-
-
 def _bed(path: Path, number: int, line: str) -> Element:
-  """One line of BED: contig, start (0-based), end, then perhaps name, score, strand."""
+  """Parses a line of BED: contig, start (0-based), end, then perhaps name, score, strand."""
   fields = line.split("\t") if "\t" in line else line.split()
   good = len(fields) >= 3 and fields[1].isdecimal() and fields[2].isdecimal()
   if not good or int(fields[1]) >= int(fields[2]):

@@ -33,15 +33,15 @@ def to_tpm(
   max_tpm_sum: float,
   report: QualityReport,
 ) -> Float64[np.ndarray, "G"] | None:
-  """The TPM of one data set; None, and reported, where every value is 0.
+  """Converts one data set to TPM; None, and reported, where every value is 0.
 
   Args:
-    unit: of the values: tpm, fpkm or count.
-    value: NaN where unknown, one at least is known.
-    name: of the data set, for the report.
-    lengths: of the genes, in bp.
-    max_tpm_sum: TPM that sum to more are rescaled.
-    report: conversions are counted here.
+    unit: unit of the values: tpm, fpkm or count.
+    value: values by gene, NaN where unknown; at least one is not NaN.
+    name: name of the data set, for the report.
+    lengths: lengths of the genes, in bp.
+    max_tpm_sum: largest sum of TPM; a larger one is rescaled.
+    report: counter of conversions.
   """
   if not np.nanmax(value) > 0:
     report.count("data set left out: every value is 0", dataset=name)

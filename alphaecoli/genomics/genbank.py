@@ -12,8 +12,8 @@ from Bio.SeqRecord import SeqRecord
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import (
   PRODUCT_TYPES,
-  AnnotatedGene,
   Annotation,
+  Gene,
   across_origin,
   old_tags,
   one_line,
@@ -59,7 +59,7 @@ def read_genbank(path: Path) -> tuple[list[Contig], Annotation]:
     DataError: missing, truncated, not GenBank, without sequence, or not nucleotides.
   """
   contigs: list[Contig] = []
-  genes: dict[str, list[AnnotatedGene]] = {"gene": [], "product": []}
+  genes: dict[str, list[Gene]] = {"gene": [], "product": []}
   unplaced: Counter[str] = Counter()
   for record in _records(path):
     contig = _contig(path, record)
@@ -85,13 +85,13 @@ def read_genbank(path: Path) -> tuple[list[Contig], Annotation]:
 
 
 def is_genbank(path: Path) -> bool:
-  """Whether the first line with text is a LOCUS line."""
+  """Returns whether the first line with text is a LOCUS line."""
   with open_text(path, "FASTA or GenBank", errors="replace") as file:
     return next((line for line in file if line.strip()), "").startswith("LOCUS ")
 
 
 def _records(path: Path) -> list[SeqRecord]:
-  """Biopython's records; its faults as one line, its warnings in the log, once each."""
+  """Reads the records; Biopython's errors become one line, its warnings go to the log once each."""
   # Authors' names are often in another encoding.
   with (
     open_text(path, "GenBank", errors="replace") as file,
@@ -111,7 +111,7 @@ def _records(path: Path) -> list[SeqRecord]:
 
 
 def _contig(path: Path, record: SeqRecord) -> Contig:
-  """The sequence of a record."""
+  """Converts the sequence of a record."""
   name = next((n for n in (record.id, record.name) if n not in _NO_NAME), None)
   if name is None:
     raise DataError(f"{path}: a record without a name; expected VERSION or LOCUS to name it")
@@ -135,22 +135,22 @@ def _gene(
   location: SimpleLocation | CompoundLocation,
   contig: Contig,
   number: int,
-) -> AnnotatedGene:
-  """A gene with its segments along the forward strand."""
+) -> Gene:
+  """Converts a gene, its fragments in the order of the forward strand."""
   notes = {key: one_line(" ".join(values)) for key, values in feature.qualifiers.items()}
   locus_tag, name = notes.get("locus_tag", ""), notes.get("gene", "")
-  segments = tuple(sorted((int(part.start), int(part.end)) for part in location.parts))
+  fragments = tuple(sorted((int(part.start), int(part.end)) for part in location.parts))
   pseudo = feature.type == "gene" and ("pseudo" in notes or "pseudogene" in notes)
-  gene = AnnotatedGene(
+  gene = Gene(
     id=locus_tag or name,
     locus_tag=locus_tag,
     name=name,
     type="pseudogene" if pseudo else feature.type,
     contig=contig.name,
-    start=segments[0][0],
-    end=max(end for _, end in segments),
+    start=fragments[0][0],
+    end=max(end for _, end in fragments),
     strand=location.strand or 0,
-    segments=segments,
+    fragments=fragments if len(fragments) > 1 else (),
     line=number,
     old_locus_tags=old_tags(notes.get("old_locus_tag", "")),
     operon=notes.get("operon", ""),

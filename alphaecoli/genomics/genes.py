@@ -1,8 +1,7 @@
-"""Genes of an annotation, whichever format they were read from, and where they lie on contigs."""
+"""Records of genes, operons and data sets, and the placement of genes on contigs."""
 
 import dataclasses
 import functools
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,93 +11,152 @@ import numpy as np
 from jaxtyping import Int
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.intervals import StartEnd
+from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.intervals import StartEnd, covering_interval, unwrap
+from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.sequence import Contig
 
 LOGGER = logging.getLogger(__name__)
 
 # Features that stand in for genes in files without gene features.
 PRODUCT_TYPES = ("CDS", "tRNA", "rRNA", "tmRNA", "ncRNA", "misc_RNA")
+STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}  # as dumps and tables write them
+MAX_OUTSIDE = 0.25  # fraction of genes outside the contig that shows a wrong genome
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class AnnotatedGene:
-  """A gene of the annotation, 0-based and half-open on its contig; end > length wraps the origin.
+class Gene:
+  """A gene, 0-based and half-open on its contig; an end beyond the contig's length wraps around.
 
   Attributes:
-    id: the ID attribute, else the locus tag, else the name.
-    segments: its stretches, in the order of the file; more than one for interrupted genes.
-    line: where it was read, from 1; in GenBank files the number of the feature in its record.
-    biotype: NCBI's gene_biotype, "" where there is none.
-    old_locus_tags: those of earlier annotations.
-    operon: the name of its operon, "" where none is given.
+    id: identifier in RegulonDB or EcoCyc; in annotations the ID attribute, else the locus tag, else
+      the name.
+    name: gene symbol, such as thrA.
+    locus_tag: the b-number in E. coli K-12; "" if there is none.
+    start: first base, below the contig's length.
+    end: base after the last one, at most start + length.
+    strand: +1, -1 or 0 (unknown).
+    type: RegulonDB's gene type, or the type of the annotated feature.
+    fragments: intervals of an interrupted gene, within start to end; () if it is whole.
+    contig: name of the contig; "" in the records of a dump, which hold one.
+    biotype: NCBI's gene_biotype; "" if there is none.
+    old_locus_tags: locus tags of earlier annotations.
+    operon: name of its operon in the annotation; "" if none is given.
+    line: line of the file, from 1; in GenBank files the number of the feature in its record.
   """
 
   id: str
-  locus_tag: str
   name: str
-  type: str
-  contig: str
+  locus_tag: str
   start: int
   end: int
   strand: int
-  segments: tuple[tuple[int, int], ...]
-  line: int
+  type: str
+  fragments: tuple[StartEnd, ...] = ()
+  contig: str = ""
   biotype: str = ""
   old_locus_tags: tuple[str, ...] = ()
   operon: str = ""
+  line: int = 0
+
+  @property
+  def intervals(self) -> tuple[StartEnd, ...]:
+    """Intervals of the gene's bases: its fragments where it is interrupted."""
+    return self.fragments or ((self.start, self.end),)
+
+  @property
+  def transcript_bp(self) -> int:
+    """Length of the transcript: the sum over the intervals."""
+    return sum(end - start for start, end in self.intervals)
+
+  def bases(self, length_bp: int) -> Int[np.ndarray, " n"]:
+    """Returns the positions of the gene's bases on a contig of this length, wrapped, each once."""
+    positions = [np.arange(start, end) for start, end in self.intervals]
+    return np.unique(np.concatenate(positions) % length_bp)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Operon:
+  """An operon, 0-based and half-open; `gene_ids` in order of appearance."""
+
+  id: str
+  name: str
+  start: int
+  end: int
+  strand: int
+  gene_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dataset:
+  """A high-throughput data set: its name without prefix and its growth condition fields."""
+
+  name: str
+  conditions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class GenomeRecords:
+  """Records of one chromosome, from a dump or from an organism's own files.
+
+  Attributes:
+    contig: the chromosome.
+    genes: placed genes of the wanted types, in file order.
+    operons: None where no operons are given.
+    datasets: growth conditions by data set; empty where none are given.
+    expression: None where no expression is given, or no usable data set.
+    report: everything that was skipped or repaired.
+    inputs: the files that were read, by collection.
+  """
+
+  contig: Contig
+  genes: list[Gene]
+  operons: list[Operon] | None
+  datasets: list[Dataset]
+  expression: ExpressionTable | None
+  report: QualityReport
+  inputs: dict[str, Path]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
-  """What an annotation file says.
+  """Genes of an annotation file.
 
   Attributes:
     genes: in the order of the file.
-    circular: contigs declared as rings.
+    circular: names of the contigs that are declared circular.
     path: the file.
   """
 
-  genes: tuple[AnnotatedGene, ...]
+  genes: tuple[Gene, ...]
   circular: frozenset[str]
   path: Path
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class PlacedGene:
-  """A gene that fits its contig."""
-
-  gene: AnnotatedGene
-
-  def bases(self, length_bp: int) -> Int[np.ndarray, " n"]:
-    """Positions of its bases on a contig of this length, wrapped, each once."""
-    spans = [np.arange(start, end) for start, end in self.gene.segments]
-    return np.unique(np.concatenate(spans) % length_bp)
-
-
 def one_line(text: str) -> str:
-  """Text without the tabs and line ends that escapes and quotes may hide."""
+  """Returns text without the tabs and line ends that escapes and quotes may hide."""
   return " ".join(text.split())
 
 
 def old_tags(text: str) -> tuple[str, ...]:
-  """The locus tags of an old_locus_tag attribute, with commas or spaces between."""
+  """Returns the locus tags of an old_locus_tag attribute, with commas or spaces between."""
   return tuple(text.replace(",", " ").split())
 
 
 def place_genes(
   annotation: Annotation, lengths: Mapping[str, int], circular: Mapping[str, bool]
-) -> dict[str, list[PlacedGene]]:
+) -> dict[str, list[Gene]]:
   """Sorts genes to the contigs of the FASTA; those that do not fit are counted and skipped.
 
   Args:
-    annotation: the genes.
+    annotation: genes to sort.
     lengths: length of each contig, in bp.
-    circular: which contigs are rings; on the others a gene may not pass the end.
+    circular: whether each contig is circular; on a linear one a gene may not pass the end.
 
   Raises:
     DataError: no gene lies on any contig.
   """
-  placed: dict[str, list[PlacedGene]] = {name: [] for name in lengths}
+  placed: dict[str, list[Gene]] = {name: [] for name in lengths}
   skipped: Counter[str] = Counter()
   for gene in annotation.genes:
     reason = misfit(gene, lengths, circular)
@@ -106,8 +164,7 @@ def place_genes(
       skipped[reason] += 1
     else:
       length = lengths[gene.contig]
-      whole = across_origin(gene, length) if circular[gene.contig] else gene
-      placed[gene.contig].append(PlacedGene(whole))
+      placed[gene.contig].append(across_origin(gene, length) if circular[gene.contig] else gene)
   for reason, count in skipped.items():
     LOGGER.warning("%s: %d genes skipped: %s", annotation.path, count, reason)
   if not any(placed.values()):
@@ -120,10 +177,8 @@ def place_genes(
   return placed
 
 
-def misfit(
-  gene: AnnotatedGene, lengths: Mapping[str, int], circular: Mapping[str, bool]
-) -> str | None:
-  """Why a gene does not fit the contigs of the genome; None where it does."""
+def misfit(gene: Gene, lengths: Mapping[str, int], circular: Mapping[str, bool]) -> str | None:
+  """Returns why a gene does not fit the contigs of the genome; None where it does."""
   if gene.contig not in lengths:
     return f"on {gene.contig}, which is not in the FASTA"
   if gene.start >= lengths[gene.contig] or gene.end - gene.start > lengths[gene.contig]:
@@ -133,41 +188,36 @@ def misfit(
   return None
 
 
-def across_origin(gene: AnnotatedGene, length_bp: int) -> AnnotatedGene:
-  """A gene of a ring in several parts, as the shortest stretch of the ring that holds them all.
+def across_origin(gene: Gene, length_bp: int) -> Gene:
+  """Returns a gene of a circular contig on the shortest interval that covers its fragments.
 
-  That stretch passes the origin where a gap between two parts is wider than the way from the last
-  part over the origin to the first.
+  That interval passes the origin where a gap between two fragments is wider than the distance from
+  the last fragment over the origin to the first.
   """
-  if gene.end > length_bp or len(gene.segments) == 1:
+  if gene.end > length_bp or not gene.fragments:
     return gene
-  segments = sorted(gene.segments)
-  ends = list(itertools.accumulate((end for _, end in segments), max))
-  gaps = [b[0] - a for a, b in zip(ends[:-1], segments[1:], strict=True)]
-  if max(gaps) <= segments[0][0] + length_bp - ends[-1]:
+  start, end = covering_interval(gene.fragments, length_bp)
+  if start == gene.start:
     return gene
-  cut = gaps.index(max(gaps)) + 1
-  after = tuple((start + length_bp, end + length_bp) for start, end in segments[:cut])
-  parts = (*segments[cut:], *after)
-  last = max(end for _, end in parts)
-  return dataclasses.replace(gene, start=parts[0][0], end=last, segments=parts)
+  fragments = tuple(unwrap(gene.fragments, start, length_bp))
+  return dataclasses.replace(gene, start=start, end=end, fragments=fragments)
 
 
 class ContigFeatures:
-  """What is known of one contig beside its sequence.
+  """Genes and operons of one contig.
 
   Attributes:
     genes: genes of the contig.
     operons: intervals of its operons, 0-based and half-open; None where none were given.
   """
 
-  def __init__(self, genes: Sequence[PlacedGene] = (), operons: Sequence[StartEnd] | None = None):
+  def __init__(self, genes: Sequence[Gene] = (), operons: Sequence[StartEnd] | None = None):
     self.genes, self.operons = genes, operons
 
   @functools.cached_property
   def gene_bounds(self) -> Int[np.ndarray, "n 2"]:
     """Start and end of each gene."""
-    return _as_array([(placed.gene.start, placed.gene.end) for placed in self.genes])
+    return _as_array([(gene.start, gene.end) for gene in self.genes])
 
   @functools.cached_property
   def operon_bounds(self) -> Int[np.ndarray, "n 2"]:
@@ -176,5 +226,5 @@ class ContigFeatures:
 
 
 def _as_array(bounds: Sequence[StartEnd]) -> Int[np.ndarray, "n 2"]:
-  """Makes rows of starts and ends."""
+  """Converts pairs to rows of starts and ends."""
   return np.array(list(bounds), np.int64).reshape(-1, 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import PRODUCT_TYPES, AnnotatedGene, Annotation, old_tags, one_line
+from alphaecoli.genomics.genes import PRODUCT_TYPES, Annotation, Gene, old_tags, one_line
 from alphaecoli.genomics.text import open_text
 
 COLUMNS = 9
@@ -27,7 +27,7 @@ def read_gff3(path: Path) -> Annotation:
   Raises:
     DataError: missing, unreadable, not GFF3, or without a gene; names the line.
   """
-  features: dict[str, list[AnnotatedGene]] = {"gene": [], "product": []}
+  features: dict[str, list[Gene]] = {"gene": [], "product": []}
   circular: set[str] = set()
   for feature, attributes in read_features(path):
     if attributes.get("Is_circular", "").lower() == "true":
@@ -42,8 +42,8 @@ def read_gff3(path: Path) -> Annotation:
   return Annotation(tuple(genes), frozenset(circular), path)
 
 
-def read_features(path: Path) -> Iterator[tuple[AnnotatedGene, dict[str, str]]]:
-  """Every feature of a GFF3 file, whatever its type, with its attributes.
+def read_features(path: Path) -> Iterator[tuple[Gene, dict[str, str]]]:
+  """Reads every feature of a GFF3 file, whatever its type, with its attributes.
 
   Raises:
     DataError: missing, unreadable or not GFF3; names the line.
@@ -52,8 +52,14 @@ def read_features(path: Path) -> Iterator[tuple[AnnotatedGene, dict[str, str]]]:
     yield _parse(path, number, line)
 
 
+def is_feature(line: str) -> bool:
+  """Returns whether a line has GFF3's nine columns, with numbers in the fourth and fifth."""
+  columns = line.split("\t")
+  return len(columns) == COLUMNS and columns[3].isdecimal() and columns[4].isdecimal()
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-  """Feature lines with their numbers; a FASTA section ends the file."""
+  """Yields feature lines with their numbers; a FASTA section ends the file."""
   with open_text(path, "GFF3") as file:
     for number, line in enumerate(file, start=1):
       if line.startswith(("##FASTA", ">")):
@@ -62,8 +68,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         yield number, line.rstrip("\r\n")
 
 
-def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str, str]]:
-  """One feature line and its attributes."""
+def _parse(path: Path, number: int, line: str) -> tuple[Gene, dict[str, str]]:
+  """Parses a feature line and its attributes."""
   where = f"{path}, line {number}"
   columns = line.split("\t")
   if len(columns) != COLUMNS:
@@ -81,7 +87,7 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
   locus_tag = attributes.get("locus_tag", "")
   name = attributes.get("Name") or attributes.get("gene", "")
   start, end = int(first) - 1, int(last)
-  gene = AnnotatedGene(
+  gene = Gene(
     id=one_line(attributes.get("ID") or locus_tag or name),
     locus_tag=one_line(locus_tag),
     name=one_line(name),
@@ -90,7 +96,6 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
     start=start,
     end=end,
     strand=STRANDS[strand],
-    segments=((start, end),),
     line=number,
     biotype=one_line(attributes.get("gene_biotype", "")),
     old_locus_tags=old_tags(attributes.get("old_locus_tag", "")),
@@ -99,9 +104,9 @@ def _parse(path: Path, number: int, line: str) -> tuple[AnnotatedGene, dict[str,
   return gene, attributes
 
 
-def _join(features: list[AnnotatedGene]) -> list[AnnotatedGene]:
+def _join(features: list[Gene]) -> list[Gene]:
   """Joins lines of one contig that share an ID."""
-  genes: dict[tuple[str, str] | int, AnnotatedGene] = {}
+  genes: dict[tuple[str, str] | int, Gene] = {}
   for feature in features:
     key = (feature.contig, feature.id) if feature.id else feature.line
     first = genes.get(key)
@@ -112,17 +117,19 @@ def _join(features: list[AnnotatedGene]) -> list[AnnotatedGene]:
         first,
         start=min(first.start, feature.start),
         end=max(first.end, feature.end),
-        segments=(*first.segments, *feature.segments),
+        fragments=(*first.intervals, *feature.intervals),
       )
     )
   return list(genes.values())
 
 
 def gff3_header(contigs: Iterable[tuple[str, int, bool]]) -> str:
-  """The directives, and a region line that declares each ring, so that features may pass its end.
+  """Returns the directives, and a region line for each circular contig.
+
+  The region line declares the contig circular, so that features may pass its end.
 
   Args:
-    contigs: name, length in bp, and whether it is a ring.
+    contigs: name, length in bp and circularity of each contig.
   """
   contigs = list(contigs)
   lines = ["##gff-version 3\n"]
@@ -143,16 +150,16 @@ def gff3_line(
   strand: int,
   attributes: Mapping[str, str],
 ) -> str:
-  """A feature line, 1-based and inclusive, escaped; empty attributes are left out.
+  """Returns a feature line, 1-based and inclusive, escaped; empty attributes are left out.
 
   Args:
-    contig: its name.
-    kind: a term of the Sequence Ontology.
+    contig: name of the contig.
+    kind: type of the feature, a term of the Sequence Ontology.
     start: first base, 0-based.
-    end: the base after the last; past the length of a ring where the feature passes the origin.
-    score: None for none.
+    end: base after the last one; beyond the contig's length where the feature passes the origin.
+    score: score of the feature; None for none.
     strand: +1, -1 or 0.
-    attributes: in the order in which they are written.
+    attributes: attributes in the order in which they are written.
 
   Source: Generic Feature Format version 3, version 1.26 of 18 August 2020.
   """
@@ -166,5 +173,5 @@ def gff3_line(
 
 
 def _escape(text: str, allowed: re.Pattern[str]) -> str:
-  """Percent-encodes control characters and what the column gives a meaning to."""
+  """Percent-encodes control characters and characters with a meaning in the column."""
   return allowed.sub(lambda match: quote(match[0], safe=""), text)

@@ -12,7 +12,7 @@ StartEnd = tuple[int, int]  # first base, and the base after the last
 
 
 class Interval(NamedTuple):
-  """A stretch of a contig, 0-based and half-open."""
+  """An interval of a contig, 0-based and half-open."""
 
   contig: str
   start: int
@@ -25,8 +25,8 @@ class Interval(NamedTuple):
     Raises:
       ConfigError: not of that form.
     """
-    contig, colon, span = text.rpartition(":")
-    first, dash, last = span.replace(",", "").partition("-")
+    contig, colon, positions = text.rpartition(":")
+    first, dash, last = positions.replace(",", "").partition("-")
     if not (contig and colon and dash and first.isdecimal() and last.isdecimal()):
       raise ConfigError(
         f"interval {text!r}; expected contig:start-end, 1-based and inclusive: chr:101-300"
@@ -40,15 +40,15 @@ class Interval(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-  """Pairs of neighbours, one entry a pair.
+  """Pairs of neighbouring genes, one entry a pair.
 
   Attributes:
-    left: number of the gene that comes first.
-    right: number of the gene that follows.
+    left: index of the gene that comes first.
+    right: index of the gene that follows.
     low: first base between the two midpoints.
     high: base after the last one between them, at least low + 1.
-    distance_bp: from the end of the left gene to the start of the right one, negative where they
-      overlap.
+    distance_bp: distance from the end of the left gene to the start of the right one, negative
+      where they overlap.
   """
 
   left: Int[np.ndarray, "p"]
@@ -62,23 +62,21 @@ def neighbours(
   first: Int[np.ndarray, "g"],
   last: Int[np.ndarray, "g"],
   strand: Int[np.ndarray, "g"],
-  ring_bp: int | None = None,
+  circular_bp: int | None = None,
 ) -> Neighbours:
-  """Genes that follow one another among all genes and have the same known strand.
+  """Finds genes that follow one another among all genes and have the same strand, + or -.
 
   Args:
     first: first bases, ascending.
-    last: the bases after the last; past `ring_bp` where a gene passes the origin.
+    last: bases after the last ones; beyond `circular_bp` where a gene passes the origin.
     strand: +1, -1, or 0 for unknown.
-    ring_bp: length of the ring, on which the first gene follows the last one; None: not a ring.
-      There `high` may pass the origin.
+    circular_bp: length of a circular contig, on which the first gene follows the last one and
+      `high` may pass the origin; None for a linear one.
   """
-  if len(first) < 2:
-    ring_bp = None
-  lap = np.zeros(0 if ring_bp is None else 1, np.int64) + (ring_bp or 0)
-  first, last, strand = (np.append(a, a[: len(lap)]) for a in (first, last, strand))
-  first[len(first) - len(lap) :] += lap
-  last[len(last) - len(lap) :] += lap
+  n = len(first)
+  if circular_bp is not None and n > 1:  # the first gene follows the last one, one length on
+    first, last = (np.append(a, a[0] + circular_bp) for a in (first, last))
+    strand = np.append(strand, strand[0])
   left = np.arange(max(len(first) - 1, 0))
   left = left[(strand[left] == strand[left + 1]) & (strand[left] != 0)]
   right = left + 1
@@ -86,11 +84,11 @@ def neighbours(
   low = np.minimum(middle[left], middle[right])
   high = np.maximum(np.maximum(middle[left], middle[right]), low + 1)
   distance = first[right] - last[left]
-  return Neighbours(left, right % max(len(first) - len(lap), 1), low, high, distance)
+  return Neighbours(left, right % max(n, 1), low, high, distance)
 
 
 def merge(intervals: Iterable[StartEnd], gap_bp: int = 0) -> list[StartEnd]:
-  """Joins intervals that overlap, touch, or lie at most `gap_bp` apart; sorted by start."""
+  """Merges intervals that overlap, touch, or lie at most `gap_bp` apart; sorted by start."""
   merged: list[StartEnd] = []
   for start, end in sorted(intervals):
     if merged and start <= merged[-1][1] + gap_bp:
@@ -100,19 +98,20 @@ def merge(intervals: Iterable[StartEnd], gap_bp: int = 0) -> list[StartEnd]:
   return merged
 
 
-def lay_out(intervals: Iterable[StartEnd], length_bp: int) -> list[StartEnd]:
-  """Moves intervals to 0..length_bp, cutting those that pass the origin in two."""
-  pieces = []
+def split_at_origin(intervals: Iterable[StartEnd], length_bp: int) -> list[StartEnd]:
+  """Moves intervals to 0..length_bp, splitting those that pass the origin in two."""
+  parts = []
   for start, end in intervals:
-    lap = start // length_bp * length_bp  # a fragment may lie beyond the origin as a whole
-    pieces.append((start - lap, min(end - lap, length_bp)))
-    if end - lap > length_bp:
-      pieces.append((0, end - lap - length_bp))
-  return pieces
+    offset = start // length_bp * length_bp  # a fragment may lie beyond the origin as a whole
+    parts.append((start - offset, min(end - offset, length_bp)))
+    if end - offset > length_bp:
+      parts.append((0, end - offset - length_bp))
+  return parts
 
 
-def covering_interval(intervals: Iterable[tuple[int, int]], length_bp: int) -> tuple[int, int]:
-  """The shortest region of the circle that covers all intervals (at least one)."""
+def covering_interval(intervals: Iterable[StartEnd], length_bp: int) -> StartEnd:
+  """Returns the shortest interval of a circular contig that covers all intervals (at least one)."""
+  # The complement of the widest gap; of equal gaps the one over the origin, then the first.
   ordered = sorted(intervals)
   reach = ordered[0][1]
   gaps = [(ordered[0][0] + length_bp - max(b for _, b in ordered), 0)]
@@ -121,5 +120,10 @@ def covering_interval(intervals: Iterable[tuple[int, int]], length_bp: int) -> t
     reach = max(reach, b)
   _, first = max(gaps, key=lambda gap: (gap[0], -gap[1]))
   start = ordered[first][0]
-  end = max(b if a >= start else b + length_bp for a, b in ordered)
+  end = max(b for _, b in unwrap(ordered, start, length_bp))
   return start, min(end, start + length_bp)
+
+
+def unwrap(intervals: Iterable[StartEnd], start: int, length_bp: int) -> list[StartEnd]:
+  """Returns sorted intervals, those that begin before `start` one length further on."""
+  return sorted((a, b) if a >= start else (a + length_bp, b + length_bp) for a, b in intervals)

@@ -12,19 +12,11 @@ class _Entry:
   examples: list[str] = dataclasses.field(default_factory=list)
   datasets: dict[str, int] = dataclasses.field(default_factory=dict)
 
-  def add(self, count: int, examples: list[str], datasets: dict[str, int]) -> None:
-    self.count += count
-    for example in examples:
-      if len(self.examples) < MAX_EXAMPLES and example not in self.examples:
-        self.examples.append(example)
-    for name, n in datasets.items():
-      self.datasets[name] = self.datasets.get(name, 0) + n
-
 
 class QualityReport:
   """Counts by reason, in the order in which the reasons first came up.
 
-  `total` keeps plain amounts (documents read, genes kept), `count` what was skipped or repaired.
+  `total` counts plain amounts (documents read, genes kept), `count` skipped or repaired records.
   """
 
   def __init__(self) -> None:
@@ -41,53 +33,36 @@ class QualityReport:
     """Counts `n` records under `reason`, keeping a few examples and every data set's name."""
     if n:
       entry = self._entries.setdefault(reason, _Entry())
-      entry.add(n, [] if example is None else [example], {} if dataset is None else {dataset: n})
-
-  def merge(self, other: "QualityReport") -> None:
-    """Adds another report's counts to this one."""
-    for name, n in other._totals.items():
-      self.total(name, n)
-    for reason, entry in other._entries.items():
-      mine = self._entries.setdefault(reason, _Entry())
-      mine.add(entry.count, entry.examples, entry.datasets)
+      entry.count += n
+      room = len(entry.examples) < MAX_EXAMPLES
+      if room and example is not None and example not in entry.examples:
+        entry.examples.append(example)
+      if dataset is not None:
+        entry.datasets[dataset] = entry.datasets.get(dataset, 0) + n
 
   def __getitem__(self, reason: str) -> int:
-    """How often a reason was counted; 0 if never."""
+    """Returns how often a reason was counted; 0 if never."""
     return self._entries[reason].count if reason in self._entries else 0
-
-  def datasets(self, reason: str) -> tuple[str, ...]:
-    """Names of the data sets counted under a reason."""
-    return tuple(self._entries[reason].datasets) if reason in self._entries else ()
 
   @property
   def reasons(self) -> dict[str, int]:
-    """Every reason with its count."""
+    """Count of every reason."""
     return {reason: entry.count for reason, entry in self._entries.items()}
 
   @property
   def totals(self) -> dict[str, int]:
-    """The plain amounts."""
+    """Plain amounts by name."""
     return dict(self._totals)
 
   def to_json(self) -> dict[str, Any]:
-    """`{"totals": {name: n}, "problems": {reason: {count, examples, datasets}}}`."""
+    """Returns `{"totals": {name: n}, "problems": {reason: {count, examples, datasets}}}`."""
     return {
       "totals": dict(self._totals),
       "problems": {r: dataclasses.asdict(e) for r, e in self._entries.items()},
     }
 
-  @classmethod
-  def from_json(cls, value: dict[str, Any]) -> "QualityReport":
-    """Reads what to_json wrote."""
-    report = cls()
-    for name, n in value["totals"].items():
-      report.total(name, n)
-    for reason, entry in value["problems"].items():
-      report._entries[reason] = _Entry(**entry)
-    return report
-
   def table(self) -> str:
-    """The report as aligned lines for the log."""
+    """Formats the report as aligned lines for the log."""
     rows = [(f"{n:,}", name) for name, n in self._totals.items()]
     rows += [(f"{e.count:,}", _describe(r, e)) for r, e in self._entries.items()]
     width = max((len(n) for n, _ in rows), default=0)

@@ -1,21 +1,18 @@
-"""Genome sequence: FASTA, integer codes, circular slices, reverse complement.
+"""Genome sequence: FASTA, integer codes, reverse complement.
 
 Bases `A C G T` are 0 1 2 3, the order AlphaGenome uses; every other letter is 4, which one-hot
 encodes to zeros.
 """
 
 import dataclasses
-import gzip
 import os
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.text import open_binary
 
 UNKNOWN = 4
 _BASES = b"ACGTN"
@@ -68,6 +65,7 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Contig]:
   Raises:
     DataError: the file is missing, truncated, empty or not FASTA; names the file and line.
   """
+  # Biopython's iterators read a genome of 4.6 Mb in 50 to 65 ms instead of 80, but count no lines.
   path = Path(path)
   if not path.is_file():
     raise DataError(f"{path}: no such genome file; expected a FASTA, plain or gzip")
@@ -86,36 +84,24 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Contig]:
       raise DataError(f"{path}: line {header_line}: contig '{name}' appears twice")
     contigs.append(Contig(name, np.frombuffer(bytes(codes), np.uint8), description.strip()))
 
-  for number, line in _lines(path):
-    if line.startswith(b">"):
-      finish()
-      header, header_line = line[1:].decode("utf-8", "replace").strip(), number
-      header = header.replace("\t", " ")
-      if not header:
-        raise DataError(f"{path}: line {number}: a contig without a name after '>'")
-      codes = bytearray()
-    elif line:
-      if header is None:
-        raise DataError(f"{path}: line {number}: not FASTA; the first line must start with '>'")
-      codes += _encode_line(line, path, number)
+  with open_binary(path) as file:
+    for number, raw in enumerate(file, start=1):
+      line = raw.removeprefix(b"\xef\xbb\xbf").strip()
+      if line.startswith(b">"):
+        finish()
+        header, header_line = line[1:].decode("utf-8", "replace").strip(), number
+        header = header.replace("\t", " ")
+        if not header:
+          raise DataError(f"{path}: line {number}: a contig without a name after '>'")
+        codes = bytearray()
+      elif line:
+        if header is None:
+          raise DataError(f"{path}: line {number}: not FASTA; the first line must start with '>'")
+        codes += _encode_line(line, path, number)
   finish()
   if not contigs:
     raise DataError(f"{path}: holds no sequence; expected a FASTA, plain or gzip")
   return contigs
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-  """Stripped lines with their numbers, from 1."""
-  with path.open("rb") as file:
-    compressed = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    stream: Any = gzip.GzipFile(fileobj=file) if compressed else file
-    number = 0
-    try:
-      for number, line in enumerate(stream, 1):
-        yield number, line.removeprefix(b"\xef\xbb\xbf").strip()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-      raise DataError(f"{path}: after line {number}: broken gzip file ({error})") from error
 
 
 def _encode_line(line: bytes, path: Path, number: int) -> bytes:
@@ -129,7 +115,7 @@ def _encode_line(line: bytes, path: Path, number: int) -> bytes:
 
 
 def encode(sequence: str | bytes) -> UInt8[np.ndarray, "S"]:
-  """Letters to codes: A C G T (either case) 0 1 2 3, any other letter or gap 4.
+  """Encodes letters: A C G T (either case) as 0 1 2 3, any other letter or gap as 4.
 
   Raises:
     DataError: a character that is neither letter nor gap; says which and where.
@@ -143,44 +129,16 @@ def encode(sequence: str | bytes) -> UInt8[np.ndarray, "S"]:
 
 
 def decode(codes: UInt8[np.ndarray, "S"]) -> str:
-  """Codes to upper case letters; 4 becomes N."""
+  """Decodes to upper case letters; 4 becomes N."""
   return np.frombuffer(_BASES, np.uint8)[codes].tobytes().decode("ascii")
 
 
 def reverse_complement(codes: UInt8[np.ndarray, "S"]) -> UInt8[np.ndarray, "S"]:
-  """The other strand, read in its own direction; 4 stays 4."""
+  """Returns the other strand in its own direction; 4 stays 4."""
   return _COMPLEMENT[codes[::-1]]
 
 
-def circular_slice(
-  array: Shaped[np.ndarray, "..."], start: int, length: int, axis: int = 0
-) -> Shaped[np.ndarray, "..."]:
-  """`length` entries from `start` on, around the circle as often as needed.
-
-  Args:
-    array: one entry per base along `axis`; not empty there.
-    start: any integer; taken modulo the size.
-    length: at least 0; may exceed the size.
-    axis: the circular axis.
-
-  Returns:
-    A view where the slice does not pass the origin, else a copy.
-  """
-  size = array.shape[axis]
-  start %= size
-  index: list[Any] = [slice(None)] * array.ndim
-  pieces = []
-  while True:
-    stop = min(start + length, size)
-    index[axis] = slice(start, stop)
-    pieces.append(array[tuple(index)])
-    length -= stop - start
-    if length <= 0:
-      return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
-    start = 0
-
-
 def random_genome(length_bp: int, seed: int) -> Contig:
-  """A made-up contig named `random`: independent, equally likely bases."""
+  """Draws a contig named `random`: independent, equally likely bases."""
   codes = np.random.default_rng(seed).integers(0, 4, length_bp, np.uint8)
   return Contig("random", codes, f"made-up sequence, seed {seed}")

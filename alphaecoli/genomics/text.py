@@ -1,4 +1,4 @@
-"""Text files, plain or gzip."""
+"""Files that are plain or gzip, and tables in them."""
 
 import contextlib
 import dataclasses
@@ -7,34 +7,46 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from alphaecoli.errors import DataError
 
 
 @contextlib.contextmanager
-def open_text(path: Path, what: str, errors: str = "strict") -> Iterator[TextIO]:
-  """Opens a file, plain or gzip (told by content, not by name), as UTF-8 text.
-
-  Args:
-    path: the file.
-    what: its format, for messages.
-    errors: what becomes of bytes that are not UTF-8, as in `open`.
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
+  """Opens a file, plain or gzip (told by content, not by name), for its bytes.
 
   Raises:
-    DataError: missing, truncated or not text, there or while the caller reads.
+    DataError: missing or truncated, when opened or while the caller reads.
   """
   try:
-    with open(path, "rb") as raw:
-      packed = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as raw:
-      yield io.TextIOWrapper(raw, encoding="utf-8", errors=errors)  # type: ignore[arg-type]
-  except UnicodeDecodeError as error:
-    raise DataError(f"{path}: not a text file ({error.reason}); expected {what}") from error
-  except (EOFError, zlib.error) as error:
+    with open(path, "rb") as file:
+      packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else open(path, "rb") as file:
+      yield file
+  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
     raise DataError(f"{path}: the gzip file is truncated or corrupt: {error}") from error
   except OSError as error:
     raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def open_text(path: Path, what: str, errors: str = "strict") -> Iterator[TextIO]:
+  """Opens a file as UTF-8 text, plain or gzip.
+
+  Args:
+    path: file to read.
+    what: its format, for messages.
+    errors: treatment of bytes that are not UTF-8, as in `open`.
+
+  Raises:
+    DataError: missing, truncated or not text, when opened or while the caller reads.
+  """
+  with open_binary(path) as file:
+    try:
+      yield io.TextIOWrapper(file, encoding="utf-8", errors=errors)
+    except UnicodeDecodeError as error:
+      raise DataError(f"{path}: not a text file ({error.reason}); expected {what}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Table:
 
 
 def read_table(path: Path, what: str) -> Table:
-  """Reads a header line and rows; blank lines, and comments above the header, are passed over.
+  """Reads a header line and rows; blank lines, and comments above the header, are skipped.
 
   A comment is a line that starts with # and has no tab. A header one cell short, as R writes it,
   lacks the name of the first column.
@@ -84,6 +96,6 @@ def read_table(path: Path, what: str) -> Table:
 
 
 def _unquote(cell: str) -> str:
-  """A cell without the spaces and quotes around it."""
+  """Strips the spaces and quotes around a cell."""
   cell = cell.strip()
   return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell

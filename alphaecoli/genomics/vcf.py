@@ -42,12 +42,12 @@ class Variant:
 
   @property
   def start(self) -> int:
-    """The first base, counted from 0."""
+    """First base, 0-based."""
     return self.position - 1
 
   @property
   def fault(self) -> str:
-    """Why the alleles are not sequences that could be compared; empty if they are."""
+    """Why the alleles cannot be compared as sequences; "" if they can."""
     if self.alt in ("", "."):
       return "no alternative allele"
     if self.alt == "*":
@@ -61,7 +61,7 @@ class Variant:
 
 
 def shortened(bases: str, most: int = 20) -> str:
-  """Bases for a message."""
+  """Shortens bases for a message."""
   return bases if len(bases) <= most else f"{bases[:most]}… ({len(bases)} bp)"
 
 
@@ -89,7 +89,7 @@ def read_vcf(path: Path) -> Iterator[Variant]:
 
 
 def as_variants(source: Any) -> list[Variant]:
-  """Variants from what users have: a VCF file, a data frame, variants or tuples.
+  """Converts a VCF file, a data frame or variants to a list of variants.
 
   A data frame has the columns chrom (or contig), pos (1-based), ref and alt, in any case, and
   perhaps id; several alternative alleles may be joined by commas.
@@ -119,7 +119,7 @@ def as_variants(source: Any) -> list[Variant]:
 
 
 def _rows(frame: Any) -> Iterator[Variant]:
-  """The variants of a data frame."""
+  """Reads the variants of a data frame."""
   spelled = {str(column).lower(): column for column in frame.columns}
   found = {
     key: next((spelled[s] for s in spellings if s in spelled), None)
@@ -141,5 +141,5 @@ def _rows(frame: Any) -> Iterator[Variant]:
 
 
 def _is_number(value: Any) -> bool:
-  """Whether a cell holds a number; numpy's count too."""
+  """Returns whether a cell holds a number, numpy's included."""
   return hasattr(value, "__index__") or isinstance(value, float)

@@ -1,7 +1,6 @@
 """What users may pass as a sequence, as a genome and as an interval of it."""
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError, DataError, nearest
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import ContigFeatures, PlacedGene, place_genes
+from alphaecoli.genomics.genes import ContigFeatures, Gene, place_genes
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.read import read_annotation
 from alphaecoli.genomics.sequence import UNKNOWN, Contig, encode
@@ -33,7 +32,7 @@ class Located(NamedTuple):
 
 
 class AnnotatedGenome(Mapping[str, Contig]):
-  """Contigs by name, with what is known of their genes and operons.
+  """Contigs by name, with their genes and operons where files name them.
 
   Attributes:
     features: genes and operons, by contig; empty without an annotation.
@@ -54,28 +53,28 @@ class AnnotatedGenome(Mapping[str, Contig]):
   def __len__(self) -> int:
     return len(self._contigs)
 
-  def genes(self) -> list[PlacedGene]:
-    """All genes, contig by contig."""
+  def genes(self) -> list[Gene]:
+    """Returns all genes, contig by contig."""
     return [gene for around in self.features.values() for gene in around.genes]
 
-  def gene(self, name: str) -> PlacedGene:
-    """A gene by its locus tag, id or name.
+  def gene(self, name: str) -> Gene:
+    """Finds a gene by its locus tag, id or name.
 
     Raises:
       ConfigError: there is no such gene, or several.
     """
     for key in ("locus_tag", "id", "name"):
-      found = [placed for placed in self.genes() if getattr(placed.gene, key) == name]
+      found = [gene for gene in self.genes() if getattr(gene, key) == name]
       if len(found) > 1:
-        places = ", ".join(f"{p.gene.contig}:{p.gene.start + 1}-{p.gene.end}" for p in found[:3])
+        places = ", ".join(f"{g.contig}:{g.start + 1}-{g.end}" for g in found[:3])
         raise ConfigError(f"{len(found)} genes are called {name!r}: {places}; use a locus tag")
       if found:
         return found[0]
     if not self.genes():
       raise ConfigError(f"gene {name!r} needs an annotation, and the genome was read without one")
-    labels = {n for p in self.genes() for n in (p.gene.locus_tag, p.gene.name) if n}
-    near = difflib.get_close_matches(name, sorted(labels), n=3, cutoff=0)
-    raise ConfigError(f"no gene {name!r} in the annotation; nearest: {', '.join(near)}")
+    labels = {n for p in self.genes() for n in (p.locus_tag, p.name) if n}
+    near = nearest(name, sorted(labels), 3)
+    raise ConfigError(f"no gene {name!r} in the annotation; nearest: {near}")
 
 
 def read_genome(
@@ -98,27 +97,27 @@ def read_genome(
     DataError: a file is missing, broken or empty, or no gene lies on a contig.
     ConfigError: `circular` names a contig that is not there.
   """
-  contigs, known = read_sequences(Path(path))
+  contigs, genes_of = read_sequences(Path(path))
   if annotation is not None:
-    known = read_annotation(Path(annotation))
-  rings = choose_topology(contigs, _topology(circular), known)
-  contigs = [dataclasses.replace(c, circular=rings[c.name]) for c in contigs]
+    genes_of = read_annotation(Path(annotation))
+  is_circular = choose_topology(contigs, _topology(circular), genes_of)
+  contigs = [dataclasses.replace(c, circular=is_circular[c.name]) for c in contigs]
   lengths = {contig.name: contig.length_bp for contig in contigs}
-  genes = {} if known is None else place_genes(known, lengths, rings)
-  stretches: dict[str, list[tuple[int, int]]] = {name: [] for name in lengths}
+  genes = {} if genes_of is None else place_genes(genes_of, lengths, is_circular)
+  intervals: dict[str, list[tuple[int, int]]] = {name: [] for name in lengths}
   if operons is not None:
     for element in read_elements(Path(operons), "operon"):
       find_contig(lengths, element.contig)
-      stretches[element.contig].append((element.start, element.end))
+      intervals[element.contig].append((element.start, element.end))
   features = {
-    name: ContigFeatures(genes.get(name, ()), None if operons is None else stretches[name])
+    name: ContigFeatures(genes.get(name, ()), None if operons is None else intervals[name])
     for name in lengths
   }
   return AnnotatedGenome(contigs, features)
 
 
 def _topology(circular: bool | Collection[str] | Topology | None) -> Topology:
-  """What the argument `circular` says, as the command line's flag would."""
+  """Converts the argument `circular` to what the command line's flag would give."""
   if circular is None or isinstance(circular, Topology):
     return circular or Topology()
   if isinstance(circular, bool):
@@ -128,7 +127,7 @@ def _topology(circular: bool | Collection[str] | Topology | None) -> Topology:
 
 
 def as_genome(source: Any) -> AnnotatedGenome:
-  """A genome from what users have: `read_genome`'s, contigs by name or in a list, or a file.
+  """Makes a genome of what users have: `read_genome`'s, contigs by name or in a list, or a file.
 
   Raises:
     DataError: something else, or an unreadable file.
@@ -150,21 +149,21 @@ def as_genome(source: Any) -> AnnotatedGenome:
 
 
 def find_contig(contigs: Mapping[str, Found], name: str) -> Found:
-  """A contig by its exact name.
+  """Finds a contig by its exact name.
 
   Raises:
     ConfigError: there is none; names the nearest ones.
   """
   if name not in contigs:
-    near = difflib.get_close_matches(name, contigs, n=3, cutoff=0)
+    near = nearest(name, contigs, 3)
     raise ConfigError(
-      f"no contig {name!r} in the genome, which has {len(contigs)}; nearest: {', '.join(near)}"
+      f"no contig {name!r} in the genome, which has {len(contigs)}; nearest: {near}"
     )
   return contigs[name]
 
 
 def locate(source: Any, interval: Any, circular: bool | None) -> Located:
-  """The sequence and the stretch of it that a user's arguments stand for.
+  """Resolves a user's arguments to a sequence and an interval of it.
 
   Args:
     source: letters, codes, a Contig, contigs by name or in a list, or a `Path`.
@@ -178,10 +177,10 @@ def locate(source: Any, interval: Any, circular: bool | None) -> Located:
   """
   if isinstance(interval, str):
     interval = Interval.parse(interval)
-  name, span = None, None
+  name, bounds = None, None
   if interval is not None:
     *names, start, end = _three_or_two(interval)
-    name, span = (names[0] if names else None), (start, end)
+    name, bounds = (names[0] if names else None), (start, end)
   if isinstance(source, str | bytes | np.ndarray):
     contig = Contig("" if name is None else name, as_codes(source))
   else:
@@ -192,12 +191,12 @@ def locate(source: Any, interval: Any, circular: bool | None) -> Located:
         "expected an interval (contig, start, end) or one of the contigs"
       )
     contig = find_contig(contigs, next(iter(contigs)) if name is None else name)
-  ring = bool(contig.circular) if circular is None else circular
-  return Located(contig.codes, contig.name, ring, span)
+  circular = bool(contig.circular) if circular is None else circular
+  return Located(contig.codes, contig.name, circular, bounds)
 
 
 def _three_or_two(interval: Any) -> tuple[Any, ...]:
-  """(start, end) or (contig, start, end), checked."""
+  """Checks a (start, end) or (contig, start, end)."""
   good = isinstance(interval, Sequence) and len(interval) in (2, 3)
   if not (good and all(isinstance(x, int | np.integer) for x in interval[-2:])):
     raise ConfigError(
@@ -208,7 +207,7 @@ def _three_or_two(interval: Any) -> tuple[Any, ...]:
 
 
 def as_codes(sequence: Any) -> UInt8[np.ndarray, " L"]:
-  """Letters or codes as codes.
+  """Converts letters or codes to codes.
 
   Raises:
     DataError: empty, letters that stand for no nucleotide, or codes outside 0 to 4.

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alphaecoli import __version__
+from alphaecoli.checkpoints.read import hash_checkpoint
 from alphaecoli.errors import DataError, UserError
-from alphaecoli.files import hash_file, write_json, write_text
+from alphaecoli.files import hash_file, make_folder, tsv_writer, version, write_json
+from alphaecoli.inference.genome_files import GenomeFile
 from alphaecoli.inference.genomes import Genome, NamedContig, Topology, read_genome
 from alphaecoli.inference.output import (
   FAILED,
@@ -21,17 +22,15 @@ from alphaecoli.inference.output import (
   PARQUET,
   GenomeOutput,
   Settings,
-  hash_checkpoint,
   is_done,
   key_of,
   read_json,
 )
 from alphaecoli.inference.prediction import Prediction, Request
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.inference.sources import Source
 from alphaecoli.progress import BaseProgress
 
-LOGGER = logging.getLogger("alphaecoli.predict")
+LOGGER = logging.getLogger(__name__)
 
 SUMMARY = "genomes.tsv"
 PACKAGES = ("jax", "flax", "numpy", "pyBigWig")
@@ -42,19 +41,19 @@ class Opened:
   """A genome that was read, or why it was not.
 
   Attributes:
-    source: its files.
+    file: its files.
     genome: None where it is done already or can not be read.
-    about: what its manifest says of its inputs.
+    metadata: entries of its manifest about its inputs.
     reason: why it can not be read.
   """
 
-  source: Source
+  file: GenomeFile
   genome: Genome | None = None
-  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   reason: str = ""
 
 
-class Campaign:
+class GenomeBatch:
   """Genomes, a model and what to write of them.
 
   Attributes:
@@ -80,17 +79,17 @@ class Campaign:
       predictor: the model.
       out: where outputs go.
       settings: what to write.
-      topology: which contigs are rings, by the command line.
+      topology: circular contigs by the command line.
       aliases: new names of contigs.
       reverse_complement: average both strands.
-      notes: what every manifest says besides.
+      notes: further entries of every manifest.
     """
     self.predictor, self.out, self.settings = predictor, out, settings
     self.topology, self.aliases = topology, aliases
     self.reverse_complement, self.notes = reverse_complement, dict(notes or {})
     self.failures: dict[Path, str] = {}
     self.written = self.passed_over = 0
-    known = settings.known
+    store = settings.store
     self._common = {
       "format": FORMAT,
       "model_sha256": hash_checkpoint(predictor.about["checkpoint"]),
@@ -103,42 +102,42 @@ class Campaign:
       "operon_threshold": settings.operon_threshold,
       "circular": {"every": topology.every, "named": dict(topology.named)},
       "aliases": dict(aliases),
-      "store": known.fingerprint if known is not None else None,
+      "store": store.fingerprint if store is not None else None,
     }
     self._run = key_of(self._common)
 
-  def predict(self, sources: Sequence[Source]) -> None:
+  def predict(self, files: Sequence[GenomeFile]) -> None:
     """Predicts genomes that are not done.
 
     Raises:
       UserError: the only genome can not be read; or outputs can not be written, or the model gives
         values that are not finite.
     """
-    expected = sum(source.expected_bp for source in sources)
+    expected = sum(file.expected_bp for file in files)
     with BaseProgress(expected, "predict") as progress, contextlib.ExitStack() as stack:
-      for opened, genome, contig, prediction in self._results(sources, progress):
-        folder = self.out / opened.source.folder
+      for opened, genome, contig, prediction in self._results(files, progress):
+        folder = self.out / opened.file.folder
         if contig is genome.contigs[0]:
           output = stack.enter_context(
-            GenomeOutput(folder, genome, self.predictor, self.settings, opened.about)
+            GenomeOutput(folder, genome, self.predictor, self.settings, opened.metadata)
           )
         output.write(contig, prediction)
         if contig is genome.contigs[-1]:
           stack.close()
           self.written += 1
           bases = f"{genome.length_bp:,}"
-          LOGGER.info("%s: %s bp written to %s", opened.source.path, bases, folder)
+          LOGGER.info("%s: %s bp written to %s", opened.file.path, bases, folder)
 
   def _results(
-    self, sources: Sequence[Source], progress: BaseProgress
+    self, files: Sequence[GenomeFile], progress: BaseProgress
   ) -> Iterator[tuple[Opened, Genome, NamedContig, Prediction]]:
-    """The predicted contigs of all genomes, in order. Windows of all share batches."""
+    """Yields the predicted contigs of all genomes, in order. Windows of all share batches."""
     waiting: deque[tuple[Opened, Genome, NamedContig]] = deque()
 
     def requests() -> Iterator[Request]:
-      for opened in ahead(self._open(source) for source in sources):
+      for opened in prefetch(self._open(file) for file in files):
         genome = opened.genome
-        progress.expect((genome.length_bp if genome else 0) - opened.source.expected_bp)
+        progress.expect((genome.length_bp if genome else 0) - opened.file.expected_bp)
         if genome is None:
           self._record(opened)
           continue
@@ -149,44 +148,44 @@ class Campaign:
     predictions = self.predictor.predict_many(
       requests(), reverse_complement=self.reverse_complement, progress=progress
     )
-    for prediction in ahead(predictions):
+    for prediction in prefetch(predictions):
       yield *waiting.popleft(), prediction
 
-  def _open(self, source: Source) -> Opened:
+  def _open(self, file: GenomeFile) -> Opened:
     """Reads a genome, unless it is done."""
     try:
-      sequence = {"path": str(source.path), "sha256": hash_file(source.path)}
-      gff = source.annotation
+      sequence = {"path": str(file.path), "sha256": hash_file(file.path)}
+      gff = file.annotation
       annotation = {"path": str(gff), "sha256": hash_file(gff)} if gff else None
       hashes = [sequence["sha256"], annotation and annotation["sha256"]]
       key = key_of({**self._common, "inputs": hashes})
-      if is_done(self.out / source.folder, key):
-        return Opened(source)
-      self._warn_of_others(source)
+      if is_done(self.out / file.folder, key):
+        return Opened(file)
+      self._warn_of_others(file)
       genome = read_genome(
-        source, self.topology, self.aliases, self.settings.known, alone=not source.folder
+        file, self.topology, self.aliases, self.settings.store, alone=not file.folder
       )
       if PARQUET in self.settings.formats and not genome.annotated:
         raise DataError(
-          f"{source.path}: no genes for the format {PARQUET}; give --annotation or a GenBank file"
+          f"{file.path}: no genes for the format {PARQUET}; give --annotation or a GenBank file"
         )
     except UserError as error:
-      if not source.folder:
+      if not file.folder:
         raise
-      return Opened(source, reason=str(error))
-    return Opened(source, genome, self._about(sequence, annotation, key))
+      return Opened(file, reason=str(error))
+    return Opened(file, genome, self._metadata(sequence, annotation, key))
 
-  def _warn_of_others(self, source: Source) -> None:
+  def _warn_of_others(self, file: GenomeFile) -> None:
     """Warns where a folder holds the predictions of another file, which will be replaced."""
-    older = read_json(self.out / source.folder / MANIFEST).get("sequence", {}).get("path")
-    if older and Path(older).absolute() != source.path.absolute():
-      LOGGER.warning("%s: replaces the predictions of %s", self.out / source.folder, older)
+    older = read_json(self.out / file.folder / MANIFEST).get("sequence", {}).get("path")
+    if older and Path(older).absolute() != file.path.absolute():
+      LOGGER.warning("%s: replaces the predictions of %s", self.out / file.folder, older)
 
-  def _about(
+  def _metadata(
     self, sequence: Mapping[str, str], annotation: Mapping[str, str] | None, key: str
   ) -> dict[str, Any]:
-    """What the manifest of a genome says beside its contigs and files."""
-    known = self.settings.known
+    """Describes the inputs of a genome for its manifest."""
+    store = self.settings.store
     return {
       **self._common,
       **self.notes,
@@ -194,8 +193,8 @@ class Campaign:
       "track_table": self.predictor.table.to_json(),
       "sequence": sequence,
       "annotation": annotation,
-      "store": {"path": str(known.path), "fingerprint": known.fingerprint} if known else None,
-      "versions": {"alphaecoli": __version__}
+      "store": {"path": str(store.path), "fingerprint": store.fingerprint} if store else None,
+      "versions": {"alphaecoli": version()}
       | {name: importlib.metadata.version(name) for name in PACKAGES},
       "run": self._run,
       "key": key,
@@ -205,52 +204,47 @@ class Campaign:
     """Counts a genome that is done or broken; the reason goes to its folder."""
     if opened.reason:
       LOGGER.error("%s", opened.reason)
-      self.failures[opened.source.path] = opened.reason
-      folder = self.out / opened.source.folder
-      try:
-        folder.mkdir(parents=True, exist_ok=True)
-      except OSError as error:
-        raise DataError(f"{folder}: can not be written to: {error.strerror}") from error
-      facts = {"path": str(opened.source.path), "reason": opened.reason, "run": self._run}
-      write_json(folder / FAILED, facts)
+      self.failures[opened.file.path] = opened.reason
+      folder = self.out / opened.file.folder
+      make_folder(folder)
+      failure = {"path": str(opened.file.path), "reason": opened.reason, "run": self._run}
+      write_json(folder / FAILED, failure)
     else:
       self.passed_over += 1
-      LOGGER.info("%s: done already", opened.source.path)
+      LOGGER.info("%s: done already", opened.file.path)
 
-  def write_summary(self, sources: Sequence[Source]) -> None:
+  def write_summary(self, files: Sequence[GenomeFile]) -> None:
     """Writes genomes.tsv: every genome of all processes, and how far this run is with it."""
-    rows = [("genome", "folder", "status", "contigs", "bases", "reason")]
-    for source in sources:
-      folder = self.out / source.folder
-      failed, done = read_json(folder / FAILED), read_json(folder / MANIFEST)
-      if failed.get("run") == self._run:
-        rows.append((str(source.path), source.folder, "failed", "", "", failed["reason"]))
-      elif done.get("run") == self._run:
-        contigs = done["contigs"]
-        bases = sum(contig["length_bp"] for contig in contigs)
-        count = str(len(contigs)), str(bases)
-        rows.append((str(source.path), source.folder, "done", *count, ""))
-      else:
-        rows.append((str(source.path), source.folder, "waiting", "", "", ""))
-    write_text(self.out / SUMMARY, "".join("\t".join(row) + "\n" for row in rows))
+    columns = ("genome", "folder", "status", "contigs", "bases", "reason")
+    with tsv_writer(self.out / SUMMARY, columns) as add:
+      for file in files:
+        folder = self.out / file.folder
+        failed, done = read_json(folder / FAILED), read_json(folder / MANIFEST)
+        if failed.get("run") == self._run:
+          add([file.path, file.folder, "failed", "", "", failed["reason"]])
+        elif done.get("run") == self._run:
+          bases = sum(contig["length_bp"] for contig in done["contigs"])
+          add([file.path, file.folder, "done", len(done["contigs"]), bases, ""])
+        else:
+          add([file.path, file.folder, "waiting", "", "", ""])
 
 
 T = TypeVar("T")
 _END: Any = object()
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
-  """The same items; the next one is computed in a thread while the caller uses this one.
+def prefetch(items: Iterable[T]) -> Iterator[T]:
+  """Yields the same items; a thread computes the next one while the caller uses this one.
 
   What raises there raises here, at its place in the order. A caller that stops early, or is
   interrupted, does not wait for the item under way.
   """
-  source = iter(items)
+  iterator = iter(items)
   thread = ThreadPoolExecutor(1)
   try:
-    coming = thread.submit(next, source, _END)
-    while (item := coming.result()) is not _END:
-      coming = thread.submit(next, source, _END)
+    pending = thread.submit(next, iterator, _END)
+    while (item := pending.result()) is not _END:
+      pending = thread.submit(next, iterator, _END)
       yield item
   finally:
     thread.shutdown(wait=False)

@@ -1,8 +1,6 @@
 """The model as a function of windows, compiled once and spread over the devices."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -13,12 +11,11 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
-from alphaecoli.checkpoints.read import load_inference
 from alphaecoli.errors import ConfigError
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, MeshConfig
-from alphaecoli.tracks.track_table import TrackTable, choose_organism, trained_heads
+from alphaecoli.tracks.track_table import TrackTable
 
 # By the name that the table of heads uses.
 OUTPUTS: dict[str, Callable[[Array], Array]] = {
@@ -32,64 +29,14 @@ class Forward(Protocol):
   """The model as a function of windows."""
 
   def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool, /) -> dict[str, Any]:
-    """Each head: z-scores, genes per bin, probabilities; `both` averages the strands."""
+    """Computes each head: z-scores, genes per bin, probabilities; `both` averages the strands."""
 
   def embed(self, windows: UInt8[np.ndarray, "B W"], /) -> dict[str, Any]:
-    """The trunk's embeddings: one_bp (B, W, C), bins (B, N, D), pair (B, P, P, F)."""
+    """Computes the trunk's embeddings: one_bp (B, W, C), bins (B, N, D), pair (B, P, P, F)."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadedModel:
-  """A checkpoint ready for prediction.
-
-  Attributes:
-    forward: the compiled model.
-    table: the tracks of the organism that is predicted.
-    window_bp: the window it was trained on.
-    trained_heads: heads that had data and a loss weight above 0.
-    about: checkpoint and configuration, for the record.
-  """
-
-  forward: Forward
-  table: TrackTable
-  window_bp: int
-  trained_heads: tuple[str, ...]
-  about: dict[str, Any]
-
-
-def load_forward(
-  checkpoint: Path, devices: Sequence[jax.Device], organism: str | int | None = None
-) -> LoadedModel:
-  """Reads a checkpoint and compiles its model for these devices when first called.
-
-  Args:
-    checkpoint: one, or a run's directory.
-    devices: to run on.
-    organism: name or row of one of those it was trained on; may be left out where there is one.
-
-  Raises:
-    DataError: there is no checkpoint, or it is broken.
-    ConfigError: no such organism, or several to choose from.
-  """
-  loaded = load_inference(checkpoint, mesh=_mesh(devices))
-  row = choose_organism(loaded.organisms, organism)
-  table = loaded.organisms[row].table
-  return LoadedModel(
-    forward=CompiledModel(loaded.model, table, devices, row),
-    table=table,
-    window_bp=loaded.config.data.window_bp,
-    trained_heads=trained_heads(loaded.config.loss.weights, table),
-    about={
-      "checkpoint": str(loaded.path),
-      "step": loaded.step,
-      "organism": loaded.organisms[row].name,
-      "config": loaded.config.to_dict(),
-    },
-  )
-
-
-def _mesh(devices: Sequence[jax.Device]) -> Mesh:
-  """All devices in a row."""
+def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
+  """Makes a mesh of these devices with the data axis alone: each holds all parameters."""
   return make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
 
 
@@ -102,7 +49,7 @@ class CompiledModel:
   def __init__(
     self, model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device], organism: int = 0
   ):
-    self._mesh = _mesh(devices)
+    self._mesh = data_mesh(devices)
     everywhere = NamedSharding(self._mesh, PartitionSpec())
     self._by_window = NamedSharding(self._mesh, PartitionSpec("data"))
     self._graph, state = nnx.split(model)
@@ -114,11 +61,11 @@ class CompiledModel:
     )
 
   def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
-    """See `Forward`."""
+    """Implements `Forward`."""
     return self._run(self._both_strands if both else self._heads, windows)
 
   def embed(self, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
-    """See `Forward`."""
+    """Implements `Forward`."""
     return self._run(self._trunk, windows)
 
   def _run(self, compiled: Any, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
@@ -126,25 +73,26 @@ class CompiledModel:
       return compiled(self._state, jax.device_put(windows, self._by_window))
 
   def _outputs(self, state: nnx.State, codes: Array) -> dict[str, Array]:
-    """Window -> z-scores, genes per bin and probabilities."""
+    """Computes z-scores, genes per bin and probabilities of windows."""
     values = nnx.merge(self._graph, state)(codes, self._organism(codes))
     return {name: OUTPUTS[HEADS[name].output](value) for name, value in values.items()}
 
   def _strand_mean(self, state: nnx.State, codes: Array) -> dict[str, Array]:
-    """The mean over the window and its reverse complement, turned back."""
+    """Averages a window and its reverse complement, whose outputs are put in forward order."""
     forward = self._outputs(state, codes)
     reverse = self._outputs(state, reverse_complement(codes))
-    turned = {name: values[:, ::-1] for name, values in reverse.items()}
-    turned["gene_expression"] = turned["gene_expression"][..., jnp.array(self._order)]
-    return jax.tree.map(lambda a, b: (a + b) / 2, forward, turned)
+    back = {name: values[:, ::-1] for name, values in reverse.items()}
+    # The other strand's forward track is this strand's reverse track.
+    back["gene_expression"] = back["gene_expression"][..., jnp.array(self._order)]
+    return jax.tree.map(lambda a, b: (a + b) / 2, forward, back)
 
   def _embeddings(self, state: nnx.State, codes: Array) -> dict[str, Array]:
-    """Window -> the trunk's embeddings."""
+    """Computes the trunk's embeddings of windows."""
     values = nnx.merge(self._graph, state).embed(codes, self._organism(codes))
     return {name: x.astype(jnp.float32) for name, x in values._asdict().items()}
 
   def _organism(self, codes: Array) -> Array:
-    """Row of the organism embedding, for each window."""
+    """Returns the row of the organism embedding, for each window."""
     return jnp.full(len(codes), self._row, jnp.int32)
 
 
@@ -158,7 +106,7 @@ CPU_BATCH_BP, ACCELERATOR_BATCH_BP = 1 << 15, 1 << 19
 
 
 def local_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> list[jax.Device]:
-  """The devices to predict on.
+  """Finds the devices to predict on.
 
   Args:
     device: None for all of this process, a platform such as cpu or gpu, or devices.
@@ -178,6 +126,6 @@ def local_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> lis
 
 
 def default_batch(window_bp: int, devices: Sequence[jax.Device]) -> int:
-  """Windows at once: enough bases to keep each device busy."""
+  """Chooses the windows at once: enough bases to keep each device busy."""
   busy_bp = CPU_BATCH_BP if devices[0].platform == "cpu" else ACCELERATOR_BATCH_BP
   return max(busy_bp // window_bp, 1) * len(devices)

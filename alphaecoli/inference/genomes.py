@@ -1,7 +1,6 @@
-"""A genome ready to be predicted: contigs, which of them are rings, their genes, their names."""
+"""A genome ready to be predicted: contigs, their topology, their genes, their names."""
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,18 +8,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError, DataError, nearest
 from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import AnnotatedGene, Annotation, place_genes
+from alphaecoli.genomics.genes import Annotation, Gene, place_genes
 from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.genomics.sequence import UNKNOWN, Contig
-from alphaecoli.inference.known import KnownGenes
+from alphaecoli.inference.genome_files import GenomeFile, read_table
 from alphaecoli.inference.operon_calls import in_order
-from alphaecoli.inference.sources import Source, read_table
+from alphaecoli.tracks.store import TrackStore
 
-LOGGER = logging.getLogger("alphaecoli.predict")
+LOGGER = logging.getLogger(__name__)
 
-MANY_UNKNOWN = 0.5  # share of a contig; proteins read as nucleotides have 0.8
+MANY_UNKNOWN = 0.5  # fraction of a contig; proteins read as nucleotides have 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class NamedContig:
   label: str
   codes: UInt8[np.ndarray, " L"]
   circular: bool
-  genes: tuple[AnnotatedGene, ...] = ()
+  genes: tuple[Gene, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,28 +46,28 @@ class Genome:
   """One genome.
 
   Attributes:
-    source: where it comes from.
+    file: where it comes from.
     contigs: sorted by label (in bytes), as BigWig wants it.
     annotated: whether there is an annotation.
   """
 
-  source: Source
+  file: GenomeFile
   contigs: tuple[NamedContig, ...]
   annotated: bool
 
   @property
   def length_bp(self) -> int:
-    """Bases of all contigs."""
+    """Counts the bases of all contigs."""
     return sum(len(contig.codes) for contig in self.contigs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """What the command line says about rings.
+  """What the command line says about circular contigs.
 
   Attributes:
-    every: whether all contigs are rings, or none; None: as their file says.
-    named: contigs that the command line names, and whether they are rings.
+    every: whether all contigs are circular, or none; None: as their file says.
+    named: contigs that the command line names, and whether they are circular.
   """
 
   every: bool | None = None
@@ -113,32 +112,32 @@ def read_aliases(path: Path | None) -> dict[str, str]:
 
 
 def read_genome(
-  source: Source,
+  file: GenomeFile,
   topology: Topology,
   aliases: Mapping[str, str],
-  known: KnownGenes | None = None,
+  store: TrackStore | None = None,
   alone: bool = True,
 ) -> Genome:
   """Reads a genome with its annotation: its GFF3, else its own (GenBank), else the store's.
 
   Args:
-    source: its files.
+    file: sequence and annotation to read.
     topology: what the command line says.
     aliases: new names of contigs.
-    known: genes of a store, used where the genome has that chromosome and no other annotation.
+    store: source of genes where the genome has that chromosome and no other annotation.
     alone: whether it is the only genome, so that a name that it lacks is a mistake.
 
   Raises:
     DataError: a file is missing or broken, or two contigs would have one name.
     ConfigError: the command line names a contig that it does not have.
   """
-  contigs, annotation = read_sequences(source.path)
-  if source.annotation is not None:
-    annotation = read_gff3(source.annotation)
+  contigs, annotation = read_sequences(file.path)
+  if file.annotation is not None:
+    annotation = read_gff3(file.annotation)
   lengths = {contig.name: contig.length_bp for contig in contigs}
-  if annotation is None and known is not None and lengths.get(known.contig) == known.length_bp:
-    annotation = known.annotation()
-  _warn_of_letters(source.path, contigs)
+  if annotation is None and store is not None and lengths.get(store.contig) == store.length_bp:
+    annotation = store.annotation()
+  _warn_of_letters(file.path, contigs)
   circular = choose_topology(contigs, topology, annotation, alone)
   placed = {} if annotation is None else place_genes(annotation, lengths, circular)
   named = [
@@ -153,13 +152,13 @@ def read_genome(
   ]
   labels = [contig.label for contig in named]
   if twice := {label for label in labels if labels.count(label) > 1}:
-    raise DataError(f"{source.path}: two contigs would be named {min(twice)} by --alias")
+    raise DataError(f"{file.path}: two contigs would be named {min(twice)} by --alias")
   named.sort(key=lambda contig: contig.label.encode())
-  return Genome(source, tuple(named), annotation is not None)
+  return Genome(file, tuple(named), annotation is not None)
 
 
 def _warn_of_letters(path: Path, contigs: Sequence[Contig]) -> None:
-  """Warns of contigs that are no nucleotides."""
+  """Warns of contigs that are not nucleotides."""
   for contig in contigs:
     unknown = float(np.mean(contig.codes == UNKNOWN))
     if unknown > MANY_UNKNOWN:
@@ -177,7 +176,7 @@ def choose_topology(
   annotation: Annotation | None = None,
   alone: bool = True,
 ) -> dict[str, bool]:
-  """Which contigs are rings: as the command line says, else their file, else they are linear.
+  """Decides which contigs are circular: by the command line, else their file, else none is.
 
   Raises:
     ConfigError: the command line names a contig that the only genome does not have.
@@ -185,50 +184,50 @@ def choose_topology(
   names = [contig.name for contig in contigs]
   if alone:
     for name in sorted(set(topology.named) - set(names)):
-      near = difflib.get_close_matches(name, names, n=1, cutoff=0)
-      raise ConfigError(f"--circular={name}: no such contig in the genome; nearest: {near[0]}")
+      near = nearest(name, names)
+      raise ConfigError(f"--circular={name}: no such contig in the genome; nearest: {near}")
   declared = annotation.circular if annotation is not None else frozenset()
-  rings: dict[str, tuple[bool, str]] = {}
+  decided: dict[str, tuple[bool, str]] = {}  # with the reason
   for contig in contigs:
     if topology.every is not None or contig.name in topology.named:
-      ring = topology.named.get(contig.name, bool(topology.every))
-      rings[contig.name] = ring, "--circular"
+      circular = topology.named.get(contig.name, bool(topology.every))
+      decided[contig.name] = circular, "--circular"
     elif contig.circular is not None:
-      rings[contig.name] = contig.circular, "GenBank"
+      decided[contig.name] = contig.circular, "GenBank"
     elif contig.name in declared:
-      rings[contig.name] = True, "annotation"
+      decided[contig.name] = True, "annotation"
     else:
-      rings[contig.name] = False, "not among --circular" if topology.named else ""
-  _log_topology(contigs, rings)
-  return {name: ring for name, (ring, _) in rings.items()}
+      decided[contig.name] = False, "not among --circular" if topology.named else ""
+  _log_topology(contigs, decided)
+  return {name: circular for name, (circular, _) in decided.items()}
 
 
-def _log_topology(contigs: Sequence[Contig], rings: Mapping[str, tuple[bool, str]]) -> None:
-  """Says which contigs are rings, and warns where linear is only an assumption."""
+def _log_topology(contigs: Sequence[Contig], decided: Mapping[str, tuple[bool, str]]) -> None:
+  """Logs which contigs are circular, and warns where linear is only an assumption."""
   groups: dict[tuple[bool, str], list[Contig]] = {}
   for contig in contigs:
-    groups.setdefault(rings[contig.name], []).append(contig)
-  for (ring, reason), members in groups.items():
+    groups.setdefault(decided[contig.name], []).append(contig)
+  for (circular, reason), members in groups.items():
     names = _some([c.name for c in members])
     if reason:
-      LOGGER.info("%s (%s): %s", "circular" if ring else "linear", reason, names)
+      LOGGER.info("%s (%s): %s", "circular" if circular else "linear", reason, names)
       continue
     complete = [c.name for c in members if _sounds_circular(c.description)]
     hint = f"; {_some(complete)} may be circular by the FASTA header" if complete else ""
     LOGGER.warning(
-      "taken as linear, since nothing says otherwise: %s%s. For rings pass --circular all or names",
+      "taken as linear, since nothing says otherwise: %s%s. For circular contigs pass --circular",
       names,
       hint,
     )
 
 
 def _sounds_circular(description: str) -> bool:
-  """Whether a FASTA header hints at a ring, as NCBI, Flye and Unicycler write it."""
+  """Tells whether a FASTA header hints at a circular contig, as NCBI, Flye, Unicycler do."""
   text = description.lower()
   return any(hint in text for hint in ("complete genome", "complete sequence", "circular"))
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
-  """The first names, and how many more there are."""
+  """Joins the first names, and says how many more there are."""
   more = f" and {len(names) - most} more" if len(names) > most else ""
   return ", ".join(names[:most]) + more

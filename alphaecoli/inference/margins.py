@@ -23,7 +23,7 @@ SAMPLE_WINDOWS, SAMPLE_PHASES = 16, 7
 
 
 def at_margin(predictor: Predictor, margin_bp: int) -> Predictor:
-  """The same compiled model with another margin.
+  """Returns the same compiled model with another margin.
 
   Raises:
     ConfigError: the margin is not possible.
@@ -35,9 +35,9 @@ def at_margin(predictor: Predictor, margin_bp: int) -> Predictor:
 
 
 def phases(predictor: Predictor, count: int) -> list[int]:
-  """Shifts of the windows, spread evenly over the part kept of each; whole bins, 0 not among them.
+  """Chooses offsets of the windows, spread evenly over the part kept of each: whole bins, not 0.
 
-  Windows repeat after `window - 2 * margin`: there is no other phase than those from 0 to there.
+  Windows repeat after `window - 2 * margin`: there are no other offsets than those from 0 to there.
   """
   bins = (predictor.window_bp - 2 * predictor.margin_bp) // BIN_BP
   spread = {round(i * bins / (count + 1)) for i in range(1, count + 1)}
@@ -50,11 +50,11 @@ def phase_differences(
   shifts: Sequence[int],
   progress: Progress | None = None,
 ) -> dict[str, dict[float, float]]:
-  """Absolute differences between the prediction of a ring and those with shifted windows.
+  """Measures how a circular prediction changes with the offset of its windows.
 
   Args:
     predictor: with the margin in question.
-    codes: read as a ring; a multiple of 128 long, so that bins fit at every phase.
+    codes: bases of a circular contig; a multiple of 128 long, so that bins fit at every offset.
     shifts: multiples of 128.
     progress: called with bases done.
 
@@ -67,26 +67,26 @@ def phase_differences(
     DataError: the length is not a multiple of 128.
   """
   if len(codes) % BIN_BP:
-    raise DataError(f"a ring of {len(codes)} bp; expected a multiple of {BIN_BP}")
+    raise DataError(f"a circular contig of {len(codes)} bp; expected a multiple of {BIN_BP}")
   first = predictor.predict(codes, circular=True, progress=progress)
   found: dict[str, list[np.ndarray]] = {head: [] for head in predictor.trained_heads}
   for shift in shifts:
-    turned = predictor.predict(np.roll(codes, -shift), circular=True, progress=progress)
+    shifted = predictor.predict(np.roll(codes, -shift), circular=True, progress=progress)
     for head, values in found.items():
       rows = shift // HEADS[head].resolution_bp
-      back = np.roll(getattr(turned, head), rows, axis=0)
+      back = np.roll(getattr(shifted, head), rows, axis=0)
       values.append(np.abs(back - getattr(first, head)).ravel())
   return {head: _quantiles(values) for head, values in found.items()}
 
 
 def _quantiles(values: Iterable[np.ndarray]) -> dict[float, float]:
-  """Quantiles of all values; 0 where there are none (a single phase is possible)."""
+  """Computes quantiles of all values; 0 where there are none (a single offset is possible)."""
   together = np.concatenate([np.zeros(1, np.float32), *values])
   return {q: float(np.quantile(together, q)) for q in QUANTILES}
 
 
 def margins(window_bp: int) -> list[int]:
-  """Margins to compare: 0, 1/8, 1/4, 3/8 and 7/16 of the window, in whole bins."""
+  """Chooses margins to compare: 0, 1/8, 1/4, 3/8 and 7/16 of the window, in whole bins."""
   return sorted({window_bp * share // 16 // BIN_BP * BIN_BP for share in SHARES})
 
 
@@ -110,11 +110,11 @@ def read_tolerance(text: str) -> dict[str, float]:
 def choose_margin(
   predictor: Predictor, codes: UInt8[np.ndarray, " L"], tolerance: Mapping[str, float]
 ) -> tuple[Predictor, dict[str, Any]]:
-  """The smallest margin whose largest difference stays within a tolerance, on a sample.
+  """Finds the smallest margin whose largest difference stays within a tolerance, on a sample.
 
   Args:
     predictor: its margin is not used.
-    codes: a contig; as many bases as 16 windows are read as a ring, at 7 other phases.
+    codes: bases of a contig; as many as 16 windows have are read as circular, at 7 other offsets.
     tolerance: largest difference, by head, in the units of `phase_differences`.
 
   Returns:
@@ -126,7 +126,7 @@ def choose_margin(
   """
   bases = min(len(codes), SAMPLE_WINDOWS * predictor.window_bp) // BIN_BP * BIN_BP
   if not bases:
-    raise DataError(f"a contig of {len(codes)} bp is too short to measure tile phases on")
+    raise DataError(f"a contig of {len(codes)} bp is too short to measure window offsets on")
   reached: list[str] = []
   for margin in margins(predictor.window_bp):
     model = at_margin(predictor, margin)

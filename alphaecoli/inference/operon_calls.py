@@ -1,6 +1,6 @@
 """What a prediction says about genes: neighbours that share an operon, and operons.
 
-Positions are 0-based and half-open; an end past the contig's length passes the origin of a ring.
+Positions are 0-based and half-open; an end past a circular contig's length passes the origin.
 """
 
 import dataclasses
@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64
 
-from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
-from alphaecoli.genomics.intervals import neighbours
-from alphaecoli.tracks.density import merge
+from alphaecoli.genomics.genes import Gene
+from alphaecoli.genomics.intervals import merge, neighbours
 
 OPERON_THRESHOLD = 0.5
-# Without genes: gaps that are closed, and the shortest stretch that counts, a short gene's length.
+# Without genes: gaps that are closed, and the shortest region that counts, a short gene's length.
 GAP_BP, SHORTEST_BP = 100, 300
 
 
@@ -37,7 +36,7 @@ class GenePair:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Operon:
+class PredictedOperon:
   """A predicted operon.
 
   Attributes:
@@ -55,15 +54,15 @@ class Operon:
   genes: tuple[int, ...] = ()
 
 
-def in_order(genes: Sequence[PlacedGene]) -> list[AnnotatedGene]:
-  """Genes by where they start, then end."""
-  return sorted((placed.gene for placed in genes), key=lambda gene: (gene.start, gene.end))
+def in_order(genes: Sequence[Gene]) -> list[Gene]:
+  """Sorts genes by where they start, then end."""
+  return sorted(genes, key=lambda gene: (gene.start, gene.end))
 
 
 def gene_pairs(
-  genes: Sequence[AnnotatedGene], membership: Float[np.ndarray, " L"], circular: bool
+  genes: Sequence[Gene], membership: Float[np.ndarray, " L"], circular: bool
 ) -> list[GenePair]:
-  """Neighbours on one strand, with the probability that they share an operon.
+  """Finds neighbours on one strand, with the probability that they share an operon.
 
   Args:
     genes: as `in_order` gives them.
@@ -82,14 +81,14 @@ def gene_pairs(
 
 
 def operons_of_genes(
-  genes: Sequence[AnnotatedGene],
+  genes: Sequence[Gene],
   pairs: Sequence[GenePair],
   membership: Float[np.ndarray, " L"],
   threshold: float = OPERON_THRESHOLD,
-) -> list[Operon]:
-  """Chains of neighbours, each pair of which reaches the threshold.
+) -> list[PredictedOperon]:
+  """Finds chains of neighbours, each pair of which reaches the threshold.
 
-  On a ring where every gene is linked to the next, the chain opens at its weakest pair.
+  On a circular contig where every gene is linked to the next, the chain opens at its weakest pair.
   """
   links = {pair.left: pair for pair in pairs if pair.probability >= threshold}
   if genes and len(links) == len(genes):
@@ -103,37 +102,39 @@ def operons_of_genes(
       chain.append(links[chain[-1]].right)
     start, end = genes[head].start, genes[head].end
     for gene in (genes[i] for i in chain[1:]):
-      lap = length if gene.start < start else 0  # only the origin lies between
-      end = max(end, gene.end + lap)
+      wrapped = length if gene.start < start else 0  # only the origin lies between
+      end = max(end, gene.end + wrapped)
     end = min(end, start + length)
-    operons.append(Operon(start, end, genes[head].strand, means.of(start, end), tuple(chain)))
+    operons.append(
+      PredictedOperon(start, end, genes[head].strand, means.of(start, end), tuple(chain))
+    )
   return sorted(operons, key=lambda operon: (operon.start, operon.end))
 
 
 def operons_of_bases(
   membership: Float[np.ndarray, " L"], circular: bool, threshold: float = OPERON_THRESHOLD
-) -> list[Operon]:
-  """Stretches whose bases reach the threshold: gaps up to 100 bp closed, at least 300 bp long."""
+) -> list[PredictedOperon]:
+  """Finds regions above the threshold: gaps up to 100 bp closed, at least 300 bp long."""
   length = len(membership)
   inside = np.concatenate([[False], membership >= threshold, [False]])
   edges = np.flatnonzero(inside[1:] != inside[:-1]).tolist()
-  spans = merge(zip(edges[::2], edges[1::2], strict=True), GAP_BP)
-  if circular and len(spans) > 1 and spans[0][0] + length - spans[-1][1] <= GAP_BP:
-    spans = [*spans[1:-1], (spans[-1][0], spans[0][1] + length)]
+  regions = merge(zip(edges[::2], edges[1::2], strict=True), GAP_BP)
+  if circular and len(regions) > 1 and regions[0][0] + length - regions[-1][1] <= GAP_BP:
+    regions = [*regions[1:-1], (regions[-1][0], regions[0][1] + length)]
   means = _Means(membership)
-  return [Operon(a, b, 0, means.of(a, b)) for a, b in spans if b - a >= SHORTEST_BP]
+  return [PredictedOperon(a, b, 0, means.of(a, b)) for a, b in regions if b - a >= SHORTEST_BP]
 
 
 class _Means:
-  """Means over stretches of a contig, or of a ring."""
+  """Means over regions of a contig, by cumulative sums; also across the origin."""
 
   def __init__(self, values: Float[np.ndarray, " L"]):
     self._sums: Float64[np.ndarray, " M"] = np.concatenate([[0.0], np.cumsum(values, dtype=float)])
 
   def of(self, start: int, end: int) -> float:
-    """The mean from start to end, which may lie past the origin."""
+    """Returns the mean from start to end, which may lie past the origin."""
     return float((self._to(end) - self._to(start)) / (end - start))
 
   def _to(self, end: int) -> float:
-    laps, rest = divmod(end, len(self._sums) - 1)
-    return laps * self._sums[-1] + self._sums[rest]
+    whole, rest = divmod(end, len(self._sums) - 1)
+    return whole * self._sums[-1] + self._sums[rest]

@@ -1,27 +1,30 @@
-"""The folder of one genome: written aside, moved into place when complete, told by its manifest."""
+"""The folder of one genome: written aside, moved into place when complete, and read back."""
 
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from etils import epath
+import pyBigWig
+from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
+from alphaecoli.files import write_json
 from alphaecoli.inference import tables, writers
-from alphaecoli.inference import writers as arrays
 from alphaecoli.inference.genomes import Genome, NamedContig
-from alphaecoli.inference.known import KnownGenes
 from alphaecoli.inference.operon_calls import gene_pairs, operons_of_bases, operons_of_genes
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.schema import HEADS
+from alphaecoli.inference.tiling import n_bins
+from alphaecoli.schema import BIN_BP, HEADS
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.track_table import TrackTable
 
 MANIFEST = "predictions.json"
 FAILED = "failed.json"
@@ -32,8 +35,8 @@ TRACK_FORMATS: dict[str, Callable[..., writers.TrackWriter]] = {
   "bigwig": writers.BigWigTracks,
   "bedgraph": writers.BedGraphTracks,
   "bedgraph.gz": writers.PackedBedGraphTracks,
-  "npz": arrays.NpzArrays,
-  "zarr": arrays.ZarrArrays,
+  "npz": writers.NpzArrays,
+  "zarr": writers.ZarrArrays,
 }
 FORMATS = (*TRACK_FORMATS, PARQUET)
 
@@ -46,13 +49,13 @@ class Settings:
     formats: out of `FORMATS`.
     units: of expression in the tracks.
     operon_threshold: probability from which genes or bases count as of an operon.
-    known: genes of a store.
+    store: observed expression, operons and splits of genes.
   """
 
   formats: tuple[str, ...] = ("bigwig",)
   units: str = "log_tpm"
   operon_threshold: float = 0.5
-  known: KnownGenes | None = None
+  store: TrackStore | None = None
 
 
 class GenomeOutput:
@@ -68,19 +71,19 @@ class GenomeOutput:
     genome: Genome,
     predictor: Predictor,
     settings: Settings,
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
   ):
-    """Prepares.
+    """Prepares; nothing is written before `__enter__`.
 
     Args:
       folder: where the outputs go in the end.
       genome: its contigs are written in their order.
       predictor: for its tracks and trained heads.
       settings: what to write.
-      about: what the manifest says beside the contigs and the files.
+      metadata: entries of the manifest beside contigs and files.
     """
     self._folder, self._genome, self._settings = folder, genome, settings
-    self._about = dict(about)
+    self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
@@ -117,19 +120,19 @@ class GenomeOutput:
     self._add_features(contig, prediction)
 
   def _add_features(self, contig: NamedContig, prediction: Prediction) -> None:
-    """Operons, pairs and genes of one contig."""
-    threshold, known = self._settings.operon_threshold, self._settings.known
+    """Adds the operons, pairs and genes of one contig."""
+    threshold, store = self._settings.operon_threshold, self._settings.store
     names: dict[int, str] = {}
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
       if self._genome.annotated:
         pairs = gene_pairs(contig.genes, membership, contig.circular)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
-        self._pairs += tables.pair_rows(contig, pairs, threshold, known)
+        self._pairs += tables.pair_rows(contig, pairs, threshold, store)
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
-    self._genes += tables.gene_rows(contig, prediction, names, known)
+    self._genes += tables.gene_rows(contig, prediction, names, store)
 
   def __exit__(
     self,
@@ -158,7 +161,7 @@ class GenomeOutput:
       if rows and PARQUET in self._settings.formats:
         tables.write_parquet(self._partial / f"{name}.parquet", rows)
         other.append({"file": f"{name}.parquet", "format": PARQUET})
-    manifest = self._about | {
+    manifest = self._metadata | {
       "units": {"gene_expression": UNITS[self._settings.units]},
       "contigs": [
         {"name": c.name, "label": c.label, "length_bp": len(c.codes), "circular": c.circular}
@@ -185,7 +188,7 @@ def _check_finite(contig: str, prediction: Prediction, heads: tuple[str, ...]) -
 
 
 def _size(path: Path) -> int:
-  """Bytes of a file, or of all files of a folder."""
+  """Adds up the bytes of a file, or of all files of a folder."""
   files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
   return sum(p.stat().st_size for p in files)
 
@@ -209,7 +212,7 @@ def move_into_place(partial: Path, folder: Path, manifest: Mapping[str, Any]) ->
     partial.rmdir()
   except OSError as error:
     raise DataError(f"{folder}: can not be written to: {error.strerror}") from error
-  writers.write_json(folder / MANIFEST, dict(manifest))
+  write_json(folder / MANIFEST, dict(manifest))
 
 
 def _remove(path: Path) -> None:
@@ -221,7 +224,7 @@ def _remove(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-  """What a JSON file holds; nothing where it is missing or broken."""
+  """Reads a JSON file; an empty object where it is missing or broken."""
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError):
@@ -230,7 +233,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def is_done(folder: Path, key: str) -> bool:
-  """Whether a folder holds all that a genome with this key gives."""
+  """Tells whether a folder holds all that a genome with this key gives."""
   manifest = read_json(folder / MANIFEST)
   if manifest.get("key") != key:
     return False
@@ -239,23 +242,81 @@ def is_done(folder: Path, key: str) -> bool:
 
 
 def key_of(content: Mapping[str, Any]) -> str:
-  """A hash of everything that decides what is written."""
+  """Hashes everything that decides what is written."""
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def hash_checkpoint(path: str) -> str:
-  """A hash of a checkpoint's parameters, statistics and description."""
-  root, total = epath.Path(path), hashlib.sha256()
-  for file in _files_of([root / item for item in ("params", "stats", "meta")]):
-    total.update(f"{file.relative_to(root)}\n".encode())
-    total.update(file.read_bytes())
-  return total.hexdigest()
+def read_manifest(folder: Path) -> dict[str, Any]:
+  """Reads the manifest of a directory of predictions.
+
+  Raises:
+    DataError: it is missing (the run did not finish) or broken.
+  """
+  path = folder / MANIFEST
+  try:
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+  except OSError as error:
+    raise DataError(
+      f"{path}: {error.strerror}; expected a directory that alphaecoli.predict has completed"
+    ) from error
+  except ValueError as error:
+    raise DataError(f"{path}: not JSON: {error}") from error
+  if manifest.get("format") != FORMAT:
+    raise DataError(
+      f"{path}: format {manifest.get('format')}; this version of alphaecoli reads {FORMAT}: "
+      "predict again"
+    )
+  return manifest
 
 
-def _files_of(paths: Iterable[epath.Path]) -> Iterator[epath.Path]:
-  """Files and those of folders within, in order."""
-  for path in paths:
-    if path.is_dir():
-      yield from _files_of(sorted(path.iterdir()))
-    elif path.exists():
-      yield path
+def read_prediction(folder: Path, contig: str, start: int, end: int) -> Prediction:
+  """Reads an interval of one contig, widened to whole bins.
+
+  Args:
+    folder: what alphaecoli.predict wrote.
+    contig: its name in the FASTA, or its alias.
+    start: first base.
+    end: base after the last one; not past the contig's end.
+
+  Raises:
+    DataError: the directory is incomplete, or has no such contig or interval, or no BigWig.
+  """
+  manifest = read_manifest(folder)
+  contigs = {entry[key]: entry for key in ("label", "name") for entry in manifest["contigs"]}
+  if contig not in contigs:
+    raise DataError(f"{folder}: no contig {contig!r}; it has {', '.join(list(contigs)[:5])}")
+  length = contigs[contig]["length_bp"]
+  if not 0 <= start < end <= length:
+    raise DataError(f"{folder}: {start}-{end} is not within {contig}, which has {length} bp")
+  start, end = start // BIN_BP * BIN_BP, min(n_bins(end) * BIN_BP, length)
+  table = TrackTable.from_json(manifest["track_table"])
+  arrays: dict[str, Any] = {
+    head.name: np.full(table.shape(head, end - start), np.nan, np.float32)
+    for head in HEADS.values()
+  }
+  tracks = [track for track in manifest["tracks"] if track["file"].endswith(".bw")]
+  if not tracks:
+    raise DataError(f"{folder}: no BigWig tracks; predict with --formats bigwig")
+  for track in tracks:
+    head = track["head"]
+    column = table.names.index(track["track"]) if head == "gene_expression" else 0
+    values = _read_bigwig(folder / track["file"], contigs[contig]["label"], start, end)
+    arrays[head][:, column] = values[:: HEADS[head].resolution_bp]
+  words = {text: units for units, text in UNITS.items()}
+  return Prediction(
+    **arrays,
+    table=table,
+    units=words[manifest["units"]["gene_expression"]],
+    start=start,
+    circular=contigs[contig]["circular"],
+    contig=contig,
+  )
+
+
+def _read_bigwig(path: Path, contig: str, start: int, end: int) -> Float32[np.ndarray, " S"]:
+  """Reads the values of one track, base by base."""
+  try:
+    with pyBigWig.open(str(path)) as file:
+      return np.asarray(file.values(contig, start, end, numpy=True), np.float32)
+  except (OSError, RuntimeError) as error:
+    raise DataError(f"{path}: can not be read: {error}") from error

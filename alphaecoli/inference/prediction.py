@@ -1,142 +1,27 @@
-"""The tracks of a sequence, and the units of their values."""
+"""What is asked of a model and what it gives: requests, predictions, embeddings, and their units.
+
+Order: units, `Request`, `Prediction` and how it is filled, `Embeddings`.
+"""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.files import analysis
-from alphaecoli.schema import BIN_BP, HEADS
+from alphaecoli.inference.tiling import Tile, n_bins
+from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP
 from alphaecoli.tracks.track_table import TrackTable
 
 if TYPE_CHECKING:
   import pandas
   import xarray
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from jaxtyping import UInt8
-
-from alphaecoli.inference.tiling import Tile, n_bins
-from alphaecoli.schema import PAIR_BP
-
-if TYPE_CHECKING:
-  import pandas
-  import xarray
-
-
 UNITS = {"log_tpm": "ln(1 + TPM)", "tpm": "TPM", "z": "z-score of ln(1 + TPM)"}
 TRACK_UNITS = {head.name: head.units for head in HEADS.values() if head.units}
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-  """The tracks of one contig or of a stretch of it.
-
-  Attributes:
-    gene_expression: in `units`, one row a base.
-    gene_density: genes per 128 bp bin, from `start` on; the last one may reach past the end.
-    operon_membership: probability that the base lies in an operon of several genes.
-    table: the tracks' names, transform and statistics.
-    units: log_tpm (natural log of 1 + TPM), tpm or z.
-    start: first base, a multiple of 128; 0 for a whole contig. Only a single window
-      (`one_window`) may start anywhere: below 0, say, on a ring.
-    circular: whether the contig was read as a ring.
-    contig: its name; empty where there is none.
-
-  The values of a head that was not trained are NaN.
-  """
-
-  gene_expression: Float32[np.ndarray, "S T"]
-  gene_density: Float32[np.ndarray, "N 1"]
-  operon_membership: Float32[np.ndarray, "S 1"]
-  table: TrackTable
-  units: str = "log_tpm"
-  start: int = 0
-  circular: bool = False
-  contig: str = ""
-
-  @property
-  def tracks(self) -> tuple[str, ...]:
-    """Names of the expression tracks, in the order of the columns."""
-    return self.table.names
-
-  @property
-  def end(self) -> int:
-    """The base after the last."""
-    return self.start + len(self.operon_membership)
-
-  @property
-  def track_units(self) -> dict[str, str]:
-    """Units of each head's values, in words."""
-    return {"gene_expression": UNITS[self.units], **TRACK_UNITS}
-
-  def in_units(self, units: str) -> "Prediction":
-    """The same prediction with expression in other units.
-
-    From tpm there is no way back to log TPM below 0, which the linear head can give.
-    """
-    check_units(units)
-    values = self.gene_expression
-    if self.units == units:
-      return self
-    mean = np.array([t.mean for t in self.table.expression], np.float32)
-    std = np.array([t.std for t in self.table.expression], np.float32)
-    if self.units != "z":
-      values = ((np.log1p(values) if self.units == "tpm" else values) - mean) / std
-    return dataclasses.replace(self, gene_expression=from_z(values, units, self.table), units=units)
-
-  def to_numpy(self) -> dict[str, np.ndarray]:
-    """The arrays by head."""
-    return {name: getattr(self, name) for name in ("gene_expression", *TRACK_UNITS)}
-
-  def to_pandas(self) -> "pandas.DataFrame":
-    """One row a base, indexed by its 0-based position; density is that of the base's bin.
-
-    Columns are `gene_expression:<track>`, `gene_density` and `operon_membership`.
-
-    Raises:
-      ConfigError: pandas is not installed.
-    """
-    pandas = analysis("pandas")
-    expression = zip(self.tracks, self.gene_expression.T, strict=True)
-    columns = {f"gene_expression:{track}": values for track, values in expression}
-    density = np.repeat(self.gene_density[:, 0], BIN_BP)[: self.end - self.start]
-    columns |= {"gene_density": density, "operon_membership": self.operon_membership[:, 0]}
-    index = pandas.RangeIndex(self.start, self.end, name="position")
-    frame = pandas.DataFrame(columns, index=index)
-    frame.attrs = {"contig": self.contig, "units": self.track_units}
-    return frame
-
-  def to_xarray(self) -> "xarray.Dataset":
-    """The heads with coordinates position, bin (first base, 0-based), track and strand.
-
-    Raises:
-      ConfigError: xarray is not installed.
-    """
-    units = self.track_units
-    bins = self.start + BIN_BP * np.arange(len(self.gene_density))
-    coords: dict[str, Any] = {
-      "position": ("position", np.arange(self.start, self.end), {"units": "bp, 0-based"}),
-      "bin": ("bin", bins, {"units": "bp, 0-based"}),
-      "track": list(self.tracks),
-      "strand": ("track", [track.strand for track in self.table.expression]),
-    }
-    return analysis("xarray").Dataset(
-      {
-        name: (dims, values, {"units": units[name]})
-        for name, dims, values in (
-          ("gene_expression", ("position", "track"), self.gene_expression),
-          ("gene_density", ("bin",), self.gene_density[:, 0]),
-          ("operon_membership", ("position",), self.operon_membership[:, 0]),
-        )
-      },
-      coords=coords,
-      attrs={"contig": self.contig, "circular": int(self.circular)},
-    )
 
 
 def from_z(values: np.ndarray, units: str, table: TrackTable) -> Float32[np.ndarray, "S T"]:
@@ -168,7 +53,7 @@ class Request:
     interval: (start, end) within 0 to L to predict instead of all of it; widened to whole bins.
     contig: its name.
     one_window: the interval is the model's window itself: as long, anywhere, also across the
-      origin of a ring or (over unknown bases) the ends of a linear contig.
+      origin of a circular contig or (over unknown bases) the ends of a linear contig.
   """
 
   codes: UInt8[np.ndarray, " L"]
@@ -178,41 +63,12 @@ class Request:
   one_window: bool = False
 
 
-class Work:
-  """The arrays of one contig, filled tile by tile."""
-
-  def __init__(self, request: Request, start: int, end: int, n_tiles: int, table: TrackTable):
-    self.request, self.start, self.end, self.tiles_left = request, start, end, n_tiles
-    self.arrays = {
-      head.name: np.full(table.shape(head, end - start), np.nan, np.float32)
-      for head in HEADS.values()
-    }
-
-  def put(self, tile: Tile, outputs: dict[str, np.ndarray]) -> int:
-    """Stores the kept part of a tile; returns its number of bases."""
-    first, last = max(tile.start, self.start), min(tile.end, self.end)
-    for name, values in outputs.items():
-      bp = HEADS[name].resolution_bp
-      source = slice((first - tile.window_start) // bp, -(-(last - tile.window_start) // bp))
-      target = slice((first - self.start) // bp, -(-(last - self.start) // bp))
-      self.arrays[name][target] = values[source]
-    self.tiles_left -= 1
-    return last - first
-
-  def finish(self, table: TrackTable, units: str) -> Prediction:
-    """The prediction, once no tile is left."""
-    return Prediction(
-      **{**self.arrays, "gene_expression": from_z(self.arrays["gene_expression"], units, table)},
-      table=table,
-      units=units,
-      start=self.start,
-      circular=self.request.circular,
-      contig=self.request.contig,
-    )
-
-
 def whole_bins(interval: tuple[int, int] | None, length_bp: int) -> tuple[int, int]:
-  """An interval widened to whole bins, within the contig."""
+  """Widens an interval to whole bins, within the contig.
+
+  Raises:
+    ConfigError: the interval is not within the contig.
+  """
   if interval is None:
     return 0, length_bp
   start, end = interval
@@ -224,8 +80,149 @@ def whole_bins(interval: tuple[int, int] | None, length_bp: int) -> tuple[int, i
 
 
 @dataclasses.dataclass(frozen=True)
+class Prediction:
+  """The tracks of one contig or of an interval of it.
+
+  Attributes:
+    gene_expression: in `units`, one row a base.
+    gene_density: genes per 128 bp bin, from `start` on; the last one may reach past the end.
+    operon_membership: probability that the base lies in an operon of several genes.
+    table: the tracks' names, transform and statistics.
+    units: log_tpm (natural log of 1 + TPM), tpm or z.
+    start: first base, a multiple of 128; 0 for a whole contig. Only a single window
+      (`one_window`) may start anywhere: below 0, say, on a circular contig.
+    circular: whether the contig was read as circular.
+    contig: its name; empty where there is none.
+
+  The values of a head that was not trained are NaN.
+  """
+
+  gene_expression: Float32[np.ndarray, "S T"]
+  gene_density: Float32[np.ndarray, "N 1"]
+  operon_membership: Float32[np.ndarray, "S 1"]
+  table: TrackTable
+  units: str = "log_tpm"
+  start: int = 0
+  circular: bool = False
+  contig: str = ""
+
+  @property
+  def tracks(self) -> tuple[str, ...]:
+    """Names of the expression tracks, in the order of the columns."""
+    return self.table.names
+
+  @property
+  def end(self) -> int:
+    """The base after the last."""
+    return self.start + len(self.operon_membership)
+
+  @property
+  def track_units(self) -> dict[str, str]:
+    """Units of each head's values, in words."""
+    return {"gene_expression": UNITS[self.units], **TRACK_UNITS}
+
+  def in_units(self, units: str) -> "Prediction":
+    """Converts to a prediction with expression in other units.
+
+    From tpm there is no way back to log TPM below 0, which the linear head can give.
+    """
+    check_units(units)
+    values = self.gene_expression
+    if self.units == units:
+      return self
+    mean = np.array([t.mean for t in self.table.expression], np.float32)
+    std = np.array([t.std for t in self.table.expression], np.float32)
+    if self.units != "z":
+      values = ((np.log1p(values) if self.units == "tpm" else values) - mean) / std
+    return dataclasses.replace(self, gene_expression=from_z(values, units, self.table), units=units)
+
+  def to_numpy(self) -> dict[str, np.ndarray]:
+    """Returns the arrays by head."""
+    return {name: getattr(self, name) for name in ("gene_expression", *TRACK_UNITS)}
+
+  def to_pandas(self) -> "pandas.DataFrame":
+    """Makes a table of one row a base, by 0-based position; density is that of the base's bin.
+
+    Columns are `gene_expression:<track>`, `gene_density` and `operon_membership`.
+
+    Raises:
+      ConfigError: pandas is not installed.
+    """
+    pandas = analysis("pandas")
+    expression = zip(self.tracks, self.gene_expression.T, strict=True)
+    columns = {f"gene_expression:{track}": values for track, values in expression}
+    density = np.repeat(self.gene_density[:, 0], BIN_BP)[: self.end - self.start]
+    columns |= {"gene_density": density, "operon_membership": self.operon_membership[:, 0]}
+    index = pandas.RangeIndex(self.start, self.end, name="position")
+    frame = pandas.DataFrame(columns, index=index)
+    frame.attrs = {"contig": self.contig, "units": self.track_units}
+    return frame
+
+  def to_xarray(self) -> "xarray.Dataset":
+    """Makes a data set with coordinates position, bin (first base, 0-based), track and strand.
+
+    Raises:
+      ConfigError: xarray is not installed.
+    """
+    units = self.track_units
+    bins = self.start + BIN_BP * np.arange(len(self.gene_density))
+    coords: dict[str, Any] = {
+      "position": ("position", np.arange(self.start, self.end), {"units": "bp, 0-based"}),
+      "bin": ("bin", bins, {"units": "bp, 0-based"}),
+      "track": list(self.tracks),
+      "strand": ("track", [track.strand for track in self.table.expression]),
+    }
+    return analysis("xarray").Dataset(
+      {
+        name: (dims, values, {"units": units[name]})
+        for name, dims, values in (
+          ("gene_expression", ("position", "track"), self.gene_expression),
+          ("gene_density", ("bin",), self.gene_density[:, 0]),
+          ("operon_membership", ("position",), self.operon_membership[:, 0]),
+        )
+      },
+      coords=coords,
+      attrs={"contig": self.contig, "circular": int(self.circular)},
+    )
+
+
+class PendingPrediction:
+  """The arrays of one request, filled tile by tile."""
+
+  def __init__(self, request: Request, start: int, end: int, n_tiles: int, table: TrackTable):
+    self.request, self.start, self.end, self.tiles_left = request, start, end, n_tiles
+    self.arrays = {
+      head.name: np.full(table.shape(head, end - start), np.nan, np.float32)
+      for head in HEADS.values()
+    }
+
+  def put(self, tile: Tile, outputs: dict[str, np.ndarray]) -> int:
+    """Stores the kept part of a tile; returns its number of bases."""
+    first, last = max(tile.start, self.start), min(tile.end, self.end)
+    # The last bin may reach past the end, hence rounding up.
+    for name, values in outputs.items():
+      bp = HEADS[name].resolution_bp
+      source = slice((first - tile.window_start) // bp, -(-(last - tile.window_start) // bp))
+      target = slice((first - self.start) // bp, -(-(last - self.start) // bp))
+      self.arrays[name][target] = values[source]
+    self.tiles_left -= 1
+    return last - first
+
+  def finish(self, table: TrackTable, units: str) -> Prediction:
+    """Returns the prediction, once no tile is left."""
+    return Prediction(
+      **{**self.arrays, "gene_expression": from_z(self.arrays["gene_expression"], units, table)},
+      table=table,
+      units=units,
+      start=self.start,
+      circular=self.request.circular,
+      contig=self.request.contig,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Embeddings:
-  """Embeddings of one stretch, all from one window of the model.
+  """Embeddings of one interval, all from one window of the model.
 
   Attributes:
     one_bp: one row a base, from `start` on.
@@ -234,8 +231,8 @@ class Embeddings:
     start: first base, 0-based.
     pair_start: first base of the pair embedding, at or before `start`.
     contig: name of the contig; empty where there is none.
-    window: first base of the model's window and the base after its last one. On a ring, positions
-      below 0 or past the end count around the origin; elsewhere they stand for unknown bases.
+    window: first base of the model's window and the base after its last one. On a circular
+      contig, positions below 0 or past the end wrap around; elsewhere they stand for unknown bases.
   """
 
   one_bp: Float32[np.ndarray, "S C"]
@@ -252,11 +249,11 @@ class Embeddings:
     return self.start + len(self.one_bp)
 
   def to_numpy(self) -> dict[str, np.ndarray]:
-    """The arrays by name."""
+    """Returns the arrays by name."""
     return {"one_bp": self.one_bp, "bins": self.bins, "pair": self.pair}
 
   def to_pandas(self, resolution: int = 1) -> "pandas.DataFrame":
-    """One row a base (resolution 1) or bin (128), one column a feature.
+    """Makes a table of one row a base (resolution 1) or bin (128), one column a feature.
 
     Raises:
       ConfigError: pandas is not installed.
@@ -270,7 +267,7 @@ class Embeddings:
     return pandas.DataFrame(values, index=pandas.Index(positions, name="position"))
 
   def to_xarray(self) -> "xarray.Dataset":
-    """The three arrays with coordinates: first base of each row, 0-based.
+    """Makes a data set of the three arrays with coordinates: first base of each row, 0-based.
 
     Raises:
       ConfigError: xarray is not installed.
@@ -297,7 +294,7 @@ class Embeddings:
 def cropped(
   values: Mapping[str, np.ndarray], contig: str, start: int, end: int, first: int
 ) -> Embeddings:
-  """The part of a window's embeddings that a stretch needs.
+  """Crops a window's embeddings to an interval.
 
   Args:
     values: one_bp, bins and pair of the whole window.

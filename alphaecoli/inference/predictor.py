@@ -13,9 +13,9 @@ from alphaecoli.inference.arguments import locate
 from alphaecoli.inference.compiled import Forward
 from alphaecoli.inference.prediction import (
   Embeddings,
+  PendingPrediction,
   Prediction,
   Request,
-  Work,
   check_units,
   cropped,
   whole_bins,
@@ -87,7 +87,7 @@ class Predictor:
     units: str = "log_tpm",
     progress: Progress | None = None,
   ) -> Prediction:
-    """Predicts the tracks of one sequence, or of a stretch of a genome.
+    """Predicts the tracks of one sequence, or of an interval of a genome.
 
     Args:
       sequence: letters in either case, IUPAC codes count as unknown; an array of codes
@@ -98,7 +98,7 @@ class Predictor:
         those of the whole prediction. Widened to whole bins of 128 bp.
       circular: whether the contig's end joins its start; None: as a `Contig` says, else no.
       one_window: take the interval itself, `window_bp` long, as the model's only window. It may
-        pass the origin of a ring.
+        pass the origin of a circular contig.
       reverse_complement: average the predictions of both strands: twice the work.
       units: of expression: log_tpm, tpm or z.
       progress: called with the number of bases finished since its last call.
@@ -107,9 +107,9 @@ class Predictor:
       DataError: the sequence is empty or has letters that stand for no nucleotide.
       ConfigError: unknown units, or an interval outside the sequence.
     """
-    codes, contig, ring, span = locate(sequence, interval, circular)
+    codes, contig, circular, bounds = locate(sequence, interval, circular)
     results = self.predict_many(
-      [Request(codes, ring, span, contig, one_window)],
+      [Request(codes, circular, bounds, contig, one_window)],
       reverse_complement=reverse_complement,
       units=units,
       progress=progress,
@@ -129,12 +129,12 @@ class Predictor:
     Memory holds the contigs whose windows are in flight: two batches' worth.
     """
     check_units(units)
-    for (work, tile), outputs in self.run_windows(self._jobs(requests), reverse_complement):
-      bases = work.put(tile, outputs)
+    for (pending, tile), outputs in self.run_windows(self._windows(requests), reverse_complement):
+      bases = pending.put(tile, outputs)
       if progress is not None:
         progress(bases)
-      if work.tiles_left == 0:
-        yield work.finish(self.table, units)
+      if pending.tiles_left == 0:
+        yield pending.finish(self.table, units)
 
   def run_windows(
     self, windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]], reverse_complement: bool = False
@@ -158,7 +158,7 @@ class Predictor:
   def embed(
     self, sequence: Any, interval: Any = None, *, circular: bool | None = None
   ) -> Embeddings:
-    """The trunk's embeddings of a stretch that fits in one window, which lies centred on it.
+    """Computes the trunk's embeddings of an interval, in one window that is centred on it.
 
     Args:
       sequence: as for `predict`.
@@ -170,11 +170,11 @@ class Predictor:
       DataError: not a sequence.
       ConfigError: the interval is outside the sequence or longer than a window.
     """
-    codes, contig, ring, span = locate(sequence, interval, circular)
-    return next(self.embed_many([Request(codes, ring, span, contig)]))
+    codes, contig, circular, bounds = locate(sequence, interval, circular)
+    return next(self.embed_many([Request(codes, circular, bounds, contig)]))
 
   def embed_many(self, requests: Iterable[Request]) -> Iterator[Embeddings]:
-    """Embeds stretches in order, in batches that fill the devices."""
+    """Embeds intervals in order, in batches that fill the devices."""
 
     def windows() -> Iterator[tuple[tuple[Request, int, int, int], UInt8[np.ndarray, " W"]]]:
       for request in requests:
@@ -188,7 +188,7 @@ class Predictor:
   def cut(
     self, codes: UInt8[np.ndarray, " L"], start: int, circular: bool
   ) -> UInt8[np.ndarray, " W"]:
-    """The bases of a window that starts anywhere: round a ring, or N past linear ends."""
+    """Cuts the bases of a window that starts anywhere: wrapped, or N past linear ends."""
     return tile_codes(codes, Tile(start, start, start + self.window_bp), self.window_bp, circular)
 
   def _batched(
@@ -205,8 +205,9 @@ class Predictor:
       for row, key in enumerate(keys):
         yield key, {name: values[row] for name, values in host.items()}
 
-    jobs = iter(windows)
-    while batch := list(itertools.islice(jobs, self.batch_windows)):
+    remaining = iter(windows)
+    while batch := list(itertools.islice(remaining, self.batch_windows)):
+      # One shape for every batch, so one compiled program; rows left over are unknown bases.
       filled = np.full((self.batch_windows, self.window_bp), UNKNOWN_BASE, np.uint8)
       for row, (_, window) in enumerate(batch):
         filled[row] = window
@@ -217,19 +218,19 @@ class Predictor:
     while in_flight:
       yield from rows()
 
-  def _jobs(
+  def _windows(
     self, requests: Iterable[Request]
-  ) -> Iterator[tuple[tuple[Work, Tile], UInt8[np.ndarray, " W"]]]:
-    """The tiles of all contigs, one after the other, and their bases."""
+  ) -> Iterator[tuple[tuple[PendingPrediction, Tile], UInt8[np.ndarray, " W"]]]:
+    """Yields the tiles of all contigs, one after the other, and their bases."""
     for request in requests:
       start, end, tiles = self._tiles(request)
-      work = Work(request, start, end, len(tiles), self.table)
+      pending = PendingPrediction(request, start, end, len(tiles), self.table)
       for tile in tiles:
         window = tile_codes(request.codes, tile, self.window_bp, request.circular)
-        yield (work, tile), window
+        yield (pending, tile), window
 
   def _tiles(self, request: Request) -> tuple[int, int, list[Tile]]:
-    """What a request comes to: first base, base after the last, and windows."""
+    """Plans a request: first base, base after the last, and windows."""
     length = len(request.codes)
     if request.one_window:
       start, end = request.interval or (0, length)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from alphaecoli.files import optional, write_text
-from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
+from alphaecoli.files import optional, tsv_writer, write_text
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.gff3 import gff3_header, gff3_line
+from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.inference.genomes import NamedContig
-from alphaecoli.inference.known import KnownGenes
-from alphaecoli.inference.operon_calls import GenePair, Operon
+from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import UNITS, Prediction
+from alphaecoli.tracks.store import TrackStore
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
 STRANDS = {1: "+", -1: "-", 0: "."}
@@ -28,15 +29,15 @@ def gene_rows(
   contig: NamedContig,
   prediction: Prediction,
   operon_names: Mapping[int, str],
-  known: KnownGenes | None = None,
+  store: TrackStore | None = None,
 ) -> list[Row]:
-  """One row a gene.
+  """Makes one row a gene.
 
   Args:
     contig: with its genes.
     prediction: of the whole contig.
     operon_names: the predicted operon of each gene that is in one, by the gene's number.
-    known: adds observed values, operons and splits.
+    store: adds observed values, operons and splits.
 
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
   learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives NaN.
@@ -44,7 +45,7 @@ def gene_rows(
   logs = prediction.in_units("log_tpm").gene_expression
   rows = []
   for number, gene in enumerate(contig.genes):
-    bases = PlacedGene(gene).bases(len(logs))
+    bases = gene.bases(len(logs))
     row: Row = {
       "id": gene.id,
       "locus_tag": gene.locus_tag,
@@ -60,21 +61,21 @@ def gene_rows(
       row |= {f"log_tpm:{track}": value, f"tpm:{track}": max(np.expm1(value), 0.0)}
     row["operon_probability"] = float(prediction.operon_membership[bases].mean(dtype=np.float64))
     row["operon"] = operon_names.get(number, "")
-    if known is not None:
-      row |= _observed(gene, prediction.tracks, known)
+    if store is not None:
+      row |= _observed(gene, prediction.tracks, store)
     rows.append(row)
   return rows
 
 
-def _observed(gene: AnnotatedGene, tracks: Sequence[str], known: KnownGenes) -> Row:
-  """Columns of what a store knows of a gene; empty where it does not know it."""
-  at = known.row(gene)
+def _observed(gene: Gene, tracks: Sequence[str], store: TrackStore) -> Row:
+  """Makes the observed columns of a gene; empty where the store does not have it."""
+  at = store.genes.row(gene)
   row: Row = {}
   for track in tracks:
-    value = np.nan if at is None else known.log_tpm(at, track)
+    value = np.nan if at is None else store.log_tpm(at, track)
     row |= {f"observed_log_tpm:{track}": value, f"observed_tpm:{track}": np.expm1(value)}
-  row["observed_operon"] = "" if at is None else str(known.table.operon_id[at])
-  row["split"] = "" if at is None else str(known.table.split[at])
+  row["observed_operon"] = "" if at is None else str(store.genes.operon_id[at])
+  row["split"] = "" if at is None else str(store.genes.split[at])
   return row
 
 
@@ -82,15 +83,15 @@ def pair_rows(
   contig: NamedContig,
   pairs: Sequence[GenePair],
   threshold: float,
-  known: KnownGenes | None = None,
+  store: TrackStore | None = None,
 ) -> list[Row]:
-  """One row a pair of neighbours on one strand, in the order of the contig.
+  """Makes one row a pair of neighbours on one strand, in the order of the contig.
 
   Args:
     contig: with its genes.
     pairs: of these genes.
     threshold: probability from which a pair counts as of one operon.
-    known: adds whether they share an observed operon, and their split ("border" where they differ).
+    store: adds whether they share an observed operon, and their split ("border" where they differ).
   """
   rows = []
   for pair in pairs:
@@ -103,33 +104,28 @@ def pair_rows(
       "probability": pair.probability,
       "same_operon": int(pair.probability >= threshold),
     }
-    if known is not None:
-      row |= _observed_pair(left, right, known)
+    if store is not None:
+      row |= _observed_pair(left, right, store)
     rows.append(row)
   return rows
 
 
-def _observed_pair(left: AnnotatedGene, right: AnnotatedGene, known: KnownGenes) -> Row:
-  """Whether a store has both genes in one operon; None where it lacks one of them."""
-  first, second = known.row(left), known.row(right)
+def _observed_pair(left: Gene, right: Gene, store: TrackStore) -> Row:
+  """Tells whether a store has both genes in one operon; None where it lacks one of them."""
+  first, second = store.genes.row(left), store.genes.row(right)
   if first is None or second is None:
     return {"observed_same_operon": None, "split": ""}
-  operons, splits = known.table.operon_id, known.table.split
+  operons, splits = store.genes.operon_id, store.genes.split
   same = operons[first] == operons[second] and operons[first] != ""
   split = str(splits[first]) if splits[first] == splits[second] else "border"
   return {"observed_same_operon": int(same), "split": split}
 
 
 def write_tsv(path: Path, rows: Sequence[Row]) -> None:
-  """Writes rows with a header; six significant digits, empty where there is no value."""
-  lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-  write_text(path, "".join("\t".join(line) + "\n" for line in lines))
-
-
-def _cell(value: Any) -> str:
-  if value is None or (isinstance(value, float) and np.isnan(value)):
-    return ""
-  return f"{value:.6g}" if isinstance(value, float) else str(value)
+  """Writes rows (at least one), which have the same columns."""
+  with tsv_writer(path, list(rows[0])) as add:
+    for row in rows:
+      add(row.values())
 
 
 def write_parquet(path: Path, rows: Sequence[Row]) -> None:
@@ -147,7 +143,7 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _unit(column: str) -> str:
-  """Units of a column of the tables, "" where it has none."""
+  """Returns the units of a column of the tables, "" where it has none."""
   kind = column.partition(":")[0].removeprefix("observed_")
   words = {name: UNITS[name] for name in ("log_tpm", "tpm")}
   words |= {"start": "bp, 1-based", "end": "bp, 1-based, inclusive", "distance_bp": "bp"}
@@ -164,7 +160,7 @@ class OperonFiles:
     self._count = 0
     self._ids: set[str] = set()
 
-  def add(self, contig: NamedContig, operons: Iterable[Operon]) -> dict[int, str]:
+  def add(self, contig: NamedContig, operons: Iterable[PredictedOperon]) -> dict[int, str]:
     """Adds the operons of a contig; returns the operon of each gene in one, by its number."""
     names: dict[int, str] = {}
     beds: list[tuple[int, int, str]] = []
@@ -179,9 +175,9 @@ class OperonFiles:
     return names
 
   def _gff_lines(
-    self, contig: NamedContig, operon: Operon, name: str, genes: Sequence[AnnotatedGene]
+    self, contig: NamedContig, operon: PredictedOperon, name: str, genes: Sequence[Gene]
   ) -> list[str]:
-    """An operon and its genes, which name it as their parent."""
+    """Formats an operon and its genes, which name it as their parent."""
     called = "-".join(gene.name or gene.locus_tag or gene.id for gene in genes)
     notes = {
       "ID": name,
@@ -203,7 +199,7 @@ class OperonFiles:
     return lines
 
   def _unique(self, name: str) -> str:
-    """A name that no other feature of the file has as its ID."""
+    """Makes a name that no other feature of the file has as its ID."""
     found, number = name, 1
     while found in self._ids:
       number += 1
@@ -218,11 +214,11 @@ class OperonFiles:
     return [{"file": f"{OPERONS}.{kind}", "format": kind} for kind in ("gff3", "bed")]
 
 
-def _bed_lines(contig: NamedContig, operon: Operon, name: str) -> list[tuple[int, int, str]]:
-  """The BED line of an operon with its position; one that passes the origin has two."""
-  length = len(contig.codes)
-  spans = [(operon.start, min(operon.end, length))]
-  spans += [(0, operon.end - length)] if operon.end > length else []
+def _bed_lines(
+  contig: NamedContig, operon: PredictedOperon, name: str
+) -> list[tuple[int, int, str]]:
+  """Formats the BED line of an operon with its position; one that passes the origin has two."""
+  parts = split_at_origin([(operon.start, operon.end)], len(contig.codes))
   score, strand = str(round(1000 * operon.probability)), STRANDS[operon.strand]
   tail = [name, score, strand, f"{operon.probability:.6g}", str(len(operon.genes))]
-  return [(a, b, "\t".join([contig.label, str(a), str(b), *tail]) + "\n") for a, b in spans]
+  return [(a, b, "\t".join([contig.label, str(a), str(b), *tail]) + "\n") for a, b in parts]

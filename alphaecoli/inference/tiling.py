@@ -32,7 +32,7 @@ class Tile(NamedTuple):
 
 
 def default_margin(window_bp: int) -> int:
-  """A quarter of the window: half of each window is kept, and each base is computed twice."""
+  """Returns a quarter of the window: half of it is kept, and each base is computed twice."""
   return window_bp // 4 // BIN_BP * BIN_BP
 
 
@@ -51,15 +51,15 @@ def check_margin(margin_bp: int, window_bp: int) -> None:
 
 
 def n_bins(length_bp: int) -> int:
-  """Bins of 128 bp that a contig touches; the last one may be partial."""
+  """Counts the bins of 128 bp that a contig touches; the last one may be partial."""
   return -(-length_bp // BIN_BP)
 
 
 def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool) -> list[Tile]:
   """Covers a contig once.
 
-  A circular contig is a ring: every base kept has `margin_bp` of real sequence on both sides, and a
-  contig shorter than the window is read round and round. On a linear contig the outermost windows
+  On a circular contig every base kept has `margin_bp` of real sequence on both sides, and a contig
+  shorter than the window is repeated. On a linear contig the outermost windows
   lie against its ends, since that is what the model saw in training, rather than hang over them; at
   most 127 bp are padded, to complete the last bin. A linear contig shorter than the window sits in
   its middle with N on both sides.
@@ -91,13 +91,13 @@ def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool
 
 
 def window_start(length_bp: int, start: int, end: int, window_bp: int, circular: bool) -> int:
-  """Where a window centred on a stretch begins: a multiple of 128 bp from the contig's start.
+  """Computes the first base of a window centred on an interval: a multiple of 128.
 
   On a linear contig the window lies against an end rather than hang over it, as in training; a
   contig shorter than the window lies in its middle.
 
   Raises:
-    ConfigError: the stretch is longer than a window.
+    ConfigError: the interval is longer than a window.
   """
   if end - start > window_bp:
     raise ConfigError(
@@ -108,7 +108,7 @@ def window_start(length_bp: int, start: int, end: int, window_bp: int, circular:
   padded_bp = n_bins(length_bp) * BIN_BP
   if not circular and padded_bp <= window_bp:
     return -((window_bp - padded_bp) // 2 // BIN_BP * BIN_BP)
-  # A window must hold all of the stretch, which may be as long as the window.
+  # A window must hold all of the interval, which may be as long as the window.
   centred = min(max(centred, -(-(end - window_bp) // BIN_BP) * BIN_BP), start // BIN_BP * BIN_BP)
   return centred if circular else min(max(centred, 0), padded_bp - window_bp)
 
@@ -116,7 +116,7 @@ def window_start(length_bp: int, start: int, end: int, window_bp: int, circular:
 def tile_codes(
   codes: UInt8[np.ndarray, " L"], tile: Tile, window_bp: int, circular: bool
 ) -> UInt8[np.ndarray, " S"]:
-  """The bases of a tile's window: wrapped on a circular contig, N past the ends of a linear one."""
+  """Cuts the bases of a tile's window: wrapped on a circular contig, else N past the ends."""
   first, last = tile.window_start, tile.window_start + window_bp
   if circular:
     return codes.take(np.arange(first, last), mode="wrap")

@@ -1,8 +1,7 @@
-"""Tracks as files for genome browsers: BigWig and bedGraph, one file a track."""
+"""Writes tracks: as BigWig or bedGraph, a file a track, or as npz or zarr arrays."""
 
 import gzip
 import io
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,13 @@ import pyBigWig
 from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
-from alphaecoli.files import optional, write_text
+from alphaecoli.files import optional, write_json
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
 from alphaecoli.schema import HEADS
 
-CHUNK_VALUES = 1 << 20
+NPZ, ZARR = "npz", "tracks.zarr"
+CHUNK_VALUES = 1 << 20  # of BigWig and bedGraph, converted at once
+CHUNK_BP = 1 << 16  # of zarr
 
 
 class TrackWriter(Protocol):
@@ -30,7 +31,48 @@ class TrackWriter(Protocol):
     """Completes the files."""
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """The files, for the manifest."""
+    """Lists the files, for the manifest."""
+
+
+def track_files(
+  tracks: Sequence[str], heads: Sequence[str] = tuple(HEADS), suffix: str = ".bw"
+) -> dict[tuple[str, int], str]:
+  """Names the file of each (head, column), as `safe_names` spells it."""
+  stems = {
+    (head, column): head + (f".{track}" if track else "")
+    for head in heads
+    for column, track in enumerate(tracks if head == "gene_expression" else [""])
+  }
+  names = safe_names(list(stems.values()))
+  return {key: name + suffix for key, name in zip(stems, names, strict=True)}
+
+
+def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+  """Makes names for files, different from each other in any letter case.
+
+  Characters other than A-Z a-z 0-9 . + - _ and a dot at the start are replaced; where two names
+  would then be the same, or one is `taken`, the later one gets a number.
+  """
+  found: list[str] = []
+  used = {name.lower() for name in taken}
+  for number, name in enumerate(names):
+    stem = re.sub(r"^\.|[^A-Za-z0-9.+_-]", "_", name) or "_"
+    safe = stem
+    while safe.lower() in used:
+      safe = f"{stem}_{number}"
+      stem += "_"
+    used.add(safe.lower())
+    found.append(safe)
+  return found
+
+
+def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
+  """Describes one array."""
+  return {
+    "units": prediction.track_units[head],
+    "resolution_bp": HEADS[head].resolution_bp,
+    "tracks": list(prediction.tracks) if head == "gene_expression" else [head],
+  }
 
 
 class BigWigFile:
@@ -158,7 +200,7 @@ class TrackFiles:
       file.close()
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """Each file with its head, track, units and resolution."""
+    """Lists each file with its head, track, units and resolution."""
     words = {"gene_expression": UNITS[units], **TRACK_UNITS}
     return [
       {
@@ -190,56 +232,6 @@ class PackedBedGraphTracks(TrackFiles):
   suffix, file_type = ".bedgraph.gz", BedGraphFile
 
 
-def track_files(
-  tracks: Sequence[str], heads: Sequence[str] = tuple(HEADS), suffix: str = ".bw"
-) -> dict[tuple[str, int], str]:
-  """The file of each (head, column), as `safe_names` spells it."""
-  stems = {
-    (head, column): head + (f".{track}" if track else "")
-    for head in heads
-    for column, track in enumerate(tracks if head == "gene_expression" else [""])
-  }
-  names = safe_names(list(stems.values()))
-  return {key: name + suffix for key, name in zip(stems, names, strict=True)}
-
-
-def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-  """Names for files, different from each other in any letter case.
-
-  Characters other than A-Z a-z 0-9 . + - _ and a dot at the start are replaced; where two names
-  would then be the same, or one is `taken`, the later one gets a number.
-  """
-  found: list[str] = []
-  used = {name.lower() for name in taken}
-  for number, name in enumerate(names):
-    stem = re.sub(r"^\.|[^A-Za-z0-9.+_-]", "_", name) or "_"
-    safe = stem
-    while safe.lower() in used:
-      safe = f"{stem}_{number}"
-      stem += "_"
-    used.add(safe.lower())
-    found.append(safe)
-  return found
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-  """Writes JSON as `write_text`."""
-  write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-NPZ, ZARR = "npz", "tracks.zarr"
-CHUNK_BP = 1 << 16
-
-
-def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
-  """What one array is."""
-  return {
-    "units": prediction.track_units[head],
-    "resolution_bp": HEADS[head].resolution_bp,
-    "tracks": list(prediction.tracks) if head == "gene_expression" else [head],
-  }
-
-
 class NpzArrays:
   """A folder `npz`: one file a contig with one array a head, and attributes.json."""
 
@@ -255,22 +247,21 @@ class NpzArrays:
     self._folder.mkdir()
     safe = safe_names([name for name, _ in contigs])
     self._names = {contig: name for (contig, _), name in zip(contigs, safe, strict=True)}
-    self._about: dict[str, Any] = {"contigs": {}, "arrays": {}}
+    self._metadata: dict[str, Any] = {"contigs": {}, "arrays": {}}
 
   def write(self, contig: str, prediction: Prediction) -> None:
     """Adds one contig."""
     name = self._names[contig] + ".npz"
     np.savez(self._folder / name, **{head: getattr(prediction, head) for head in self._heads})
-    self._about["contigs"][contig] = {"file": name, "circular": prediction.circular}
-    self._about["arrays"] = {head: attributes(prediction, head) for head in self._heads}
+    self._metadata["contigs"][contig] = {"file": name, "circular": prediction.circular}
+    self._metadata["arrays"] = {head: attributes(prediction, head) for head in self._heads}
 
   def close(self) -> None:
     """Writes the attributes."""
-    text = json.dumps(self._about, indent=2) + "\n"
-    (self._folder / "attributes.json").write_text(text, encoding="utf-8")
+    write_json(self._folder / "attributes.json", self._metadata)
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """The folder, for the manifest."""
+    """Lists the folder, for the manifest."""
     return [{"file": NPZ, "format": "npz", "heads": list(self._heads)}]
 
 
@@ -310,5 +301,5 @@ class ZarrArrays:
     """Nothing is left to do."""
 
   def describe(self, units: str) -> list[dict[str, Any]]:
-    """The store, for the manifest."""
+    """Lists the store, for the manifest."""
     return [{"file": ZARR, "format": "zarr", "heads": list(self._heads)}]

@@ -11,7 +11,6 @@ non-commercial use and are not part of this package.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float32
@@ -63,7 +62,7 @@ _EMBED = {"table": ("", "embeddings")}
 
 
 def _numbered(name: str, index: int) -> str:
-  """Haiku's names of the modules of one class: name, name_1, name_2."""
+  """Returns haiku's name of one of the modules of one class: name, name_1, name_2."""
   return name if index == 0 else f"{name}_{index}"
 
 
@@ -76,24 +75,24 @@ def _under(path: Path, module: str, inner: Mapping[Any, tuple[str, str]]) -> Nam
 
 
 def standardized_conv_names() -> Names:
-  """Names of a StandardizedConv, relative to it."""
+  """Returns the names of a StandardizedConv, relative to it."""
   return _under((), "", _STANDARDIZED)
 
 
 def conv_block_names(width: int) -> Names:
-  """Names of a ConvBlock, relative to it."""
+  """Returns the names of a ConvBlock, relative to it."""
   conv = ("linear", _LINEAR) if width == 1 else ("standardized_conv1_d", _STANDARDIZED)
   return _under(("norm",), "rms_batch_norm", _BATCH_NORM) | _under(("conv",), *conv)
 
 
 def down_block_names(width: int) -> Names:
-  """Names of a DownBlock, relative to it."""
+  """Returns the names of a DownBlock, relative to it."""
   inner = conv_block_names(width)
   return _under(("first",), "conv_block", inner) | _under(("second",), "conv_block_1", inner)
 
 
 def up_block_names(width: int) -> Names:
-  """Names of an UpBlock, relative to it."""
+  """Returns the names of an UpBlock, relative to it."""
   return (
     {("residual_scale",): ("", "residual_scale")}
     | _under(("conv_in",), "conv_in", conv_block_names(width))
@@ -103,7 +102,7 @@ def up_block_names(width: int) -> Names:
 
 
 def attention_names() -> Names:
-  """Names of a MultiQueryAttention, relative to it."""
+  """Returns the names of a MultiQueryAttention, relative to it."""
   return (
     _under(("norm_in",), "rms_batch_norm", _BATCH_NORM)
     | _under(("query",), "q_layer", _PLAIN)
@@ -118,7 +117,7 @@ def attention_names() -> Names:
 
 
 def mlp_names() -> Names:
-  """Names of an MLP, relative to it."""
+  """Returns the names of an MLP, relative to it."""
   return (
     _under(("norm_in",), "rms_batch_norm", _BATCH_NORM)
     | _under(("expand",), "linear", _LINEAR)
@@ -128,12 +127,12 @@ def mlp_names() -> Names:
 
 
 def attention_bias_names() -> Names:
-  """Names of an AttentionBias, relative to it."""
+  """Returns the names of an AttentionBias, relative to it."""
   return _under(("norm",), "rms_batch_norm", _BATCH_NORM) | _under(("linear",), "linear", _PLAIN)
 
 
 def sequence_to_pair_names() -> Names:
-  """Names of a SequenceToPair, relative to it."""
+  """Returns the names of a SequenceToPair, relative to it."""
   return (
     {("query_bias",): ("", "q_r_bias"), ("key_bias",): ("", "k_r_bias")}
     | _under(("norm",), "norm_seq2pair", _LAYER_NORM)
@@ -147,7 +146,7 @@ def sequence_to_pair_names() -> Names:
 
 
 def row_attention_names() -> Names:
-  """Names of a RowAttention, relative to it."""
+  """Returns the names of a RowAttention, relative to it."""
   return (
     _under(("norm",), "layer_norm", _LAYER_NORM)
     | _under(("query",), "linear_q", _PLAIN)
@@ -157,7 +156,7 @@ def row_attention_names() -> Names:
 
 
 def pair_mlp_names() -> Names:
-  """Names of a PairMLP, relative to it."""
+  """Returns the names of a PairMLP, relative to it."""
   return (
     _under(("norm",), "layer_norm", _LAYER_NORM)
     | _under(("expand",), "linear", _LINEAR)
@@ -166,7 +165,7 @@ def pair_mlp_names() -> Names:
 
 
 def pair_update_names() -> Names:
-  """Names of a PairUpdate, relative to it."""
+  """Returns the names of a PairUpdate, relative to it."""
   return (
     _under(("from_sequence",), "sequence_to_pair_block", sequence_to_pair_names())
     | _under(("attention",), "row_attention_block", row_attention_names())
@@ -175,7 +174,7 @@ def pair_update_names() -> Names:
 
 
 def output_embedder_names(skip: bool) -> Names:
-  """Names of an OutputEmbedder, relative to it."""
+  """Returns the names of an OutputEmbedder, relative to it."""
   names = (
     _under(("linear",), "linear", _LINEAR)
     | _under(("norm",), "rms_batch_norm", _BATCH_NORM)
@@ -185,12 +184,12 @@ def output_embedder_names(skip: bool) -> Names:
 
 
 def output_pair_names() -> Names:
-  """Names of an OutputPair, relative to it."""
+  """Returns the names of an OutputPair, relative to it."""
   return _under(("norm",), "layer_norm", _LAYER_NORM) | _under(("organism",), "embed", _EMBED)
 
 
 def trunk_names(config: ModelConfig) -> Names:
-  """Published module path and name of every variable of the trunk."""
+  """Returns the published module path and name of every variable of the trunk."""
   encoder, tower = f"{ROOT}/sequence_encoder", f"{ROOT}/transformer_tower"
   width = config.conv_width
   names = _under(("encoder", "dna_embedder", "conv"), f"{encoder}/dna_embedder/conv1_d", _LINEAR)
@@ -223,14 +222,14 @@ def trunk_names(config: ModelConfig) -> Names:
 
 
 def trunk_variables(model: AlphaEcoli) -> dict[Path, nnx.Variable]:
-  """Every parameter and running statistic of the trunk, by path; the model may be abstract."""
+  """Returns the trunk's parameters and running statistics by path; the model may be abstract."""
   state = nnx.state(model, nnx.Any(nnx.Param, RunningStat))
   flat = nnx.to_flat_state(state)
   return {path: variable for path, variable in flat if head_of(str(path[0])) is None}
 
 
 def _tensors(*trees: Tree) -> Iterator[tuple[tuple[str, str], Any]]:
-  """All tensors of the trees but those of the published heads."""
+  """Yields all tensors of the trees but those of the published heads."""
   for tree in trees:
     for module, tensors in tree.items():
       if not module.startswith(PUBLISHED_HEADS):
@@ -241,7 +240,7 @@ def _tensors(*trees: Tree) -> Iterator[tuple[tuple[str, str], Any]]:
 def convert(
   params: Tree, state: Tree, model: AlphaEcoli, config: ModelConfig
 ) -> dict[Path, Float32[np.ndarray, "..."]]:
-  """Published tensors as values of this trunk's variables.
+  """Converts published tensors to values of this trunk's variables.
 
   Args:
     params: {module path: {name: array}} of the published parameters; heads are skipped.
@@ -276,19 +275,8 @@ def convert(
   return values
 
 
-def load(model: AlphaEcoli, params: Tree, state: Tree, config: ModelConfig) -> None:
-  """Sets the trunk to the published values, in place; the heads stay as they are.
-
-  Raises:
-    DataError: tensors are missing, left over or of another shape.
-  """
-  values = convert(params, state, model, config)
-  for path, variable in trunk_variables(model).items():
-    variable.set_value(jnp.asarray(values[path]))
-
-
 def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-  """Haiku keeps axes of size 1 for broadcasting in front."""
+  """Drops the axes of size 1 that haiku keeps in front for broadcasting."""
   shape = tuple(shape)
   while shape and shape[0] == 1:
     shape = shape[1:]

@@ -4,15 +4,12 @@ Parameters and running statistics travel through jit, the optimiser and checkpoi
 dictionaries, "decoder/up_blocks/0/conv_in/conv/kernel" -> array: quick to pass to a compiled
 function, sharded by name, and readable without this package.
 
-Parts may be frozen, and frozen linear maps may have low-rank factors beside their kernels:
-W + (alpha / rank) A B takes the place of W when the module is put together.
-
-Source of the factors: LoRA, Hu et al. 2021, arXiv:2106.09685, equation 3.
+Parts may be frozen, and frozen linear maps may have LoRA factors beside their kernels, which are
+added when the module is put together (model/finetuning.py).
 """
 
 import dataclasses
 import math
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,12 +19,17 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
-from alphaecoli.errors import ConfigError
-from alphaecoli.model.finetuning import head_of, names_under
+from alphaecoli.model.finetuning import (
+  abstract_factors,
+  choose_frozen,
+  choose_lora_kernels,
+  factor_names,
+  fresh_factors,
+)
 from alphaecoli.model.layers import RMSBatchNorm
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import variable_shardings
-from alphaecoli.schema import HEADS, Head, InitConfig, ModelConfig
+from alphaecoli.schema import HEADS, Config, Head, InitConfig, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable
 
 Values = dict[str, Array]
@@ -37,16 +39,16 @@ _CPU_INIT_OPTIONS = {"xla_backend_optimization_level": 0}
 
 @dataclasses.dataclass(frozen=True)
 class FunctionalModel:
-  """A module's structure. Build one with `of` or `of_model`.
+  """A module's structure. Build one with `of`, `of_model` or `of_config`.
 
   Attributes:
-    create: makes the module from a key.
-    graph: its structure.
+    create: function that makes the module from a key.
+    graph: graphdef of the module.
     params: parameters by name, abstract.
     stats: every other variable by name, abstract.
     frozen: names of the parameters and statistics that training leaves as they are.
-    adapted: kernels with low-rank factors, which are among `params`.
-    scale: of the factors' product.
+    lora_kernels: names of the kernels with LoRA factors, which are among `params`.
+    lora_scale: factor of the factors' product.
     heads: table of the outputs.
   """
 
@@ -55,13 +57,13 @@ class FunctionalModel:
   params: Mapping[str, nnx.Variable]
   stats: Mapping[str, nnx.Variable]
   frozen: frozenset[str] = frozenset()
-  adapted: tuple[str, ...] = ()
-  scale: float = 0.0
+  lora_kernels: tuple[str, ...] = ()
+  lora_scale: float = 0.0
   heads: Mapping[str, Head] = dataclasses.field(default_factory=lambda: HEADS)
 
   @classmethod
   def of(cls, create: Callable[[Array], nnx.Module]) -> "FunctionalModel":
-    """The structure of what `create` makes, without making it."""
+    """Returns the structure of what `create` makes, without making it."""
     abstract = nnx.eval_shape(lambda: create(jax.random.key(0)))
     graph, params, stats = nnx.split(abstract, nnx.Param, ...)
     return cls(create, graph, _flat(params), _flat(stats))
@@ -70,35 +72,33 @@ class FunctionalModel:
   def of_model(
     cls, config: ModelConfig, table: TrackTable, heads: Mapping[str, Head] = HEADS
   ) -> "FunctionalModel":
-    """The structure of AlphaEcoli."""
+    """Returns the structure of AlphaEcoli."""
     made = cls.of(lambda key: AlphaEcoli(config, table, heads, rngs=nnx.Rngs(key)))
     return dataclasses.replace(made, heads=heads)
 
-  def tuned(self, init: InitConfig) -> "FunctionalModel":
-    """The same model with parts frozen, and factors beside the frozen linear maps of its trunk.
+  @classmethod
+  def of_config(cls, config: Config, table: TrackTable) -> "FunctionalModel":
+    """Returns the structure of a run's model, with its frozen parts and LoRA factors.
 
-    Frozen norms use their running statistics in training too. A kernel has factors where both of
-    its sides are longer than their rank.
+    Raises:
+      ConfigError: see `with_finetuning`.
+    """
+    return cls.of_model(config.model, table).with_finetuning(config.init)
+
+  def with_finetuning(self, init: InitConfig) -> "FunctionalModel":
+    """Returns the model with parts frozen, and LoRA factors beside frozen kernels of its trunk.
+
+    Frozen norms use their running statistics in training too.
 
     Raises:
       ConfigError: there is no such part, nothing would learn, or no kernel takes factors.
     """
-    frozen = names_under([*self.params, *self.stats], init.frozen_parts)
-    if frozen >= self.params.keys():
-      raise ConfigError(f"init.freeze={init.freeze} freezes every parameter: nothing would learn")
-    adapted: list[str] = []
+    frozen = choose_frozen(self.params, self.stats, init)
+    shapes = {name: self.params[name].get_value().shape for name in frozen & self.params.keys()}
+    kernels = choose_lora_kernels(shapes, init)
     factors: dict[str, nnx.Variable] = {}
-    for name in sorted(frozen & self.params.keys()) if init.lora_rank else []:
-      shape = self.params[name].get_value().shape
-      linear = name.endswith("/kernel") and len(shape) == 2 and head_of(name) is None
-      if linear and min(shape) > init.lora_rank:
-        adapted.append(name)
-        factors |= _abstract_factors(name, shape, init.lora_rank)
-    if init.lora_rank and not adapted:
-      raise ConfigError(
-        f"init.lora_rank={init.lora_rank}: no linear map of init.freeze={init.freeze} has sides "
-        "longer than that; choose a lower rank or other parts"
-      )
+    for name in kernels:
+      factors |= abstract_factors(name, shapes[name], init.lora_rank)
     module = self.module()
     for path, node in nnx.iter_graph(module):
       if isinstance(node, RMSBatchNorm):
@@ -108,40 +108,43 @@ class FunctionalModel:
       graph=nnx.split(module, nnx.Param, ...)[0],
       params={**self.params, **factors},
       frozen=frozen,
-      adapted=tuple(adapted),
-      scale=init.lora_alpha / max(init.lora_rank, 1),
+      lora_kernels=kernels,
+      lora_scale=init.lora_alpha / max(init.lora_rank, 1),
     )
 
   @property
   def base(self) -> dict[str, nnx.Variable]:
-    """The parameters without factors."""
-    factors = {factor for kernel in self.adapted for factor in factor_names(kernel)}
+    """The parameters without LoRA factors."""
+    factors = {factor for kernel in self.lora_kernels for factor in factor_names(kernel)}
     return {name: v for name, v in self.params.items() if name not in factors}
 
   def learning(self, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some parameters or statistics that are not frozen."""
+    """Returns those of some parameters or statistics that are not frozen."""
     return {name: value for name, value in values.items() if name not in self.frozen}
 
   def merge(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
-    """The module with these values; factors are added to their kernels."""
+    """Builds the module with these values; factors are added to their kernels."""
     kernels = {}
-    for name in self.adapted:
+    for name in self.lora_kernels:
       down, up = (params[factor] for factor in factor_names(name))
       product = jnp.matmul(down, up, precision="highest")
-      kernels[name] = params[name] + self.scale * product
+      kernels[name] = params[name] + self.lora_scale * product
     return self._put_together({**params, **kernels}, stats)
 
   def _put_together(self, params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
-    """The module with these values, which may be abstract; factors are left out."""
+    """Builds the module with these values, which may be abstract; factors are left out."""
     return nnx.merge(self.graph, _state(self.base, params), _state(self.stats, stats))
 
   def module(self) -> Any:
-    """The abstract module, for what needs only shapes."""
+    """Builds the abstract module, for what needs only shapes."""
     values = [{n: v.get_value() for n, v in part.items()} for part in (self.params, self.stats)]
     return self._put_together(*values)
 
   def parameter_table(self) -> str:
-    """Parameters by part, and how many of them learn where not all do, as text."""
+    """Formats parameters by part, and how many of them learn where not all do.
+
+    A row a part; nnx.tabulate has one for each of a thousand modules.
+    """
     counts: dict[str, list[int]] = {}
     for name, variable in self.params.items():
       size, learns = math.prod(variable.get_value().shape), name not in self.frozen
@@ -156,16 +159,16 @@ class FunctionalModel:
     return "\n".join(f"{r[0]:<{width}}  " + "  ".join(f"{c:>13}" for c in r[1:]) for r in table)
 
   def split(self, module: nnx.Module) -> tuple[Values, Values]:
-    """The values of a module: parameters, factors being part of their kernels, and statistics."""
+    """Returns parameters (factors being part of their kernels) and statistics of a module."""
     _, params, stats = nnx.split(module, nnx.Param, ...)
     return _arrays(params), _arrays(stats)
 
   def shardings(self, mesh: Mesh) -> tuple[dict[str, NamedSharding], dict[str, NamedSharding]]:
-    """Where parameters and statistics lie on a mesh."""
+    """Returns the shardings of parameters and statistics on a mesh."""
     return _shardings(mesh, self.params), _shardings(mesh, self.stats)
 
   def abstract(self, mesh: Mesh) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Shapes, types and shardings of parameters and statistics."""
+    """Returns shapes, types and shardings of parameters and statistics."""
     return tuple(
       {
         name: jax.ShapeDtypeStruct(v.get_value().shape, v.get_value().dtype, sharding=where[name])
@@ -175,12 +178,12 @@ class FunctionalModel:
     )  # type: ignore[return-value]
 
   def init(self, seed: int, mesh: Mesh) -> tuple[Values, Values]:
-    """Fresh values, each born where it belongs; the same for any number of devices."""
+    """Makes fresh values, each where it belongs; the same for any number of devices."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
 
     def make(key: Array) -> tuple[Values, Values]:
       params, stats = self.split(self.create(key))
-      return params | self._fresh_factors(key), stats
+      return params | fresh_factors(key, self.lora_kernels, self.params), stats
 
     made = jax.jit(
       make,
@@ -190,51 +193,24 @@ class FunctionalModel:
     with jax.set_mesh(mesh):
       return made(jax.random.key(seed))
 
-  def _fresh_factors(self, key: Array) -> Values:
-    """Factors whose product is zero: A is random, B is 0."""
-    factors = {}
-    for name in self.adapted:
-      down, up = factor_names(name)
-      n_in, rank = self.params[down].get_value().shape
-      noise = jax.random.normal(jax.random.fold_in(key, zlib.crc32(down.encode())), (n_in, rank))
-      factors[down] = noise / math.sqrt(n_in)
-      factors[up] = jnp.zeros(self.params[up].get_value().shape)
-    return factors
-
-
-def factor_names(kernel: str) -> tuple[str, str]:
-  """The names of a kernel's factors A (in, rank) and B (rank, out)."""
-  module = kernel.removesuffix("/kernel")
-  return f"{module}/lora_a", f"{module}/lora_b"
-
-
-def _abstract_factors(kernel: str, shape: tuple[int, ...], rank: int) -> dict[str, nnx.Variable]:
-  """The factors of a kernel, abstract."""
-  a, b = factor_names(kernel)
-  n_in, n_out = shape
-  return {
-    a: nnx.Param(jax.ShapeDtypeStruct((n_in, rank), jnp.float32), axes=("in", "rank")),
-    b: nnx.Param(jax.ShapeDtypeStruct((rank, n_out), jnp.float32), axes=("rank", "out")),
-  }
-
 
 def _name(path: tuple[Any, ...]) -> str:
-  """encoder, 0, kernel -> encoder/0/kernel."""
+  """Joins a path: encoder, 0, kernel to encoder/0/kernel."""
   return "/".join(str(part) for part in path)
 
 
 def _flat(state: nnx.State) -> dict[str, nnx.Variable]:
-  """Variables by name."""
+  """Returns variables by name."""
   return {_name(path): variable for path, variable in nnx.to_flat_state(state)}
 
 
 def _arrays(state: nnx.State) -> Values:
-  """Values by name."""
+  """Returns values by name."""
   return {name: variable.get_value() for name, variable in _flat(state).items()}
 
 
 def _state(abstract: Mapping[str, nnx.Variable], values: Mapping[str, Any]) -> nnx.State:
-  """The variables again, with values (or their shapes)."""
+  """Returns the variables with values, or with shapes in their place."""
   flat: Any = {
     tuple(int(p) if p.isdigit() else p for p in name.split("/")): variable.replace(values[name])
     for name, variable in abstract.items()
@@ -243,7 +219,7 @@ def _state(abstract: Mapping[str, nnx.Variable], values: Mapping[str, Any]) -> n
 
 
 def _shardings(mesh: Mesh, variables: Mapping[str, nnx.Variable]) -> dict[str, NamedSharding]:
-  """Shardings by name."""
+  """Returns shardings by name."""
   state = _state(variables, {name: v.get_value() for name, v in variables.items()})
   flat = nnx.to_flat_state(variable_shardings(mesh, state))
   return {_name(path): sharding for path, sharding in flat}

@@ -24,7 +24,7 @@ STRUCTURE_LOGIT = -1.8  # a codon position of a strand holds at about one base i
 
 
 def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*B"]:
-  """Zeroes a share `rate` of the values and scales up the others; no key, no dropout."""
+  """Zeroes a fraction `rate` of the values and scales up the others; no key, no dropout."""
   if key is None or rate == 0:
     return x
   keep = jax.random.bernoulli(key, 1 - rate, x.shape)
@@ -65,11 +65,11 @@ class GeneDensityHead(LinearHead):
 
 
 class OperonMembershipHead(LinearHead):
-  """Logit of lying in an operon, at every base; starts at the log odds of the training share."""
+  """Logit of lying in an operon, at every base; starts at the training prevalence's log odds."""
 
   def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
-    share = min(max(table.operon_prevalence, MIN_PREVALENCE), 1 - MIN_PREVALENCE)
-    super().__init__(features, 1, math.log(share / (1 - share)), rngs=rngs)
+    prevalence = min(max(table.operon_prevalence, MIN_PREVALENCE), 1 - MIN_PREVALENCE)
+    super().__init__(features, 1, math.log(prevalence / (1 - prevalence)), rngs=rngs)
 
 
 class GeneStructureHead(LinearHead):

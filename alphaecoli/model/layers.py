@@ -36,7 +36,7 @@ class RunningStat(nnx.Variable):
 def parameter(
   shape: tuple[int, ...], axes: tuple[str, ...], init: Initializer, rngs: nnx.Rngs
 ) -> nnx.Param:
-  """A float32 parameter that names its axes, which alphaecoli.sharding reads."""
+  """Makes a float32 parameter that names its axes, which parallel/sharding.py reads."""
   return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
 
 

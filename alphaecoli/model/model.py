@@ -64,7 +64,7 @@ class AlphaEcoli(nnx.Module):
   def embed(
     self, sequence: UInt8[Array, "B S"], organism: Int[Array, "B"], *, train: bool = False
   ) -> Embeddings:
-    """The trunk.
+    """Runs the trunk.
 
     Args:
       sequence: bases A C G T as 0 1 2 3; anything else is unknown and encodes to zeros.
@@ -98,13 +98,13 @@ class AlphaEcoli(nnx.Module):
     train: bool = False,
     dropout_key: PRNGKeyArray | None = None,
   ) -> dict[str, Float32[Array, "B _S _T"]]:
-    """Raw outputs, float32.
+    """Returns raw outputs, float32.
 
     Args:
       sequence: bases A C G T as 0 1 2 3; anything else is unknown.
       organism: row of the organism embedding.
-      train: use and update batch statistics.
-      dropout_key: for dropout on the heads' inputs, which happens only with a key.
+      train: whether to use and update batch statistics.
+      dropout_key: key of the dropout on the heads' inputs, which happens only with one.
 
     Returns:
       gene_expression (B, S, T) z-scores, gene_density (B, N, 1) genes per bin,

@@ -1,4 +1,4 @@
-"""The pair stack: activations for every pair of 2,048 bp stretches of a window.
+"""The pair stack: activations for every pair of 2,048 bp intervals of a window.
 
 All norms here divide by the root mean square alone (not centred).
 
@@ -27,7 +27,7 @@ def distance_widths(n: int) -> Float32[Array, "{n}"]:
 
 
 def distance_features(distance: Int[Array, "R"], n: int) -> Float32[Array, "R 2*{n}"]:
-  """Which of n central stretches a signed distance lies in, without and with its sign.
+  """Marks which of n central intervals a signed distance lies in, without and with its sign.
 
   Source: AlphaGenome, Supplementary Information, central mask features; Borzoi and Enformer
   (Avsec et al. 2021, Methods) call them central_mask.

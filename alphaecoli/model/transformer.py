@@ -157,6 +157,6 @@ class Tower(nnx.Module):
     return x, pair
 
   def empty_pair(self, x: Float[Array, "B N D"]) -> Float[Array, "B P P F"]:
-    """The pair activations before the first update."""
+    """Returns the pair activations before the first update."""
     n = x.shape[1] // BINS_PER_PAIR
     return jnp.zeros((x.shape[0], n, n, self.pair_channels), x.dtype)

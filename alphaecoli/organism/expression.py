@@ -9,13 +9,13 @@ from jaxtyping import Float64
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable, to_tpm
+from alphaecoli.genomics.genes import Dataset, Gene
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene
 from alphaecoli.genomics.text import Table, read_table
 from alphaecoli.organism.genes import NAME_KINDS, GeneNames
 from alphaecoli.schema import DataConfig
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 UNITS = {"tpm": "tpm", "counts": "count"}  # of --values, as regulondb.expression calls them
 _EXPECTED = "an expression table: locus tag, then a column a sample"
 _UNKNOWN = ("", "NA")
@@ -39,12 +39,12 @@ def read_expression(
   left out. Counts become TPM through the length of genes.
 
   Args:
-    path: tab-separated, plain or gzip.
-    values: tpm or counts.
+    path: tab-separated file, plain or gzip.
+    values: unit of the values: tpm or counts.
     genes: rows of the result.
-    names: how the table may call them.
+    names: names by which the table may call them.
     data: thresholds.
-    report: rows that match no gene, bad values and converted samples are counted here.
+    report: counter of rows that match no gene, bad values and converted samples.
 
   Returns:
     None where no sample is usable.
@@ -56,7 +56,7 @@ def read_expression(
   first = _first_sample(path, table, report)
   samples = table.columns[first:]
   total = np.zeros((len(genes), len(samples)))
-  known = np.zeros(total.shape, np.int64)
+  count = np.zeros(total.shape, np.int64)
   matched: Counter[str] = Counter()
   for _, cells in table.rows:
     found = names.find(cells[0])
@@ -66,22 +66,22 @@ def read_expression(
     row, kind = found
     matched[kind] += 1
     value = _numbers(cells[first:], samples, UNITS[values], report)
-    there = ~np.isnan(value)
-    total[row, there] += value[there]
-    known[row] += there
+    finite = ~np.isnan(value)
+    total[row, finite] += value[finite]
+    count[row] += finite
   _report_matches(path, table, names, matched, report)
-  report.count("expression rows of one gene: mean", int((known.max(axis=1) > 1).sum()))
-  mean = np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
+  report.count("expression rows of one gene: mean", int((count.max(axis=1) > 1).sum()))
+  mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
   result = _usable(mean, samples, UNITS[values], genes, data, report)
   measured = ~np.isnan(result.tpm).all(axis=1)
   report.total("samples with expression", len(result.datasets))
-  for gene, there in zip(genes, measured, strict=True):
-    if not there:
+  for gene, has_value in zip(genes, measured, strict=True):
+    if not has_value:
       report.count("gene without expression", 1, gene.locus_tag or gene.id)
   if result.datasets:
     return result
   LOGGER.warning(
-    "NO EXPRESSION: no sample of %s has %d genes with values; the expression head will not be "
+    "no expression: no sample of %s has %d genes with values; the expression head will not be "
     "trained",
     path,
     data.min_genes_per_unit,
@@ -91,7 +91,7 @@ def read_expression(
 
 
 def _first_sample(path: Path, table: Table, report: QualityReport) -> int:
-  """The number of the first column with values.
+  """Returns the index of the first column with values.
 
   Raises:
     DataError: there is none, or two samples share a name.
@@ -112,7 +112,7 @@ def _first_sample(path: Path, table: Table, report: QualityReport) -> int:
 def _numbers(
   cells: tuple[str, ...], samples: tuple[str, ...], unit: str, report: QualityReport
 ) -> Float64[np.ndarray, "D"]:
-  """Values of one row, NaN where unknown or unusable."""
+  """Parses the values of one row, NaN where unknown or unusable."""
   values = np.full(len(cells), np.nan)
   for column, cell in enumerate(cells):
     if cell in _UNKNOWN:
@@ -135,7 +135,7 @@ def _report_matches(
   """Counts how rows were matched.
 
   Raises:
-    DataError: none was.
+    DataError: no row was matched.
   """
   report.total("expression rows", len(table.rows))
   for kind in NAME_KINDS:
@@ -160,7 +160,7 @@ def _usable(
   data: DataConfig,
   report: QualityReport,
 ) -> ExpressionTable:
-  """TPM of the samples with values enough."""
+  """Returns the TPM of the samples with enough values."""
   lengths = np.array([gene.transcript_bp for gene in genes], np.float64)
   names, columns = [], []
   for name, value in zip(samples, values.T, strict=True):
@@ -178,7 +178,7 @@ def _usable(
 
 
 def read_samples(path: Path, report: QualityReport) -> list[Dataset]:
-  """Reads growth conditions: a table with a sample's name, then a column a condition field.
+  """Reads growth conditions: a table with a sample's name, then one column per condition field.
 
   Raises:
     DataError: not such a table.

@@ -1,33 +1,36 @@
-"""Genes of an annotation as records, and how tables may call them."""
+"""Genes of an annotation as records, and the names by which tables may call them."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import AnnotatedGene, Annotation, across_origin, misfit
+from alphaecoli.genomics.genes import MAX_OUTSIDE, Annotation, Gene, across_origin, misfit
 from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Gene
 from alphaecoli.genomics.sequence import Contig
 
 NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
 NO_MATCH = "matches no gene"
-_MAX_OUTSIDE = 0.25  # share of genes outside the contig that shows a wrong genome
 
 
 class GeneNames:
   """Finds genes by locus tag, else ID, else old locus tag, else name."""
 
-  def __init__(self, genes: Sequence[Gene], sources: Sequence[AnnotatedGene], skipped: set[str]):
-    """Takes the genes, what they were read as, and all names of genes that were left out."""
+  def __init__(self, genes: Sequence[Gene], skipped: set[str]):
+    """Indexes the genes.
+
+    Args:
+      genes: genes to find.
+      skipped: all names of genes that were left out.
+    """
     self._rows: dict[str, dict[str, int]] = {kind: {} for kind in NAME_KINDS}
     self._shared: set[str] = set()
     self._skipped = skipped
-    for row, (gene, source) in enumerate(zip(genes, sources, strict=True)):
+    for row, gene in enumerate(genes):
       self._rows["locus tag"].setdefault(gene.locus_tag, row)
-      for name in (gene.id, source.id):
-        self._rows["ID"].setdefault(name, row)
-      for kind, names in (("old locus tag", source.old_locus_tags), ("name", (gene.name,))):
+      self._rows["ID"].setdefault(gene.id, row)
+      for kind, names in (("old locus tag", gene.old_locus_tags), ("name", (gene.name,))):
         for name in names:
           if self._rows[kind].setdefault(name, row) != row:
             self._shared.add(name)
@@ -35,7 +38,7 @@ class GeneNames:
       rows.pop("", None)
 
   def find(self, name: str) -> tuple[int, str] | str:
-    """The row of a gene and the kind of name it was found by; else why it was not."""
+    """Returns the row of a gene and the kind of name that it has; else why none was found."""
     for kind in NAME_KINDS:
       row = self._rows[kind].get(name)
       if row is not None:
@@ -45,7 +48,7 @@ class GeneNames:
     return "gene that is left out" if name in self._skipped else NO_MATCH
 
   def examples(self, n: int = 3) -> str:
-    """A few locus tags, or IDs where there are none, for messages."""
+    """Returns a few locus tags, or IDs where there are none, for messages."""
     names = self._rows["locus tag"] or self._rows["ID"]
     return ", ".join(list(names)[:n])
 
@@ -59,24 +62,23 @@ def take_genes(
   exclude_types: Collection[str],
   report: QualityReport,
 ) -> tuple[list[Gene], GeneNames]:
-  """The genes of one contig as records.
+  """Selects the genes of one contig as records.
 
   A gene's type is its gene_biotype, else the feature's type. The first of several genes with one
   locus tag is the one that tables mean.
 
   Args:
-    annotation: every gene.
-    contig: the one that is prepared.
+    annotation: genes of the genome.
+    contig: contig that is prepared.
     others: names of the genome's other contigs.
     circular: whether a gene may pass the contig's end.
     exclude_types: types that are left out.
-    report: what is left out or repaired is counted here.
+    report: counter of genes that are left out or repaired.
 
   Raises:
     DataError: no gene lies on the contig, or too many lie outside it.
   """
   genes: list[Gene] = []
-  sources: list[AnnotatedGene] = []
   skipped: set[str] = set()
   ids: Counter[str] = Counter()
   outside = 0
@@ -98,8 +100,7 @@ def take_genes(
       continue
     placed = across_origin(found, contig.length_bp) if circular else found
     genes.append(_record(placed, kind, contig.length_bp, ids, report))
-    sources.append(found)
-  if not genes or outside > _MAX_OUTSIDE * (outside + len(genes)):
+  if not genes or outside > MAX_OUTSIDE * (outside + len(genes)):
     raise DataError(
       f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {contig.name} "
       f"({contig.length_bp} bp); the annotation names {_some(g.contig for g in annotation.genes)}: "
@@ -107,13 +108,13 @@ def take_genes(
     )
   report.total("genes", len(genes))
   _count_tags(genes, report)
-  return genes, GeneNames(genes, sources, skipped - {""})
+  return genes, GeneNames(genes, skipped - {""})
 
 
 def _record(
-  gene: AnnotatedGene, kind: str, length_bp: int, ids: Counter[str], report: QualityReport
+  gene: Gene, kind: str, length_bp: int, ids: Counter[str], report: QualityReport
 ) -> Gene:
-  """One gene; an ID that is taken is given a number."""
+  """Converts one gene; an ID that is taken gets a number."""
   identifier = gene.id or gene.locus_tag or f"{gene.contig}:{gene.start + 1}-{gene.end}"
   ids[identifier] += 1
   if ids[identifier] > 1:
@@ -121,21 +122,18 @@ def _record(
     identifier = f"{identifier}-{ids[identifier]}"
   if gene.strand == 0:
     report.count("gene without strand", 1, identifier)
-  fragments = _over_origin(sorted(gene.segments), length_bp)
+  fragments = _join_at_origin(sorted(gene.intervals), length_bp)
   whole = fragments == ((gene.start, gene.end),)
-  return Gene(
-    identifier, gene.name, gene.locus_tag, gene.start, gene.end, gene.strand, kind,
-    () if whole else fragments,
-  )  # fmt: skip
+  return dataclasses.replace(gene, id=identifier, type=kind, fragments=() if whole else fragments)
 
 
-def _over_origin(segments: list[StartEnd], length_bp: int) -> tuple[StartEnd, ...]:
-  """Segments with the two joined that a file cuts at the origin of a ring."""
-  before = next((s for s in segments if s[1] == length_bp), None)
-  after = next((s for s in segments if s[0] == length_bp), None)
+def _join_at_origin(fragments: list[StartEnd], length_bp: int) -> tuple[StartEnd, ...]:
+  """Joins the two fragments that a file splits at the origin of a circular contig."""
+  before = next((f for f in fragments if f[1] == length_bp), None)
+  after = next((f for f in fragments if f[0] == length_bp), None)
   if before is None or after is None:
-    return tuple(segments)
-  rest = [s for s in segments if s not in (before, after)]
+    return tuple(fragments)
+  rest = [f for f in fragments if f not in (before, after)]
   return tuple(sorted([*rest, (before[0], after[1])]))
 
 
@@ -148,6 +146,6 @@ def _count_tags(genes: Iterable[Gene], report: QualityReport) -> None:
 
 
 def _some(names: Iterable[str], most: int = 3) -> str:
-  """The first few different names."""
+  """Returns the first few different names."""
   different = list(dict.fromkeys(names))
   return ", ".join(different[:most]) + (", …" if len(different) > most else "")

@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.gff3 import read_features
+from alphaecoli.genomics.genes import STRANDS, Gene, Operon
+from alphaecoli.genomics.gff3 import is_feature, read_features
 from alphaecoli.genomics.intervals import covering_interval
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Gene, Operon
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.genomics.text import open_text, read_table
 from alphaecoli.organism.genes import NAME_KINDS, NO_MATCH, GeneNames
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 _EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"
 _COLUMNS = ("operon", "genes", "start", "end", "strand", "contig")
-_STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}
 
 
 @dataclasses.dataclass
@@ -45,13 +44,22 @@ def read_operons(
   """Reads operons, plain or gzip; told apart by content.
 
   A table has a header with `operon` (an id) and `genes` (names with commas between), or `start`
-  and `end` (1-based, inclusive; an end before the start, or beyond a ring's length, passes the
-  origin), or both; `strand` and `contig` may stand beside. GFF3 has features of type operon; genes
-  belong to one by their Parent, or by an attribute operon=NAME.
+  and `end` (1-based, inclusive; on a circular contig an end before the start, or beyond the length,
+  passes the origin), or both; `strand` and `contig` are optional. GFF3 has features of type operon;
+  genes belong to one by their Parent, or by an attribute operon=NAME.
 
   An operon without positions reaches from its first to its last gene. One without genes holds
   those of its strand that lie fully within it. A listed gene that the annotation does not have
   counts as a gene of the operon; one that is left out does not.
+
+  Args:
+    path: file to read.
+    genes: genes of the contig.
+    names: names by which the file may call them.
+    contig: contig that is prepared.
+    others: names of the genome's other contigs.
+    circular: whether an operon may pass the contig's end.
+    report: counter of operons that are skipped or repaired.
 
   Raises:
     DataError: neither a table nor GFF3, none of its genes is known, or none of its operons can be
@@ -83,7 +91,7 @@ def _check_members(path: Path, listed: list[_Listed], names: GeneNames) -> None:
   """Warns where most genes of the operons are unknown.
 
   Raises:
-    DataError: all are.
+    DataError: all are unknown.
   """
   members = dict.fromkeys(member for item in listed for member in item.members)
   unknown = [member for member in members if names.find(member) == NO_MATCH]
@@ -104,8 +112,8 @@ def _operon(
   circular: bool,
   report: QualityReport,
 ) -> Operon | None:
-  """An operon with its genes and its interval; None, and counted, where it has no place."""
-  interval = item.interval and _on_ring(*item.interval, length_bp, circular)
+  """Places an operon and its genes; None, and counted, where it has no position."""
+  interval = item.interval and _on_contig(*item.interval, length_bp, circular)
   if item.interval and interval is None:
     report.count("operon with positions outside the contig", 1, item.id)
   rows, unknown = _members(item, names, report)
@@ -125,7 +133,7 @@ def _operon(
 
 
 def _members(item: _Listed, names: GeneNames, report: QualityReport) -> tuple[list[int], list[str]]:
-  """Rows of an operon's genes, and names that match none: those still make it an operon of more."""
+  """Returns the rows of an operon's genes, and the names without a match, which still count."""
   rows: dict[int, None] = {}
   unknown = []
   for member in item.members:
@@ -139,8 +147,8 @@ def _members(item: _Listed, names: GeneNames, report: QualityReport) -> tuple[li
   return list(rows), unknown
 
 
-def _on_ring(start: int, end: int, length_bp: int, circular: bool) -> tuple[int, int] | None:
-  """An interval of the contig; None where it is outside."""
+def _on_contig(start: int, end: int, length_bp: int, circular: bool) -> tuple[int, int] | None:
+  """Returns an interval of the contig; None where it is outside."""
   if end <= start and circular:
     end += length_bp
   fits = 0 <= start < length_bp and start < end <= (start + length_bp if circular else length_bp)
@@ -148,7 +156,7 @@ def _on_ring(start: int, end: int, length_bp: int, circular: bool) -> tuple[int,
 
 
 def _within(genes: list[Gene], interval: tuple[int, int], strand: int, length_bp: int) -> list[int]:
-  """Rows of the genes of a strand (0: either) that lie fully within an interval, in order."""
+  """Returns the rows of the genes of a strand (0: either) fully within an interval, in order."""
   start, end = interval
   offsets = {
     row: (gene.start - start) % length_bp
@@ -164,19 +172,18 @@ def _within(genes: list[Gene], interval: tuple[int, int], strand: int, length_bp
 
 
 def _is_gff3(path: Path) -> bool:
-  """Whether the first line that is no comment has GFF3's nine columns with two positions."""
+  """Returns whether the first line that is no comment has GFF3's columns with two positions."""
   with open_text(path, f"{_EXPECTED}; or GFF3") as file:
     for line in file:
       if line.startswith("##gff-version"):
         return True
       if line.strip() and not line.startswith("#"):
-        cells = line.split("\t")
-        return len(cells) == 9 and cells[3].isdecimal() and cells[4].isdecimal()
+        return is_feature(line)
   return False
 
 
 def _from_gff3(path: Path) -> list[_Listed]:
-  """Operon features, and genes that name one; a feature and an attribute may name the same."""
+  """Reads operon features, and genes that name one; both may name the same operon."""
   operons: dict[str, _Listed] = {}
   links: list[tuple[str, str, str]] = []  # operon, gene, contig
   for feature, attributes in read_features(path):
@@ -208,10 +215,10 @@ def _from_gff3(path: Path) -> list[_Listed]:
 
 
 def _from_table(path: Path) -> list[_Listed]:
-  """The rows of a table.
+  """Reads the rows of a table.
 
   Raises:
-    DataError: a column is missing or not known, or a position is none; names the line.
+    DataError: a column is missing, or a position is not a whole number; names the line.
   """
   table = read_table(path, _EXPECTED)
   columns = [column.lower() for column in table.columns]
@@ -229,7 +236,7 @@ def _from_table(path: Path) -> list[_Listed]:
         )
       interval = int(row["start"]) - 1, int(row["end"])
     members = dict.fromkeys(name.strip() for name in row["genes"].split(",") if name.strip())
-    strand = _STRANDS.get(row["strand"], 0)
+    strand = STRANDS.get(row["strand"], 0)
     name = row["operon"]
     listed.append(_Listed(name, name, members, row["contig"], interval, strand))
   return listed

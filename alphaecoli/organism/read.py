@@ -1,37 +1,35 @@
 """An organism's files as the records of one chromosome, with one quality report."""
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError, DataError, nearest
 from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import Annotation
+from alphaecoli.genomics.genes import Annotation, GenomeRecords
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.read import read_annotation
-from alphaecoli.genomics.records import GenomeRecords
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.organism.expression import read_expression, read_samples
 from alphaecoli.organism.genes import take_genes
 from alphaecoli.organism.operons import read_operons
 from alphaecoli.schema import DataConfig
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """What is read.
+  """Input files of an organism.
 
   Attributes:
     genome: FASTA or GenBank.
     annotation: GFF3 or GenBank; None where the genome file holds the genes.
-    expression: a table of genes by samples, if there is one.
-    values: of that table: tpm or counts.
-    samples: a table of growth conditions, if there is one.
-    operons: a table or GFF3, if there is one.
+    expression: table of genes by samples; None where expression is unknown.
+    values: unit of that table: tpm or counts.
+    samples: table of growth conditions; None where they are unknown.
+    operons: table or GFF3; None where operons are unknown.
   """
 
   genome: Path
@@ -42,7 +40,7 @@ class Files:
   operons: Path | None = None
 
   def by_name(self) -> dict[str, Path]:
-    """The files that are given."""
+    """Returns the files that are given, by name."""
     given = {name: value for name, value in vars(self).items() if name != "values"}
     return {name: path for name, path in given.items() if path is not None}
 
@@ -53,12 +51,12 @@ def read_organism(
   """Reads one contig of a genome with its genes, expression and operons.
 
   Args:
-    files: to read.
-    data: gene types, thresholds, and whether the contig is a circle unless a file says otherwise.
-    contig_name: which contig; by default the longest.
+    files: files to read.
+    data: gene types, thresholds, and the contig's topology unless a file declares it.
+    contig_name: name of the contig; by default the longest.
 
   Returns:
-    The records, and the configuration with `circular` as it is.
+    The records, and the configuration with the contig's topology as `circular`.
 
   Raises:
     ConfigError: there is no such contig.
@@ -87,12 +85,12 @@ def read_organism(
   )
   expression = operons = None
   if files.expression is None:
-    LOGGER.warning("NO EXPRESSION: the expression head has no targets; add --expression TSV")
+    LOGGER.warning("no expression: the expression head has no targets; add --expression TSV")
     report.count("no expression table: expression unknown")
   else:
     expression = read_expression(files.expression, files.values, genes, names, data, report)
   if files.operons is None:
-    LOGGER.warning("NO OPERONS: the operon head has no targets; add --operons TSV or GFF3")
+    LOGGER.warning("no operons: the operon head has no targets; add --operons TSV or GFF3")
     report.count("no operons: operons unknown")
   else:
     operons = read_operons(
@@ -106,15 +104,15 @@ def read_organism(
 def choose_contig(
   path: Path, contigs: Sequence[Contig], name: str | None, report: QualityReport
 ) -> Contig:
-  """The contig of a name, or the longest; the others are counted and named.
+  """Returns the contig of a name, or the longest; counts and logs the others.
 
   Raises:
     ConfigError: there is none of that name.
   """
   names = [contig.name for contig in contigs]
   if name is not None and name not in names:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0)
-    raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {near[0]}")
+    near = nearest(name, names)
+    raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {near}")
   longest = max(contigs, key=lambda c: c.length_bp)
   chosen = longest if name is None else contigs[names.index(name)]
   left = [contig for contig in contigs if contig is not chosen]
@@ -123,7 +121,7 @@ def choose_contig(
     report.count("base of a contig that is left out", contig.length_bp)
   if left:
     LOGGER.warning(
-      "A STORE HOLDS ONE CONTIG: %s (%d bp) is prepared; LEFT OUT are %d of %s, %d bp: %s. Prepare "
+      "a store holds one contig: %s (%d bp) is prepared; left out are %d of %s, %d bp: %s. Prepare "
       "another with --contig NAME",
       chosen.name,
       chosen.length_bp,
@@ -136,14 +134,14 @@ def choose_contig(
 
 
 def _is_circular(contig: Contig, annotation: Annotation, configured: bool) -> bool:
-  """Linear where the genome file or the configuration says so, else a circle."""
+  """Returns False where the genome file or the configuration says linear, else True."""
   if contig.circular is False:
     LOGGER.info("%s is linear, as its file says", contig.name)
     return False
   declared = bool(contig.circular) or contig.name in annotation.circular
   if configured and not declared:
     LOGGER.warning(
-      "%s is taken as a circle (data.circular), which no file says; if it is not one, pass "
+      "%s is taken as circular (data.circular), which no file says; if it is linear, pass "
       "--config.data.circular=false",
       contig.name,
     )

@@ -1,7 +1,8 @@
-"""From windows on the host to global arrays on the devices, one batch ahead of the step."""
+"""From windows on the host to global arrays on the devices, prefetched by one batch."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,9 +13,11 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
 from alphaecoli.schema import BIN_BP, PAIR_BP, Config
 
+T = TypeVar("T")
+
 
 def check_batch_size(config: Config, mesh: Mesh) -> None:
-  """Checks that windows and their positions divide evenly.
+  """Checks that windows and their positions divide evenly over the devices.
 
   Raises:
     ConfigError: a micro-batch does not divide over the devices that split windows, or the bins of a
@@ -28,13 +31,13 @@ def check_batch_size(config: Config, mesh: Mesh) -> None:
       f"data.window_bp={window_bp}: its bins of {BIN_BP} bp do not divide over "
       f"mesh.sequence={sequence} devices; nearest: {lower} or {lower + unit}"
     )
-  ways = n_window_shards(mesh)
-  parts = ways * config.train.accumulate_steps
+  shards = n_window_shards(mesh)
+  parts = shards * config.train.accumulate_steps
   if config.train.batch_windows % parts:
     nearest = max(config.train.batch_windows // parts, 1) * parts
     raise ConfigError(
       f"train.batch_windows={config.train.batch_windows} is not a multiple of mesh.data x "
-      f"mesh.fsdp x train.accumulate_steps = {ways} x {config.train.accumulate_steps}; nearest: "
+      f"mesh.fsdp x train.accumulate_steps = {shards} x {config.train.accumulate_steps}; nearest: "
       f"{nearest} or {nearest + parts}"
     )
 
@@ -44,10 +47,10 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
 
   The rows are those of `window_shard`; every position of them is here, needed or not.
   """
-  parts = window_shard(mesh).count
+  n_shards = window_shard(mesh).count
   return {
     name: jax.make_array_from_process_local_data(
-      batch_sharding(mesh, x.ndim, x.ndim > 1), x, (parts * x.shape[0], *x.shape[1:])
+      batch_sharding(mesh, x.ndim, x.ndim > 1), x, (n_shards * x.shape[0], *x.shape[1:])
     )
     for name, x in batch.items()
   }
@@ -56,7 +59,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
 def abstract_batch(
   batch: Mapping[str, np.ndarray], windows: int, mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes, types and layout of a global batch of so many windows, from any batch of its kind."""
+  """Returns shapes, types and shardings of a global batch of so many windows, like another one."""
   return {
     name: jax.ShapeDtypeStruct(
       (windows, *x.shape[1:]), x.dtype, sharding=batch_sharding(mesh, x.ndim, x.ndim > 1)
@@ -68,11 +71,18 @@ def abstract_batch(
 def device_batches(
   batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh
 ) -> Iterator[dict[str, Array]]:
-  """Batches on the devices; while a step runs the next one is already on its way."""
-  ahead: dict[str, Array] | None = None
-  for batch in batches:
-    current, ahead = ahead, put_batch(batch, mesh)
-    if current is not None:
-      yield current
-  if ahead is not None:
-    yield ahead
+  """Yields batches on the devices; while a step runs the next one is already on its way."""
+  return prefetch(put_batch(batch, mesh) for batch in batches)
+
+
+def prefetch(items: Iterable[T]) -> Iterator[T]:
+  """Yields items, each after the one that follows it has been made.
+
+  JAX does not wait for what it starts: the next item's part is pending on the devices while the
+  caller uses this one.
+  """
+  iterator, end = iter(items), object()
+  pending: Any = next(iterator, end)
+  while pending is not end:
+    item, pending = pending, next(iterator, end)
+    yield item

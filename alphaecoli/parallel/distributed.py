@@ -19,7 +19,7 @@ import numpy as np
 
 from alphaecoli.errors import ConfigError, UserError
 
-LOGGER = logging.getLogger("alphaecoli")
+PACKAGE_LOGGER = logging.getLogger("alphaecoli")  # whose level and format all loggers here take
 # A process that has been silent for so long is taken for dead, and the others end.
 PEER_TIMEOUT_S = 60
 START_TIMEOUT_S = 300  # to wait for all processes at the start
@@ -97,20 +97,20 @@ def initialize(flags: argparse.Namespace) -> None:
     ) from error
   index, count = jax.process_index(), jax.process_count()
   if index:
-    LOGGER.setLevel(logging.WARNING)
+    PACKAGE_LOGGER.setLevel(logging.WARNING)
     name_process(index)
-  LOGGER.info("%d processes, %d devices", count, jax.device_count())
+  PACKAGE_LOGGER.info("%d processes, %d devices", count, jax.device_count())
 
 
 def name_process(index: int) -> None:
   """Puts the number of the process into its log lines."""
   form = f"%(asctime)s %(levelname).1s [process {index}] %(message)s"
-  for handler in LOGGER.handlers:
+  for handler in PACKAGE_LOGGER.handlers:
     handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
 
 
 def settings(flags: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any] | None:
-  """Arguments of jax.distributed.initialize; None for a single process.
+  """Returns arguments of jax.distributed.initialize; None for a single process.
 
   Flags win over the environment. An environment that makes one process only is not used.
 
@@ -131,7 +131,7 @@ def settings(flags: argparse.Namespace, environment: Mapping[str, str]) -> dict[
 
 
 def _explicit(flags: argparse.Namespace, given: Mapping[str, Any]) -> dict[str, Any]:
-  """Settings from flags; `deactivate`: every local device is ours, whatever scheduler is there."""
+  """Reads settings from flags; `deactivate`: every local device is ours, with any scheduler."""
   missing = [name for name, value in given.items() if value is None]
   if flags.distributed == "none":
     raise ConfigError("--distributed=none contradicts --coordinator, --num-processes, --process-id")
@@ -157,9 +157,9 @@ def _explicit(flags: argparse.Namespace, given: Mapping[str, Any]) -> dict[str, 
 
 
 def _detect(environment: Mapping[str, str]) -> dict[str, Any] | None:
-  """Settings from the environment, in the order in which JAX looks; None for a single process.
+  """Reads settings from the environment, in JAX's order; None for a single process.
 
-  Source: jax/_src/clusters, jax 0.10 and 0.11.
+  Source: jax/_src/clusters, jax 0.10 to 0.12.
   """
   if _several(environment.get("OMPI_COMM_WORLD_SIZE")):
     if "OMPI_MCA_orte_hnp_uri" in environment:
@@ -192,7 +192,7 @@ def _several(number: str | None) -> bool:
 
 
 def _has_tpu(environment: Mapping[str, str]) -> bool:
-  """Whether JAX will run on TPU chips of this machine, without loading their driver."""
+  """Returns whether JAX will run on TPU chips of this machine, without loading their driver."""
   platforms = environment.get("JAX_PLATFORMS", "")
   if platforms and "tpu" not in platforms.split(","):
     return False
@@ -201,7 +201,7 @@ def _has_tpu(environment: Mapping[str, str]) -> bool:
 
 
 def of_every_process(value: int) -> list[int]:
-  """A number of each process, in their order. All of them must ask."""
+  """Gathers a number from each process, in their order. All of them must ask."""
   import jax
 
   if jax.process_count() == 1:

@@ -1,4 +1,4 @@
-"""Peak arithmetic of the chips that JAX names, and memory, for figures of utilisation."""
+"""Peak arithmetic of the chips that JAX names, and memory, for utilisation."""
 
 import resource
 import sys
@@ -38,31 +38,31 @@ HBM_BYTES = {
 
 
 def peak_flops(device: jax.Device) -> float | None:
-  """Peak dense bfloat16 FLOP/s of a device; None where it is not known (a CPU, a new chip)."""
+  """Returns the peak bfloat16 FLOP/s of a device; None where not known (a CPU, a new chip)."""
   names = sorted((n for n in PEAK_BF16_FLOPS if device.device_kind.startswith(n)), key=len)
   return PEAK_BF16_FLOPS[names[-1]] if names else None
 
 
 def hbm_bytes(device: jax.Device) -> int:
-  """Memory of a TPU that a program may use."""
+  """Returns the memory of a TPU that a program may use."""
   return round(HBM_BYTES[device.device_kind])
 
 
 def memory_bytes(device: jax.Device) -> dict[str, int]:
-  """Bytes in use, at most so far, and in all, where the device tells."""
+  """Returns bytes in use, at most so far, and in all, where the device tells."""
   stats = device.memory_stats() or {}
   names = {"in_use": "bytes_in_use", "peak": "peak_bytes_in_use", "limit": "bytes_limit"}
   return {name: int(stats[key]) for name, key in names.items() if key in stats}
 
 
 def device_peak_bytes() -> int | None:
-  """The high-water mark of this process's fullest device; None where devices do not tell (CPU)."""
+  """Returns the high-water mark of this process's fullest device; None where none tells (CPU)."""
   peaks = [memory_bytes(device).get("peak") for device in jax.local_devices()]
   return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def host_peak_bytes() -> int:
-  """The most memory that this process has had resident."""
+  """Returns the most memory that this process has had resident."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 

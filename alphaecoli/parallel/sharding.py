@@ -55,7 +55,7 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
 
 
 def fold_mesh(config: MeshConfig, n_devices: int) -> MeshConfig:
-  """The mesh of a run on another number of devices.
+  """Returns the mesh of a run on another number of devices.
 
   As much of fsdp as divides it, so that each holds no more than it must, then of sequence; data is
   the rest.
@@ -67,7 +67,7 @@ def fold_mesh(config: MeshConfig, n_devices: int) -> MeshConfig:
 
 
 def _arrange(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
-  """The devices as an array of data x fsdp x sequence.
+  """Arranges the devices as an array of data x fsdp x sequence.
 
   Several TPU slices and several GPU nodes are told apart by `slice_index`; `jax.make_mesh` refuses
   them (docs.jax.dev, jax.experimental.mesh_utils).
@@ -79,23 +79,23 @@ def _arrange(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
   for size in sizes:
     outer.append(math.gcd(left, size))
     left //= outer[-1]
-  inner = [size // ways for size, ways in zip(sizes, outer, strict=True)]
+  inner = [size // n for size, n in zip(sizes, outer, strict=True)]
   return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
 def n_window_shards(mesh: Mesh) -> int:
-  """How many parts the windows of a batch are split into."""
+  """Returns the number of shards that the windows of a batch are split into."""
   return math.prod(mesh.shape[name] for name in RULES["batch"])
 
 
 @dataclasses.dataclass(frozen=True)
 class WindowShard:
-  """Which windows of a batch a process reads.
+  """The windows of a batch that a process reads.
 
   Attributes:
-    index: of its part; processes that hold other positions of the same windows have the same.
-    count: parts in all.
-    first: whether it is the first process of its part, the one that reports.
+    index: number of the shard; processes that hold other positions of the same windows share it.
+    count: shards in all.
+    first: whether the process is the first of its shard, the one that reports.
   """
 
   index: int
@@ -105,7 +105,7 @@ class WindowShard:
 
 @functools.lru_cache(maxsize=8)
 def window_shard(mesh: Mesh) -> WindowShard:
-  """The share of this process: what its devices hold.
+  """Returns the shard of this process: what its devices hold.
 
   Raises:
     ConfigError: processes hold partly the same windows.
@@ -114,16 +114,17 @@ def window_shard(mesh: Mesh) -> WindowShard:
   return shard_of(owners.reshape(n_window_shards(mesh), -1), jax.process_index())
 
 
-def shard_of(owners: Int[np.ndarray, "ways positions"], process: int) -> WindowShard:
-  """The share of a process.
+def shard_of(owners: Int[np.ndarray, "shards positions"], process: int) -> WindowShard:
+  """Returns the shard of a process.
 
   Args:
-    owners: process of the device that holds each part of the windows and of their positions.
-    process: which one.
+    owners: process of the device that holds each shard of the windows and of their positions.
+    process: index of the process.
 
   Raises:
     ConfigError: processes hold partly the same windows.
   """
+  # The rows of `owners` that each process has a device in: its windows, whichever positions.
   held = {int(p): tuple(np.flatnonzero((owners == p).any(1)).tolist()) for p in np.unique(owners)}
   parts = sorted(set(held.values()))
   if sum(map(len, parts)) != len(owners) or len(set(map(len, parts))) > 1:
@@ -136,14 +137,14 @@ def shard_of(owners: Int[np.ndarray, "ways positions"], process: int) -> WindowS
 
 
 def _spec(mesh: Any, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
-  """The partition of one array, dropping rules that do not divide its dimensions."""
+  """Returns the partition of one array, dropping rules that do not divide its dimensions."""
   if len(axes) != len(shape):
     raise ValueError(f"{len(axes)} logical axes {axes} for an array of shape {shape}")
   parts: list[Any] = []
   for size, axis in zip(shape, axes, strict=True):
     names = tuple(n for n in RULES.get(axis or "", ()) if mesh.shape[n] > 1)
-    ways = math.prod(mesh.shape[n] for n in names)
-    parts.append(names if names and size % ways == 0 else None)
+    shards = math.prod(mesh.shape[n] for n in names)
+    parts.append(names if names and size % shards == 0 else None)
   return PartitionSpec(*parts)
 
 
@@ -171,7 +172,7 @@ def whole(kernel: jax.Array) -> jax.Array:
 
 
 def variable_shardings(mesh: Mesh, state: nnx.State) -> nnx.State:
-  """The sharding of every variable of a (possibly abstract) state, from its metadata `axes`."""
+  """Returns shardings of a (possibly abstract) state, from its variables' metadata `axes`."""
 
   def one(variable: nnx.Variable) -> NamedSharding:
     shape = variable.get_value().shape
@@ -182,7 +183,7 @@ def variable_shardings(mesh: Mesh, state: nnx.State) -> nnx.State:
 
 
 def batch_sharding(mesh: Mesh, ndim: int, position_axis: bool) -> NamedSharding:
-  """How one array of a batch lies: windows over data and fsdp, positions over sequence."""
+  """Shards one array of a batch: windows over data and fsdp, positions over sequence."""
   parts: list[Any] = [RULES["batch"]] + [None] * (ndim - 1)
   if position_axis and ndim > 1 and mesh.shape["sequence"] > 1:
     parts[1] = RULES["position"]

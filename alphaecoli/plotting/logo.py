@@ -79,18 +79,18 @@ class _Strip:
     )
     # Two contigs may share positions; a bar that only touches the region is cut.
     near = (e for e in elements if e.contig == result.contig)
-    spans = [(e, max(e.start, result.start), min(e.end, result.end)) for e in near]
+    cut = [(e, max(e.start, result.start), min(e.end, result.end)) for e in near]
     self.bars = [
       (len(self.letters) - (end - result.start), len(self.letters) - (start - result.start), e.name)
       if backwards
       else (start - result.start, end - result.start, e.name)
-      for e, start, end in spans
+      for e, start, end in cut
       if start < end
     ]
 
 
 def _figure(view: _Strip) -> Figure:
-  """Rows of at most ROW_BP bases, each with elements, logo and map."""
+  """Lays out rows of at most ROW_BP bases, each with elements, logo and map."""
   n_rows = -(-len(view.letters) // ROW_BP)
   across = -(-len(view.letters) // n_rows)
   lanes = _lanes(view.bars)
@@ -120,7 +120,7 @@ def _figure(view: _Strip) -> Figure:
 
 
 def _lanes(bars: Sequence[tuple[int, int, str]]) -> dict[int, int]:
-  """A lane for each bar, so that neither bars nor their names overlap."""
+  """Chooses a lane for each bar, so that neither bars nor their names overlap."""
   ends: list[float] = []
   lanes: dict[int, int] = {}
   for number in sorted(range(len(bars)), key=lambda i: bars[i][0]):
@@ -133,7 +133,7 @@ def _lanes(bars: Sequence[tuple[int, int, str]]) -> dict[int, int]:
 
 
 def _draw_bars(axis: Axes, view: _Strip, lanes: dict[int, int], first: int, last: int) -> None:
-  """Elements as bars with their names."""
+  """Draws elements as bars with their names."""
   axis.set_yticks([])
   axis.set_ylim(max(lanes.values(), default=0) + 0.8, -0.8)
   for number, (start, end, name) in enumerate(view.bars):
@@ -144,7 +144,7 @@ def _draw_bars(axis: Axes, view: _Strip, lanes: dict[int, int], first: int, last
 
 
 def _draw_letters(axis: Axes, view: _Strip, first: int, last: int) -> None:
-  """Letters as high as their base is worth, below the line where it does harm."""
+  """Draws letters as high as their base is worth, below the line where it does harm."""
   heights = np.nan_to_num(view.heights)
   low, high = min(float(heights.min()), 0.0), max(float(heights.max()), 0.0)
   axis.set_ylim(low - 0.02 * (high - low + 1e-9), high + 0.02 * (high - low + 1e-9))
@@ -165,7 +165,7 @@ def _draw_letters(axis: Axes, view: _Strip, first: int, last: int) -> None:
 
 
 def _outline(letter: str) -> Outline:
-  """A letter that fills the unit square."""
+  """Outlines a letter that fills the unit square."""
   path = TextPath((0, 0), letter, size=1, prop=BOLD)
   box = path.get_extents()
   return path.transformed(
@@ -174,7 +174,7 @@ def _outline(letter: str) -> Outline:
 
 
 def _draw_map(axis: Axes, view: _Strip, first: int, last: int, norm: Normalize) -> None:
-  """Every substitution's effect; a dot marks the reference base."""
+  """Draws every substitution's effect; a dot marks the reference base."""
   axis.imshow(
     view.effects[first:last].T,
     aspect="auto",
@@ -183,9 +183,11 @@ def _draw_map(axis: Axes, view: _Strip, first: int, last: int, norm: Normalize) 
     extent=(first - 0.5, last - 0.5, 3.5, -0.5),
     interpolation="nearest",
   )
-  known = [(i, BASES.index(view.letters[i])) for i in range(first, last) if view.letters[i] != "N"]
-  if known:
-    axis.scatter(*zip(*known, strict=True), s=1.5, color="black", linewidths=0)
+  reference = [
+    (i, BASES.index(view.letters[i])) for i in range(first, last) if view.letters[i] != "N"
+  ]
+  if reference:
+    axis.scatter(*zip(*reference, strict=True), s=1.5, color="black", linewidths=0)
   axis.set_yticks(range(4), list(BASES), fontsize=6)
   axis.tick_params(length=0, axis="y")
   ticks = [i for i in range(first, last) if view.positions[i] % 10 == 0]

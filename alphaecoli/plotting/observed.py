@@ -1,9 +1,8 @@
-"""What was measured, for pictures: a run's track store, its operons, stretches worth looking at."""
+"""What was measured, for pictures: a run's track store, its operons, regions worth looking at."""
 
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,9 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.schema import BIN_BP
-from alphaecoli.tracks.organisms import open_again
-from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.track_table import choose_organism, organisms_of
+from alphaecoli.tracks.store import TrackStore
 
-WIDTH_BP = 30_000  # of a chosen stretch
+WIDTH_BP = 30_000  # of a chosen region
 STEP_BP = 1_000
 MIN_GENES = 2  # of an operon that is marked
 SPLIT_WORDS = {
@@ -27,7 +24,7 @@ SPLIT_WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Observed:
-  """What was measured in a stretch; arrays are NaN where unknown.
+  """What was measured in a region; arrays are NaN where unknown.
 
   Attributes:
     start: first base, a multiple of 128.
@@ -44,7 +41,7 @@ class Observed:
 
 @dataclasses.dataclass(frozen=True)
 class MarkedOperon:
-  """An operon of several genes: its span and the rows of its genes, left to right."""
+  """An operon of several genes: its bounds and the rows of its genes, left to right."""
 
   start: int
   end: int
@@ -52,26 +49,26 @@ class MarkedOperon:
 
 
 def read_observed(store: TrackStore, start: int, end: int) -> Observed:
-  """Reads a stretch of the store, widened to whole bins (a linear contig's last one left out)."""
+  """Reads a region of the store, widened to whole bins (a linear contig's last one left out)."""
   first = start // BIN_BP * BIN_BP
   bins = -(-(end - first) // BIN_BP)
   if not store.circular:
     bins = min(bins, (store.length_bp - first) // BIN_BP)
   window = store.window(first, bins * BIN_BP)
 
-  def known(head: str) -> Float32[np.ndarray, "n T"]:
+  def measured(head: str) -> Float32[np.ndarray, "n T"]:
     return np.where(window[f"{head}_known"], window[head], np.nan).astype(np.float32)
 
   return Observed(
     first,
-    store.table.to_log_tpm(known("gene_expression")).astype(np.float32),
-    known("gene_density")[:, 0],
-    known("operon_membership")[:, 0],
+    store.table.to_log_tpm(measured("gene_expression")).astype(np.float32),
+    measured("gene_density")[:, 0],
+    measured("operon_membership")[:, 0],
   )
 
 
 def marked_operons(store: TrackStore) -> list[MarkedOperon]:
-  """Operons of several genes, by their first gene."""
+  """Lists operons of several genes, by their first gene."""
   genes = store.genes
   members: dict[str, list[int]] = {}
   for row in np.argsort(genes.start, kind="stable"):
@@ -85,7 +82,7 @@ def marked_operons(store: TrackStore) -> list[MarkedOperon]:
 
 
 def operon_label(names: Sequence[str]) -> str:
-  """Names of an operon's genes in short: thrL thrA thrB is thrLAB, mixed ones keep a dash."""
+  """Shortens the names of an operon's genes: thrL thrA thrB is thrLAB, mixed ones keep a dash."""
   parts: list[tuple[str, str]] = []
   for name in names:
     match = re.fullmatch(r"([a-z]{3})([A-Z]\w*)", name)
@@ -98,7 +95,7 @@ def operon_label(names: Sequence[str]) -> str:
 
 
 def split_words(store: TrackStore, start: int, end: int) -> str:
-  """Which split a stretch belongs to, in words."""
+  """Says which split a region belongs to."""
   for split, words in SPLIT_WORDS.items():
     if any(a <= start and end <= b for a, b in store.regions(split)):
       return words
@@ -106,9 +103,9 @@ def split_words(store: TrackStore, start: int, end: int) -> str:
 
 
 def find_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tuple[int, int] | None:
-  """A stretch that shows something, chosen from observed data alone.
+  """Finds a region that shows something, chosen from observed data alone.
 
-  Of all stretches of the split at steps of 1 kb that hold a whole operon of several genes, all with
+  Of all regions of the split at steps of 1 kb that hold a whole operon of several genes, all with
   expression data where there are some: the one where genes differ most in expression and about half
   of the bases lie in operons. The first of equals.
 
@@ -128,7 +125,7 @@ def find_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tupl
 
 
 def choose_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tuple[int, int]:
-  """The stretch that `find_region` finds.
+  """Returns the region that `find_region` finds.
 
   Raises:
     DataError: there is none.
@@ -142,12 +139,12 @@ def choose_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tu
 def _interest(
   store: TrackStore, operons: Sequence[MarkedOperon], start: int, end: int
 ) -> float | None:
-  """How much a stretch shows; None without a whole operon with data."""
+  """Scores how much a region shows; None without a whole operon with data."""
   genes = store.genes
   values = genes.log_tpm[:, 0]
-  known = ~np.isnan(values) | (not store.table.has_expression)
+  measured = ~np.isnan(values) | (not store.table.has_expression)
   touching = [o for o in operons if o.start < end and o.end > start]
-  if not any(o.start >= start and o.end <= end and known[list(o.rows)].all() for o in touching):
+  if not any(o.start >= start and o.end <= end and measured[list(o.rows)].all() for o in touching):
     return None
   inside = (genes.start >= start) & (genes.end <= end) & ~np.isnan(values)
   # Quartiles: ribosomal RNA is removed before sequencing, and its zeros say nothing.
@@ -155,41 +152,11 @@ def _interest(
   covered = np.zeros(end - start, bool)
   for operon in touching:
     covered[max(operon.start - start, 0) : operon.end - start] = True
-  share = float(covered.mean())
-  return float(high - low) * 4 * share * (1 - share)
-
-
-def find_store(
-  workdir: Path, meta: Mapping[str, Any], organism: str | int | None = None
-) -> TrackStore:
-  """The track store that a checkpoint was trained on.
-
-  Args:
-    workdir: of the run.
-    meta: of the checkpoint.
-    organism: name or row of one of several.
-
-  Raises:
-    DataError: it is not where the run put it.
-    ConfigError: no such organism, or several to choose from.
-  """
-  paths = meta["config"]["data"].get("stores")
-  if paths:
-    trained = organisms_of(meta)
-    return open_again(paths, trained)[choose_organism(trained, organism)]
-  configured = meta["config"]["data"]["store_dir"]
-  folder = Path(configured).expanduser() if configured else workdir / "tracks"
-  for path in sorted(folder.glob("[!.]*/manifest.json")):
-    store = open_store(path.parent)
-    if store.fingerprint == meta["store_fingerprint"]:
-      return store
-  raise DataError(
-    f"{folder}: the track store of this run is not there; make it again with "
-    "python -m alphaecoli.train --process-data-only and the run's configuration"
-  )
+  fraction = float(covered.mean())
+  return float(high - low) * 4 * fraction * (1 - fraction)
 
 
 def organism(contig: Mapping[str, Any]) -> str:
-  """What to call the chromosome: its FASTA description up to the first comma, and its name."""
+  """Names the chromosome: its FASTA description up to the first comma, and its name."""
   description = str(contig.get("description", "")).split(",")[0]
   return f"{description} ({contig['name']})" if description else str(contig["name"])

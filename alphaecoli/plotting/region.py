@@ -1,4 +1,4 @@
-"""A stretch of the chromosome as a picture: genes, operons, observed and predicted tracks."""
+"""A region of the chromosome as a picture: genes, operons, observed and predicted tracks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,11 +44,11 @@ def plot_region(
   track: str | None = None,
   title: str = "",
 ) -> None:
-  """Draws a stretch as a PNG: genes and operons, then the three tracks, observed and predicted.
+  """Draws a region as a PNG: genes and operons, then the three tracks, observed and predicted.
 
   Args:
     store: what was measured.
-    prediction: of the stretch or more of the same chromosome.
+    prediction: of the region or more of the same chromosome.
     start: first base.
     end: base after the last one.
     path: the PNG.
@@ -56,7 +56,7 @@ def plot_region(
     title: organism or contig, put before the coordinates.
 
   Raises:
-    ConfigError: no such track, or the prediction does not cover the stretch.
+    ConfigError: no such track, or the prediction does not cover the region.
     DataError: the file can not be written.
   """
   names = store.table.names
@@ -93,7 +93,7 @@ def plot_region(
 
 
 def _draw_genes(axis: Axes, store: TrackStore, start: int, end: int) -> None:
-  """Genes as arrows, forward above reverse; operons of several genes as bars on top."""
+  """Draws genes as arrows, forward above reverse; operons of several genes as bars on top."""
   genes = store.genes
   rows = np.flatnonzero((genes.start < end) & (genes.end > start))
   named: dict[float, list[float]] = {}  # height -> where there is a name
@@ -132,7 +132,7 @@ def _draw_genes(axis: Axes, store: TrackStore, start: int, end: int) -> None:
 
 
 def _draw_operon_bars(axis: Axes, store: TrackStore, start: int, end: int) -> None:
-  """A bar over each operon of several genes, with names at alternating heights."""
+  """Draws a bar over each operon of several genes, with names at alternating heights."""
   genes = store.genes
   touching = [o for o in marked_operons(store) if o.start < end and o.end > start]
   for i, operon in enumerate(touching):
@@ -152,7 +152,7 @@ def _draw_expression(
   observed: Observed,
   prediction: Prediction,
   column: int,
-  span: tuple[int, int],
+  bounds: tuple[int, int],
 ) -> None:
   """ln(1 + TPM): measured on genes, predicted at every base."""
   predicted = prediction.in_units("log_tpm").gene_expression[:, column]
@@ -161,18 +161,18 @@ def _draw_expression(
   edges = np.flatnonzero(np.diff(values, prepend=np.nan) != 0)  # NaN differs from everything
   lasts = np.append(edges[1:], len(values)) - 1
   axis.hlines(values[edges], kb[edges], kb[lasts], color=OBSERVED, linewidth=4)
-  axis.plot(*_thinned(prediction, predicted, span), color=PREDICTED, linewidth=1.2)
+  axis.plot(*_thinned(prediction, predicted, bounds), color=PREDICTED, linewidth=1.2)
   name = store.table.names[column]
   axis.set_ylabel(f"expression ({name})\nln(1 + TPM)")
 
 
 def _draw_density(
-  axis: Axes, observed: Observed, prediction: Prediction, span: tuple[int, int]
+  axis: Axes, observed: Observed, prediction: Prediction, bounds: tuple[int, int]
 ) -> None:
-  """Genes per bin."""
+  """Draws genes per bin."""
   edges = (observed.start + BIN_BP * np.arange(len(observed.density) + 1)) / 1000
   axis.stairs(observed.density, edges, fill=True, color=OBSERVED, alpha=0.6)
-  first = span[0] // BIN_BP - prediction.start // BIN_BP
+  first = bounds[0] // BIN_BP - prediction.start // BIN_BP
   values = prediction.gene_density[first : first + len(observed.density), 0]
   axis.stairs(values, edges[: len(values) + 1], color=PREDICTED, linewidth=1.2, baseline=None)
   axis.set_ylim(bottom=0)
@@ -180,31 +180,34 @@ def _draw_density(
 
 
 def _draw_operons(
-  axis: Axes, observed: Observed, prediction: Prediction, span: tuple[int, int]
+  axis: Axes, observed: Observed, prediction: Prediction, bounds: tuple[int, int]
 ) -> None:
-  """Operon membership: observed shaded, predicted probability as a line."""
+  """Draws operon membership: observed shaded, predicted probability as a line."""
   kb = (observed.start + np.arange(len(observed.operon))) / 1000
   axis.fill_between(
     kb, 0, np.nan_to_num(observed.operon), step="post", color=OBSERVED, alpha=0.45, linewidth=0
   )
-  values = _thinned(prediction, prediction.operon_membership[:, 0], span)
+  values = _thinned(prediction, prediction.operon_membership[:, 0], bounds)
   axis.plot(*values, color=PREDICTED, linewidth=1.2)
   axis.set_ylim(0, 1.02)
   axis.set_ylabel("operon membership\nprobability")
 
 
 def _thinned(
-  prediction: Prediction, values: Float[np.ndarray, "S"], span: tuple[int, int], points: int = 2000
+  prediction: Prediction,
+  values: Float[np.ndarray, "S"],
+  bounds: tuple[int, int],
+  points: int = 2000,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Means over equal steps, at most `points` of them, and their centres in kb."""
-  step = max((span[1] - span[0]) // points, 1)
-  part = values[span[0] - prediction.start : span[1] - prediction.start]
+  """Computes means over equal steps, at most `points` of them, and their centres in kb."""
+  step = max((bounds[1] - bounds[0]) // points, 1)
+  part = values[bounds[0] - prediction.start : bounds[1] - prediction.start]
   part = part[: len(part) // step * step].reshape(-1, step)
-  return (span[0] + step * (np.arange(len(part)) + 0.5)) / 1000, part.mean(axis=1)
+  return (bounds[0] + step * (np.arange(len(part)) + 0.5)) / 1000, part.mean(axis=1)
 
 
 def _dress(figure: Figure, axes: Sequence[Axes], start: int, end: int) -> None:
-  """Limits, grid, legend outside the data."""
+  """Sets limits, grid, legend outside the data."""
   axes[-1].set_xlim(start / 1000, end / 1000)
   axes[-1].set_xlabel("position on the chromosome (kb)")
   for axis in axes[1:]:

@@ -50,7 +50,7 @@ _DECODE_ERRORS = (
 
 
 def places(dump: Path, collection: str) -> list[Path]:
-  """Where a collection may lie, in order of preference: every layout and suffix."""
+  """Returns the possible paths of a collection, every layout and suffix, in order of preference."""
   folders = FOLDERS[::-1] if collection in _HT_COLLECTIONS else FOLDERS[:1]
   return [
     base / folder / (collection + suffix)
@@ -61,27 +61,19 @@ def places(dump: Path, collection: str) -> list[Path]:
 
 
 def find_collection(dump: str | os.PathLike[str], collection: str) -> Path | None:
-  """The file of a collection in a dump directory, None where there is none."""
+  """Finds the file of a collection in a dump directory; None where there is none."""
   return next((p for p in places(Path(dump), collection) if p.is_file()), None)
-
-
-def read_documents(
-  path: str | os.PathLike[str], *, max_docs: int = 0, progress: Progress | None = None
-) -> Iterator[Document]:
-  """Documents one by one; see `read_batches`."""
-  for batch in read_batches(path, max_docs=max_docs, progress=progress):
-    yield from batch
 
 
 def read_batches(
   path: str | os.PathLike[str], *, max_docs: int = 0, progress: Progress | None = None
 ) -> Iterator[list[Document]]:
-  """Documents in lists of a few hundred, in file order.
+  """Reads documents in lists of a few hundred, in file order.
 
   Args:
     path: `.bson`, `.bson.gz` or `.bson.zip` (one member).
-    max_docs: stop after so many documents; 0 reads all.
-    progress: called after every batch with bytes done, bytes in all and documents so far.
+    max_docs: largest number of documents; 0 reads all.
+    progress: callback after every batch: bytes done, bytes in all, documents so far.
 
   Raises:
     DataError: the file is missing, empty, truncated or corrupt; names the file and the byte offset
@@ -114,6 +106,7 @@ class _Source:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[_Source]:
+  # Not genomics.text.open_binary: progress needs the position in the packed file, and zip is read.
   if not path.is_file():
     raise DataError(f"{path}: no such file")
   size = path.stat().st_size
@@ -181,7 +174,7 @@ def _split(path: Path, source: _Source) -> Iterator[tuple[bytes, int]]:
 
 
 def _scan(path: Path, data: bytes, offset: int) -> tuple[int, int, DataError | None]:
-  """End of the last whole document, bytes to read next, and the error of a bad length."""
+  """Finds the end of the last whole document, the bytes to read next, the error of a bad length."""
   position, size = 0, len(data)
   while position + 4 <= size:
     (length,) = _LENGTH(data, position)
@@ -243,24 +236,24 @@ def read_collection(
   max_docs: int = 0,
   progress: Progress | None = None,
 ) -> Iterator[list[Document]]:
-  """`read_batches`, refusing a file of which none of the first documents is the collection's.
+  """Reads as `read_batches`, refusing a file whose first documents are not the collection's.
 
   Raises:
     DataError: as `read_batches`; or the file holds another collection.
   """
-  seen, found = 0, False
+  checked, found = 0, False
   keys: list[str] = []
   for batch in read_batches(path, max_docs=max_docs, progress=progress):
     if not found:
       found = any(_looks_like(collection, d) for d in batch)
       keys = keys or list(batch[0])
-      seen += len(batch)
-      if not found and seen >= _WRONG_AFTER_DOCUMENTS:
+      checked += len(batch)
+      if not found and checked >= _WRONG_AFTER_DOCUMENTS:
         break
     if found:
       yield batch
   if not found:
     shown = ", ".join(map(str, keys[:6])) or "nothing"
     raise DataError(
-      f"{path}: byte 0: not {collection}; its first {seen} documents hold {shown[:120]}"
+      f"{path}: byte 0: not {collection}; its first {checked} documents hold {shown[:120]}"
     )

@@ -8,35 +8,34 @@ from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.genes import MAX_OUTSIDE, Dataset, GenomeRecords, Operon
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, GenomeRecords
 from alphaecoli.genomics.sequence import Contig, random_genome, read_fasta
 from alphaecoli.regulondb import bson, expression, records
 from alphaecoli.regulondb.bson import find_collection
-from alphaecoli.regulondb.records import GeneScan, Operon
+from alphaecoli.regulondb.records import GeneScan
 from alphaecoli.schema import DataConfig
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 BUILTIN = "builtin"
 RANDOM = "random"
 _BUILTIN_FOLDER = ("datasets", "ecoli_k12_mg1655")
-_MAX_OUTSIDE = 0.25  # share of genes outside the chromosome that shows a wrong genome
 
 DumpProgress = Callable[[str, int, int, int], None]  # collection, bytes done, in all, documents
 
 
 def builtin_dump() -> Path:
-  """Directory of the embedded E. coli K-12 MG1655 data set."""
+  """Returns the directory of the embedded E. coli K-12 MG1655 data set."""
   return Path(str(importlib.resources.files("alphaecoli").joinpath(*_BUILTIN_FOLDER)))
 
 
 def builtin_genome() -> Path:
-  """FASTA of the embedded data set, NCBI NC_000913.3."""
+  """Returns the FASTA of the embedded data set, NCBI NC_000913.3."""
   return builtin_dump() / "NC_000913.3.fna.gz"
 
 
 def resolve_dump(dump: str | os.PathLike[str]) -> Path:
-  """The dump's directory; "builtin" is the embedded one.
+  """Returns the dump's directory; "builtin" is the embedded one.
 
   Raises:
     DataError: there is no such directory.
@@ -48,7 +47,7 @@ def resolve_dump(dump: str | os.PathLike[str]) -> Path:
 
 
 def read_genome(data: DataConfig, report: QualityReport, *, seed: int = 0) -> Contig:
-  """The chromosome that `data.genome` names: a FASTA, "builtin" or "random".
+  """Reads the chromosome that `data.genome` names: a FASTA, "builtin" or "random".
 
   A FASTA of several contigs gives its longest, counted and logged. A random genome reaches to the
   last position of any gene.
@@ -86,10 +85,10 @@ def read_dump(
 
   Args:
     dump: dump directory, or "builtin".
-    contig: the chromosome that the dump's positions refer to.
-    data: gene types, circularity, thresholds and how many documents to read.
-    report: skipped and repaired records are counted here.
-    progress: called while geneExpression is read.
+    contig: chromosome that the dump's positions refer to.
+    data: gene types, circularity, thresholds and number of documents to read.
+    report: counter of skipped and repaired records.
+    progress: callback while geneExpression is read.
 
   Raises:
     DataError: geneDatamart is missing, a file is broken, or the genome is not the dump's.
@@ -132,7 +131,7 @@ def _looked(root: Path, collection: str) -> str:
 
 def _check_genome(scan: GeneScan, contig: Contig, report: QualityReport, path: Path) -> None:
   outside = report["gene with positions outside the chromosome"]
-  if not scan.genes or outside > _MAX_OUTSIDE * (outside + len(scan.genes)):
+  if not scan.genes or outside > MAX_OUTSIDE * (outside + len(scan.genes)):
     raise DataError(
       f"{path}: {outside} genes lie outside {contig.name} ({contig.length_bp} bp) and "
       f"{len(scan.genes)} within; is data.genome the genome of this dump?"
@@ -150,7 +149,7 @@ def _operons(
   path = find_collection(root, "operonDatamart")
   if path is None:
     LOGGER.warning(
-      "NO OPERONS: the operon head will not be trained; looked for %s",
+      "no operons: the operon head will not be trained; looked for %s",
       _looked(root, "operonDatamart"),
     )
     report.count("no operonDatamart: operons unknown")
@@ -177,7 +176,7 @@ def _expression(
   path = find_collection(root, "geneExpression")
   if path is None:
     LOGGER.warning(
-      "NO EXPRESSION: the expression head will not be trained; looked for %s",
+      "no expression: the expression head will not be trained; looked for %s",
       _looked(root, "geneExpression"),
     )
     report.count("no geneExpression: expression unknown")
@@ -201,7 +200,7 @@ def _expression(
   if table.datasets:
     return table
   LOGGER.warning(
-    "NO EXPRESSION: no data set of %s has %d genes with values; the expression head will not be "
+    "no expression: no data set of %s has %d genes with values; the expression head will not be "
     "trained",
     path,
     data.min_genes_per_unit,

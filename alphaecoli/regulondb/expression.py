@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable, to_tpm
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Gene
 from alphaecoli.regulondb.bson import Document, Progress, read_collection
 from alphaecoli.regulondb.fields import parse_number, text_of
 from alphaecoli.regulondb.records import ID_KEYS, dataset_name, nested_id
@@ -47,12 +47,12 @@ def read_expression(
   Args:
     path: the BSON file.
     genes: rows of the table; documents match by gene id, else by b-number.
-    report: skipped documents by reason, bad values and repaired data sets by name.
-    min_genes_per_unit: genes that must have a unit for it to be used.
-    max_tpm_sum: TPM that sum to more can not be TPM and are rescaled to 1e6.
+    report: counter of skipped documents by reason, of bad values and repaired data sets by name.
+    min_genes_per_unit: least number of genes with a unit for it to be used.
+    max_tpm_sum: largest possible sum of TPM; a larger one is rescaled to 1e6.
     skipped: ids and b-numbers of genes left out on purpose, counted apart from unknown ones.
-    max_docs: documents to read; 0 reads all.
-    progress: called with bytes done, bytes in all and documents so far.
+    max_docs: largest number of documents; 0 reads all.
+    progress: callback: bytes done, bytes in all, documents so far.
 
   Raises:
     DataError: as `bson.read_collection`; or no document matches a gene (unless max_docs).
@@ -89,7 +89,7 @@ class _Unit:
     self.total = np.zeros((_BLOCK, n_genes), np.float64)
     self.n = np.zeros((_BLOCK, n_genes), np.uint32)
     self.absent = np.zeros((_BLOCK, n_genes), np.uint32)
-    self.zero = np.zeros(_BLOCK, bool)  # an explicit 0 was seen
+    self.zero = np.zeros(_BLOCK, bool)  # whether an explicit 0 was read
 
 
 class _Fold:
@@ -120,7 +120,7 @@ class _Fold:
     self.values: dict[str, list[Any]] = {unit: [] for unit in UNITS}
 
   def add(self, batch: list[Document]) -> None:
-    """Takes a batch; the inner loop is what limits the speed of reading."""
+    """Adds a batch; the inner loop limits the speed of reading."""
     by_id, columns, key = self.by_id, self.columns, self.id_key
     add_row, add_col = self.rows.append, self.cols.append
     add_tpm, add_fpkm, add_count = (self.values[unit].append for unit in UNITS)
@@ -142,7 +142,7 @@ class _Fold:
       self.flush()
 
   def _add_unusual(self, document: Document) -> None:
-    """A document of an older release, of a new data set, or without something it needs."""
+    """Adds a document of an older release, of a new data set, or without a required field."""
     example = nested_id(document) or None
     gene = document.get("gene")
     if not isinstance(gene, Mapping):
@@ -199,31 +199,31 @@ class _Fold:
   def _flush_unit(
     self, unit: str, rows: Int64[np.ndarray, "N"], cols: Int64[np.ndarray, "N"]
   ) -> None:
-    values, known, absent = _parse(self.values[unit])
-    bad = known & ~((values >= 0) & (values < _MAX_VALUE))
+    values, written, absent = _parse(self.values[unit])
+    bad = written & ~((values >= 0) & (values < _MAX_VALUE))
     if bad.any():
       self._count_bad(unit, cols[bad])
-      known &= ~bad
-    used = known | absent
+      written &= ~bad
+    used = written | absent
     if unit != "tpm":
       used &= ~np.array(self.enough_tpm)[cols]
     if not used.any():
       return
-    rows, cols, values, known = rows[used], cols[used], values[used], known[used]
+    rows, cols, values, written = rows[used], cols[used], values[used], written[used]
     for b in np.unique(cols // _BLOCK):
       here = cols // _BLOCK == b
-      self._fold_block(int(b), unit, rows[here], cols[here] % _BLOCK, values[here], known[here])
+      self._fold_block(int(b), unit, rows[here], cols[here] % _BLOCK, values[here], written[here])
 
-  def _fold_block(self, b: int, unit: str, rows, cols, values, known) -> None:
+  def _fold_block(self, b: int, unit: str, rows, cols, values, written) -> None:
     block = self.blocks[b]
     if unit not in block:
       block[unit] = _Unit(self.n_genes)
     arrays = block[unit]
-    at = cols[known], rows[known]
-    np.add.at(arrays.total, at, values[known])
+    at = cols[written], rows[written]
+    np.add.at(arrays.total, at, values[written])  # unlike +=, adds an index that repeats each time
     np.add.at(arrays.n, at, np.uint32(1))
-    np.add.at(arrays.absent, (cols[~known], rows[~known]), np.uint32(1))
-    arrays.zero[cols[known][values[known] == 0]] = True
+    np.add.at(arrays.absent, (cols[~written], rows[~written]), np.uint32(1))
+    arrays.zero[cols[written][values[written] == 0]] = True
     if unit == "tpm":
       for c in np.unique(cols):
         enough = np.count_nonzero(arrays.n[c]) >= self.min_genes
@@ -241,7 +241,7 @@ class _Fold:
   def finish(
     self, lengths: Float64[np.ndarray, "G"], max_tpm_sum: float
   ) -> tuple[tuple[str, ...], Float64[np.ndarray, "G D"]]:
-    """Units chosen, converted and averaged; gives the arrays back block by block."""
+    """Chooses units, converts and averages; frees the arrays block by block."""
     names: list[str] = []
     table = np.empty((len(self.names), self.n_genes), np.float64)
     for column, name in enumerate(self.names):
@@ -284,7 +284,7 @@ class _Fold:
 def _parse(
   raw: list[Any],
 ) -> tuple[Float64[np.ndarray, "N"], Bool[np.ndarray, "N"], Bool[np.ndarray, "N"]]:
-  """Raw values to (number, whether something was written, whether the key was absent).
+  """Parses raw values to numbers, the mask of written values and the mask of absent keys.
 
   What is written but not a number becomes NaN; null is neither written nor absent.
   """
@@ -295,7 +295,7 @@ def _parse(
   if types <= {type(None)}:
     return np.full(n, np.nan), np.zeros(n, bool), np.zeros(n, bool)
   absent = np.fromiter((v is _ABSENT for v in raw), bool, n)
-  known = np.fromiter((v is not None for v in raw), bool, n) & ~absent
+  written = np.fromiter((v is not None for v in raw), bool, n) & ~absent
   numbers = (v if type(v) is float else parse_number(v) for v in raw)
   values = np.fromiter((np.nan if v is None else v for v in numbers), np.float64, n)
-  return values, known, absent
+  return values, written, absent

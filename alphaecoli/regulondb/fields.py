@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from alphaecoli.genomics.genes import one_line
+
 
 def parse_number(value: Any) -> float | None:
-  """A number or a numeric string as float (maybe NaN or infinite); None if it is neither."""
+  """Parses a number or a numeric string as float, maybe NaN or infinite; None if it is neither."""
   if isinstance(value, bool):
     return None
   if isinstance(value, int | float):
@@ -23,14 +25,14 @@ def parse_number(value: Any) -> float | None:
 
 
 def text_of(value: Any) -> str:
-  """A scalar as one line of text without tabs; "" for null, documents and lists."""
+  """Returns a scalar as one line of text without tabs; "" for null, documents and lists."""
   if value is None or isinstance(value, Mapping | list):
     return ""
-  return " ".join(str(value).split())
+  return one_line(str(value))
 
 
 def position_of(value: Any) -> int | None:
-  """A whole number written as number or string; None if it is not one."""
+  """Parses a whole number written as number or string; None if it is not one."""
   number = parse_number(value)
   if number is None or not math.isfinite(number) or number != int(number):
     return None
@@ -40,7 +42,7 @@ def position_of(value: Any) -> int | None:
 def interval_of(
   value: Mapping[str, Any], length_bp: int, circular: bool
 ) -> tuple[int, int] | str | None:
-  """The 0-based half-open interval of `leftEndPosition` and `rightEndPosition`.
+  """Returns the 0-based half-open interval of `leftEndPosition` and `rightEndPosition`.
 
   Returns:
     Start and end; None where one is null or absent; a reason where they are unusable.

@@ -1,4 +1,4 @@
-"""Documents to genes, operons and data sets.
+"""Conversion of documents to genes, operons and data sets.
 
 Field names: RegulonDB's own models, https://github.com/regulondbunam/GraphQL-api (gene and operon)
 and https://github.com/regulondbunam/RegulonDBHT-API (data sets and expression).
@@ -9,14 +9,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from alphaecoli.genomics.intervals import covering_interval
+from alphaecoli.genomics.genes import STRANDS, Dataset, Gene, Operon
+from alphaecoli.genomics.intervals import covering_interval, unwrap
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene, Operon
 from alphaecoli.regulondb.bson import Document, read_collection
 from alphaecoli.regulondb.fields import interval_of, position_of, text_of
 
 DATASET_PREFIX = "GENE_EXPRESSION_"
-_STRANDS = {"forward": 1, "+": 1, "reverse": -1, "-": -1}
 ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
 
 
@@ -38,12 +37,12 @@ class GeneScan:
 
 
 def dataset_name(identifier: Any) -> str:
-  """A data set's name: its identifier without the prefix of releases since 2023."""
+  """Returns a data set's name: its identifier without the prefix of releases since 2023."""
   return text_of(identifier).removeprefix(DATASET_PREFIX)
 
 
 def nested_id(value: Any) -> str:
-  """The id of a nested object in any release; "" if it has none."""
+  """Returns the id of a nested object in any release; "" if it has none."""
   if isinstance(value, Mapping):
     texts = (text_of(value.get(key)) for key in ID_KEYS)
     return next(filter(None, texts), "")
@@ -55,10 +54,10 @@ def _name(value: Mapping[str, Any]) -> str:
 
 
 def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
-  strand = _STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
+  strand = STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
   if strand == 0:
-    known = value is None or value == ""
-    report.count(f"{kind} without strand" if known else f"{kind} with bad strand", 1, identifier)
+    absent = value is None or value == ""
+    report.count(f"{kind} without strand" if absent else f"{kind} with bad strand", 1, identifier)
   return strand
 
 
@@ -75,15 +74,15 @@ def scan_genes(
   circular: bool = True,
   max_docs: int = 0,
 ) -> GeneScan:
-  """Reads geneDatamart, also saying which genes were left out.
+  """Reads geneDatamart, with the genes that were left out.
 
   Args:
-    path: the BSON file.
+    path: BSON file.
     length_bp: chromosome length; positions outside are counted and skipped.
-    report: what is skipped or repaired is counted here.
+    report: counter of skipped and repaired records.
     exclude_types: gene types that are left out.
     circular: whether a gene may pass the origin.
-    max_docs: documents to read; 0 reads all.
+    max_docs: largest number of documents; 0 reads all.
 
   Raises:
     DataError: as `bson.read_collection`.
@@ -131,7 +130,7 @@ def read_genes(
   circular: bool = True,
   max_docs: int = 0,
 ) -> list[Gene]:
-  """The genes that `scan_genes` keeps, in file order."""
+  """Returns the genes that `scan_genes` keeps, in file order."""
   scan = scan_genes(
     path, length_bp, report, exclude_types=exclude_types, circular=circular, max_docs=max_docs
   )
@@ -165,7 +164,7 @@ def _gene(
     report.count(f"gene with {interval}", 1, identifier)
     return None
   start, end = interval
-  moved = sorted((a + length_bp, b + length_bp) if a < start else (a, b) for a, b in fragments)
+  moved = unwrap(fragments, start, length_bp)
   if any(b > end for _, b in moved):
     report.count("gene with fragments outside it", 1, identifier)
     moved = []
@@ -181,7 +180,7 @@ def _gene(
 def _fragments(
   value: Mapping[str, Any], length_bp: int, circular: bool
 ) -> tuple[list[tuple[int, int]], int]:
-  """Intervals of the fragments, and how many are unusable."""
+  """Returns the intervals of the fragments, and the number of unusable ones."""
   found = [
     interval_of(f, length_bp, circular) if isinstance(f, Mapping) else None
     for f in _objects(value.get("fragments"))
@@ -202,13 +201,13 @@ def read_operons(
   """Reads operonDatamart.
 
   Args:
-    path: the BSON file.
+    path: BSON file.
     length_bp: chromosome length.
-    report: what is skipped or repaired is counted here.
+    report: counter of skipped and repaired records.
     scan: geneDatamart; with it, ids that it does not hold and excluded genes are dropped from
       `gene_ids`, and an operon without positions reaches from its first to its last gene.
     circular: whether an operon may pass the origin.
-    max_docs: documents to read; 0 reads all.
+    max_docs: largest number of documents; 0 reads all.
 
   Raises:
     DataError: as `bson.read_collection`.
@@ -216,7 +215,7 @@ def read_operons(
   Source: RegulonDB, operonDatamart.
   """
   placed = {g.id: g for g in scan.genes} if scan else {}
-  known = placed.keys() | scan.unplaced_ids if scan else None
+  valid = placed.keys() | scan.unplaced_ids if scan else None
   operons: dict[str, Operon] = {}
   for document in _documents(path, "operonDatamart", max_docs):
     report.total("operon documents")
@@ -228,7 +227,7 @@ def read_operons(
     if identifier in operons:
       report.count("operon listed twice", 1, identifier)
       continue
-    gene_ids = _operon_genes(document, identifier, known, scan, report)
+    gene_ids = _operon_genes(document, identifier, valid, scan, report)
     members = [(placed[g].start, placed[g].end) for g in gene_ids if g in placed]
     interval = _operon_interval(value, members, length_bp, circular, identifier, report)
     if interval is None:
@@ -263,11 +262,11 @@ def _operon_interval(
 def _operon_genes(
   document: Document,
   identifier: str,
-  known: Set[str] | None,
+  valid: Set[str] | None,
   scan: GeneScan | None,
   report: QualityReport,
 ) -> tuple[str, ...]:
-  """Ids of the operon's genes over all its transcription units; those in `known`, if given."""
+  """Returns the ids of the genes of all transcription units; those in `valid`, if given."""
   ids: dict[str, None] = {}
   for unit in _objects(document.get("transcriptionUnits")):
     for gene in _objects(unit.get("genes") if isinstance(unit, Mapping) else None):
@@ -275,9 +274,9 @@ def _operon_genes(
   ids.pop("", None)
   if not ids:
     report.count("operon without genes", 1, identifier)
-  if known is None or scan is None:
+  if valid is None or scan is None:
     return tuple(ids)
-  for gene_id in [g for g in ids if g not in known]:
+  for gene_id in [g for g in ids if g not in valid]:
     excluded = gene_id in scan.excluded_ids
     reason = "operon gene of an excluded type" if excluded else "operon gene not in geneDatamart"
     report.count(reason, 1, gene_id)
@@ -320,7 +319,7 @@ def _conditions(value: Any) -> dict[str, str]:
 
 
 def last_position(path: str | os.PathLike[str], max_docs: int = 0) -> int:
-  """The largest 1-based position of any gene; 0 where none has positions."""
+  """Returns the largest 1-based position of any gene; 0 where none has positions."""
   last = 0
   for document in _documents(path, "geneDatamart", max_docs):
     value = document.get("gene")

@@ -1,1 +1,1 @@
-"""The page that `python -m alphaecoli.report` writes: its facts, its tracks, its HTML."""
+"""The page that `python -m alphaecoli.report` writes: its contents, its tracks, its HTML."""

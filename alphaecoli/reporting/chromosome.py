@@ -2,15 +2,14 @@
 
 import base64
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from alphaecoli.errors import ConfigError
-from alphaecoli.inference.arguments import Interval
+from alphaecoli.errors import ConfigError, nearest
+from alphaecoli.genomics.intervals import Interval, StartEnd, merge, split_at_origin
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.plotting.observed import find_region, marked_operons, operon_label
 from alphaecoli.schema import BIN_BP
@@ -19,7 +18,7 @@ from alphaecoli.tracks.store import TrackStore
 
 @dataclasses.dataclass(frozen=True)
 class Locus:
-  """A stretch with a name: 0-based, half-open, within 0 to L."""
+  """A region with a name: 0-based, half-open, within 0 to L."""
 
   label: str
   start: int
@@ -39,19 +38,19 @@ def genome_view(
   split: str,
   loci: Sequence[Locus],
 ) -> dict[str, Any]:
-  """Everything the browser and the circle show.
+  """Collects everything the browser and the circular overview show.
 
   Args:
     store: what was measured.
     prediction: of the whole chromosome, expression in log TPM; None where there is no checkpoint.
     column: the expression track.
     split: whose regions are kept at full resolution.
-    loci: stretches that are, too.
+    loci: regions kept at full resolution, too.
 
   Returns:
     An object for JSON; positions are 0-based, intervals half-open and within 0 to L.
   """
-  detail = merge([*_pieces(store, split), *((locus.start, locus.end) for locus in loci)])
+  detail = merge([*_regions(store, split), *((locus.start, locus.end) for locus in loci)])
   return {
     "contig": store.contig,
     "length_bp": store.length_bp,
@@ -59,7 +58,7 @@ def genome_view(
     "track": store.table.names[column],
     "has_expression": store.table.has_expression,
     "has_operons": store.table.has_operons,
-    "splits": {name: merge(_pieces(store, name)) for name in ("train", "validation", "test")},
+    "splits": {name: merge(_regions(store, name)) for name in ("train", "validation", "test")},
     "detail": detail,
     "loci": [{"label": x.label, "start": x.start, "end": x.end} for x in loci],
     "genes": _genes(store, prediction, column),
@@ -69,24 +68,15 @@ def genome_view(
   }
 
 
-def _pieces(store: TrackStore, split: str) -> list[tuple[int, int]]:
-  """The regions of a split; one that passes the origin in two."""
-  return [piece for region in store.regions(split) for piece in _unwrap(*region, store.length_bp)]
-
-
-def _unwrap(start: int, end: int, length_bp: int) -> list[tuple[int, int]]:
-  """An interval as one, or as two within 0 to L where it passes the origin."""
-  if end <= length_bp:
-    return [(int(start), int(end))]
-  return [(int(start), int(length_bp)), (0, int(end - length_bp))]
+def _regions(store: TrackStore, split: str) -> list[StartEnd]:
+  """Returns the regions of a split; one that passes the origin in two."""
+  return split_at_origin(store.regions(split), store.length_bp)
 
 
 def _genes(store: TrackStore, prediction: Prediction | None, column: int) -> dict[str, Any]:
-  """Columns over all genes: place, operon, observed and predicted expression (log TPM)."""
+  """Makes columns over all genes: place, operon, observed and predicted expression (log TPM)."""
   genes = store.genes
-  spans = [
-    [p for a, b in parts for p in _unwrap(a, b, store.length_bp)] for parts in genes.fragments
-  ]
+  fragments = [split_at_origin(parts, store.length_bp) for parts in genes.fragments]
   columns: dict[str, Any] = {
     "name": [str(v) for v in genes.name],
     "tag": [str(v) for v in genes.locus_tag],
@@ -96,51 +86,51 @@ def _genes(store: TrackStore, prediction: Prediction | None, column: int) -> dic
     "split": [str(v) for v in genes.split],
     "operon": [str(v) for v in genes.operon_id],
     "observed": _rounded(genes.log_tpm[:, column], 3),
-    "fragments": {str(i): parts for i, parts in enumerate(spans) if len(parts) > 1},
+    "fragments": {str(i): parts for i, parts in enumerate(fragments) if len(parts) > 1},
   }
   if prediction is not None:
     expression = prediction.gene_expression[:, column]
     operon = prediction.operon_membership[:, 0]
-    columns["predicted"] = _rounded(_means(expression, spans), 3)
-    columns["probability"] = _rounded(_means(operon, spans), 3)
+    columns["predicted"] = _rounded(_means(expression, fragments), 3)
+    columns["probability"] = _rounded(_means(operon, fragments), 3)
   return columns
 
 
 def _means(
-  values: Float32[np.ndarray, "L"], spans: Sequence[Sequence[tuple[int, int]]]
+  values: Float32[np.ndarray, "L"], fragments: Sequence[Sequence[tuple[int, int]]]
 ) -> Float[np.ndarray, "G"]:
-  """The mean over each gene's bases."""
+  """Computes the mean over each gene's bases."""
   means = [
     np.concatenate([values[start:end] for start, end in parts]).mean(dtype=np.float64)
-    for parts in spans
+    for parts in fragments
   ]
   return np.array(means, np.float64)
 
 
 def _operons(store: TrackStore) -> list[dict[str, Any]]:
-  """Operons of several genes, with a short name in the order of transcription."""
+  """Lists operons of several genes, with a short name in the order of transcription."""
   genes, found = store.genes, []
   for operon in marked_operons(store):
     forward = genes.strand[operon.rows[0]] >= 0
     rows = operon.rows if forward else operon.rows[::-1]
     label = operon_label([str(genes.name[row]) for row in rows])
-    for start, end in _unwrap(operon.start, operon.end, store.length_bp):
+    for start, end in split_at_origin([(operon.start, operon.end)], store.length_bp):
       found.append({"start": start, "end": end, "label": label, "genes": len(rows)})
   return found
 
 
 def _observed(store: TrackStore, column: int) -> dict[str, Any]:
-  """Expression and operon membership as runs of equal values, density as codes of bins."""
+  """Encodes expression and operon membership as runs of equal values, density as codes of bins."""
   track = store.table.expression[column]
   values, starts, ends = _runs(store.gene_expression[:, column] * track.std + track.mean)
-  known = ~np.isnan(values)
+  mask = ~np.isnan(values)
   member, first_bases, last_bases = _runs(store.operon_membership.astype(np.float32))
   inside = (member == 1) & store.table.has_operons
   return {
     "expression": {
-      "start": starts[known].tolist(),
-      "end": ends[known].tolist(),
-      "value": _rounded(values[known], 3),
+      "start": starts[mask].tolist(),
+      "end": ends[mask].tolist(),
+      "value": _rounded(values[mask], 3),
     },
     "density": _layer([(0, BIN_BP, _density(store))]),
     "operon": np.stack([first_bases[inside], last_bases[inside]], axis=1).tolist(),
@@ -148,7 +138,7 @@ def _observed(store: TrackStore, column: int) -> dict[str, Any]:
 
 
 def _density(store: TrackStore) -> Float32[np.ndarray, "N"]:
-  """Genes per bin; NaN for what is left of a linear contig after its last whole bin."""
+  """Reads genes per bin; NaN for what is left of a linear contig after its last whole bin."""
   bins = -(-store.length_bp // BIN_BP)
   density = np.full(bins, np.nan, np.float32)
   whole = bins if store.circular else store.length_bp // BIN_BP
@@ -162,7 +152,7 @@ def _density(store: TrackStore) -> Float32[np.ndarray, "N"]:
 def _runs(
   values: Float32[np.ndarray, "L"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Stretches of one value: the value, the first base, the base after the last."""
+  """Finds runs of one value: the value, the first base, the base after the last."""
   same = (values[1:] == values[:-1]) | (np.isnan(values[1:]) & np.isnan(values[:-1]))
   starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
   return values[starts], starts, np.append(starts[1:], len(values))
@@ -171,7 +161,7 @@ def _runs(
 def _predicted(
   prediction: Prediction, column: int, detail: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
-  """The heads that were trained, whole at reduced and the detail at full resolution."""
+  """Encodes the heads that were trained, whole at reduced and the detail at full resolution."""
   heads = {
     "expression": (prediction.gene_expression[:, column], 1),
     "density": (prediction.gene_density[:, 0], BIN_BP),
@@ -191,7 +181,7 @@ def _predicted(
 
 
 def detail_step(detail: Sequence[tuple[int, int]]) -> int:
-  """Bases a value of the detail stands for: 1, or the power of 2 that keeps the page small."""
+  """Chooses the bases per value of the detail: 1, or a power of 2 that keeps the page small."""
   total, step = sum(end - start for start, end in detail), 1
   while total / step > DETAIL_VALUES:
     step *= 2
@@ -199,14 +189,14 @@ def detail_step(detail: Sequence[tuple[int, int]]) -> int:
 
 
 def binned(values: Float32[np.ndarray, "S"], step: int) -> Float32[np.ndarray, "n"]:
-  """Means over steps; the last step may be shorter."""
+  """Computes means over steps; the last step may be shorter."""
   firsts = np.arange(0, len(values), step)
   sums = np.add.reduceat(values.astype(np.float64), firsts)
   return (sums / np.diff(np.append(firsts, len(values)))).astype(np.float32)
 
 
 def _layer(parts: Sequence[tuple[int, int, np.ndarray]]) -> dict[str, Any]:
-  """Segments (start, step, values) as codes of one scale, in base64."""
+  """Encodes segments (start, step, values) as codes of one scale, in base64."""
   low = float(min(np.nanmin(values) for _, _, values in parts))
   high = float(max(np.nanmax(values) for _, _, values in parts))
   return {
@@ -224,15 +214,15 @@ def _layer(parts: Sequence[tuple[int, int, np.ndarray]]) -> dict[str, Any]:
 
 
 def quantise(values: Float32[np.ndarray, "n"], low: float, high: float) -> UInt8[np.ndarray, "n"]:
-  """Codes 0 (low) to 254 (high), 255 where the value is NaN."""
+  """Converts to codes 0 (low) to 254 (high), 255 where the value is NaN."""
   scale = (UNKNOWN - 1) / (high - low) if high > low else 0.0
-  known = ~np.isnan(values)
-  codes = np.rint((np.where(known, values, low) - low) * scale)
-  return np.where(known, codes, UNKNOWN).astype(np.uint8)
+  mask = ~np.isnan(values)
+  codes = np.rint((np.where(mask, values, low) - low) * scale)
+  return np.where(mask, codes, UNKNOWN).astype(np.uint8)
 
 
 def _rounded(values: np.ndarray, digits: int) -> list[float | None]:
-  """For JSON: null for NaN."""
+  """Rounds values for JSON: null for NaN."""
   return [None if np.isnan(v) else round(float(v), digits) for v in values]
 
 
@@ -240,29 +230,29 @@ MIN_WIDTH_BP = 20_000  # around a gene
 
 
 def choose_loci(store: TrackStore, text: str | None, split: str) -> list[Locus]:
-  """The loci of the page.
+  """Chooses the loci of the page.
 
   Args:
     store: the chromosome.
     text: genes, locus tags or contig:start-end (1-based, inclusive), with commas between; by
-      default the stretch of the split that `alphaecoli.plot` would draw.
-    split: whose stretch.
+      default the region of the split that `alphaecoli.plot` would draw.
+    split: name of the split to choose from.
 
   Raises:
-    ConfigError: something that is no gene and no stretch of this chromosome.
+    ConfigError: something that is no gene and no region of this chromosome.
   """
   if text is None:
     region = find_region(store, split)
-    return [Locus(f"a stretch of the {split} split", *region)] if region else []
+    return [Locus(f"a region of the {split} split", *region)] if region else []
   return [_locus(store, part) for part in (p.strip() for p in text.split(",")) if part]
 
 
 def _locus(store: TrackStore, text: str) -> Locus:
-  """One name or stretch."""
+  """Finds one name or region."""
   if ":" in text:
     contig, start, end = Interval.parse(text)
     if contig != store.contig or end > store.length_bp:
-      raise ConfigError(f"--loci {text}: expected a stretch of {store.contig}:1-{store.length_bp}")
+      raise ConfigError(f"--loci {text}: expected a region of {store.contig}:1-{store.length_bp}")
     return Locus(text, start, end)
   genes = store.genes
   columns = (genes.name, genes.locus_tag, genes.gene_id)
@@ -270,16 +260,15 @@ def _locus(store: TrackStore, text: str) -> Locus:
     rows = np.flatnonzero(np.char.lower(column) == text.lower())
     if len(rows):
       return _around(store, int(rows[0]))
-  known = [str(name) for name in genes.name]
-  near = difflib.get_close_matches(text, known, 1)
-  hint = f"; did you mean {near[0]}?" if near else ""
+  near = nearest(text, genes.name.tolist(), similarity=0.6)
+  hint = f"; did you mean {near}?" if near else ""
   raise ConfigError(
     f"--loci {text}: no gene of that name, locus tag or id, and no {store.contig}:start-end{hint}"
   )
 
 
 def _around(store: TrackStore, row: int) -> Locus:
-  """A gene with its operon and what lies about them."""
+  """Finds the region of a gene, its operon and their surroundings."""
   genes = store.genes
   start, end = int(genes.start[row]), int(genes.end[row])
   for operon in marked_operons(store):
@@ -288,14 +277,3 @@ def _around(store: TrackStore, row: int) -> Locus:
   width = min(max(end - start + MIN_WIDTH_BP // 2, MIN_WIDTH_BP), store.length_bp)
   first = min(max((start + end - width) // 2, 0), store.length_bp - width)
   return Locus(str(genes.name[row]) or str(genes.locus_tag[row]), first, first + width)
-
-
-def merge(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-  """The union of intervals, in order, without overlaps."""
-  merged: list[tuple[int, int]] = []
-  for start, end in sorted(spans):
-    if merged and start <= merged[-1][1]:
-      merged[-1] = merged[-1][0], max(merged[-1][1], end)
-    else:
-      merged.append((start, end))
-  return merged

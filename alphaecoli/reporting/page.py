@@ -1,4 +1,4 @@
-"""One HTML file from a run's facts: text and tables as HTML, what is drawn as JSON for scripts."""
+"""One HTML file about a run: text and tables as HTML, what is drawn as JSON for scripts."""
 
 import datetime
 import importlib.resources
@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alphaecoli import __version__
+from alphaecoli.files import version
 from alphaecoli.plotting.observed import organism
 from alphaecoli.reporting import sections
 from alphaecoli.reporting.chromosome import COARSE_BP, detail_step
@@ -21,10 +21,10 @@ _PREDICTED = "predicted_log_tpm:"
 
 
 def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
-  """The page.
+  """Renders the page.
 
   Args:
-    run: the facts.
+    run: what the work directory holds.
     view: from `genome_view`.
     predictions: where the predictions come from, in words.
 
@@ -47,7 +47,7 @@ def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
     "title": sections.escape(title),
     "subtitle": sections.escape(
       f"Report of the run {run.workdir.resolve().name}: {sections.state(run)}. Figures of the "
-      f"{run.split} split. Written by alphaecoli {__version__}, {now}."
+      f"{run.split} split. Written by alphaecoli {version()}, {now}."
     ),
     "headlines": sections.headlines(run),
     "held_out": sections.held_out(run),
@@ -65,7 +65,7 @@ def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
 
 
 def resolution(detail: Sequence[tuple[int, int]], split: str) -> str:
-  """How finely the page holds predictions, in words."""
+  """Says how finely the page holds predictions."""
   step = detail_step(detail)
   if step >= COARSE_BP:
     return f"as means over {COARSE_BP} bp"
@@ -74,7 +74,7 @@ def resolution(detail: Sequence[tuple[int, int]], split: str) -> str:
 
 
 def embed(value: Any) -> str:
-  """JSON that may stand in a script element whatever its strings hold."""
+  """Encodes JSON that may stand in a script element whatever its strings hold."""
   text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII only
   return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -85,7 +85,7 @@ def _read(name: str) -> str:
 
 
 def _step_note(run: Run) -> str:
-  """Says so where figures and predictions are not of one checkpoint."""
+  """Says so where metrics and predictions are not of one checkpoint."""
   if run.evaluation is None or run.best is None:
     return ""
   step = run.evaluation.value["step"]
@@ -99,7 +99,7 @@ def _step_note(run: Run) -> str:
 
 
 def _curves(run: Run) -> dict[str, Any]:
-  """Losses over steps: training means since the record before, and validation."""
+  """Collects losses over steps: training means since the record before, and validation."""
   words = {h.name: (h.title, h.loss_words) for h in HEADS.values()}
   words["total"] = "total loss", "weighted sum"
   series: dict[str, Any] = {"best": run.best.step if run.best else None, "panels": []}
@@ -114,7 +114,7 @@ def _curves(run: Run) -> dict[str, Any]:
 
 
 def _calibration(run: Run) -> dict[str, Any] | None:
-  """The reliability curve of the operon head with its figures; None where there is none."""
+  """Collects the reliability curve of the operon head and its metrics, if there is one."""
   if run.evaluation is None or not run.evaluation.value.get("calibration"):
     return None
   metrics = run.evaluation.value["metrics"]
@@ -126,7 +126,7 @@ def _calibration(run: Run) -> dict[str, Any] | None:
 
 
 def _scatter(run: Run) -> list[dict[str, Any]]:
-  """Observed and predicted expression by gene, one entry a track."""
+  """Collects observed and predicted expression by gene, one entry a track."""
   if run.evaluation is None or not run.evaluation.genes:
     return []
   genes, metrics = run.evaluation.genes, run.evaluation.value["metrics"]
@@ -136,7 +136,7 @@ def _scatter(run: Run) -> list[dict[str, Any]]:
     observed, predicted = f"observed_log_tpm:{track}", _PREDICTED + track
     points = [g for g in genes if g[observed] and g[predicted]]
     suffix = "" if len(tracks) == 1 else f"/{track}"
-    figures = {
+    metrics = {
       key: metrics.get(f"gene_expression/genes_{key}{suffix}", {}).get("model")
       for key in ("r2", "pearson", "spearman")
     }
@@ -144,7 +144,7 @@ def _scatter(run: Run) -> list[dict[str, Any]]:
       found.append(
         {
           "track": track,
-          **figures,
+          **metrics,
           "name": [g["name"] for g in points],
           "tag": [g["locus_tag"] for g in points],
           "observed": [float(g[observed]) for g in points],
@@ -155,7 +155,7 @@ def _scatter(run: Run) -> list[dict[str, Any]]:
 
 
 def _reasons(run: Run, view: Mapping[str, Any]) -> dict[str, str]:
-  """Why a drawing is empty, by its name."""
+  """Says why a drawing is empty, by its name."""
   weights = run.config["loss"]["weights"]
   reasons = {}
   for head in HEADS:

@@ -1,4 +1,4 @@
-"""What a work directory says about its run: configuration, history, figures of a split."""
+"""What a work directory says about its run: configuration, history, metrics of a split."""
 
 import csv
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint, read_meta, read_score
 from alphaecoli.errors import DataError
-from alphaecoli.plotting.observed import find_store
+from alphaecoli.tracks.organisms import find_store
 from alphaecoli.tracks.store import TrackStore
 
 VALIDATION_FILE = "validation.json"  # the last validation report of the training itself
@@ -32,7 +32,7 @@ class Saved:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """The figures of a split.
+  """The metrics of a split.
 
   Attributes:
     file: the JSON they come from.
@@ -58,8 +58,8 @@ class Run:
     saved: every checkpoint that is complete, by step.
     best: the checkpoint that predicts; None before the first.
     split: the split of the page.
-    evaluation: its figures; None where it was not measured.
-    organism: which of several the page is about; "" where there is one.
+    evaluation: its metrics; None where it was not measured.
+    organism: the one of several on the page; "" where there is one.
   """
 
   workdir: Path
@@ -75,13 +75,13 @@ class Run:
 
   @property
   def step(self) -> int:
-    """Steps done, as far as the run has written."""
+    """Counts the steps done, as far as the run has written."""
     logged = [int(record["step"]) for record in self.history]
     return max([*logged, *(saved.step for saved in self.saved)], default=0)
 
   @property
   def steps(self) -> int:
-    """Steps to do."""
+    """Counts the steps to do."""
     return int(self.config["train"]["steps"])
 
 
@@ -90,7 +90,7 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
 
   Args:
     workdir: of the run.
-    split: whose figures are wanted.
+    split: name of the split whose metrics are wanted.
     organism: name or row, where it has several.
 
   Raises:
@@ -108,7 +108,7 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
       f"{workdir / 'run.json'} has no starts of a run, perhaps of an earlier version; move it away "
       "and run the training command again, which ends at once where the run is finished"
     )
-  store = find_store(workdir, {**starts[-1], "config": config}, organism)
+  store = find_store({**starts[-1], "config": config}, workdir, organism)
   several = len(config["data"].get("stores", ())) > 1
   saved = _checkpoints(workdir)
   best = None
@@ -130,7 +130,7 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
 
 
 def _checkpoints(workdir: Path) -> tuple[Saved, ...]:
-  """The complete checkpoints, by step."""
+  """Lists the complete checkpoints, by step."""
   folders = [p for p in (workdir / CHECKPOINTS_DIR).glob("*") if p.name.isdigit()]
   return tuple(
     Saved(path, int(read_meta(path)["step"]), read_score(path))
@@ -139,7 +139,7 @@ def _checkpoints(workdir: Path) -> tuple[Saved, ...]:
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
-  """The lines of metrics.jsonl; one that is being written is left out."""
+  """Reads the lines of metrics.jsonl; one that is being written is left out."""
   if not path.is_file():
     return []
   lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -150,7 +150,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
 
 
 def _evaluation(workdir: Path, split: str, organism: str) -> Evaluation | None:
-  """What alphaecoli.evaluate has written; for validation also what the training has."""
+  """Reads what alphaecoli.evaluate has written; for validation also what the training has."""
   files = [workdir / (f"evaluation_{split}" + (organism and f"_{organism}") + ".json")]
   if split == "validation" and not organism:
     files.append(workdir / VALIDATION_FILE)
@@ -166,7 +166,7 @@ def _evaluation(workdir: Path, split: str, organism: str) -> Evaluation | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-  """An object from a file.
+  """Reads an object from a file.
 
   Raises:
     DataError: it can not be read.

@@ -1,4 +1,4 @@
-"""The parts of the page that are text and tables: HTML from a run's facts. All text is escaped."""
+"""The parts of the page that are text and tables: HTML about a run. All text is escaped."""
 
 import datetime
 import html
@@ -18,12 +18,12 @@ Cell = str | tuple[str, str]  # text, or text and class
 
 
 def escape(value: object) -> str:
-  """Text that may stand anywhere in HTML."""
+  """Escapes text that may stand anywhere in HTML."""
   return html.escape(str(value), quote=True)
 
 
 def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], caption: str) -> str:
-  """An HTML table, without a head where that is empty; the class num puts numbers flush right."""
+  """Formats an HTML table, without an empty head; the class num puts numbers flush right."""
 
   def cells(tag: str, row: Sequence[Cell]) -> str:
     pairs = [(c, "") if isinstance(c, str) else c for c in row]
@@ -41,22 +41,22 @@ def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]], caption: str) ->
 
 
 def note(text: str) -> str:
-  """A paragraph that says why something is not there, or how to get it."""
+  """Formats a paragraph that says why something is not there, or how to get it."""
   return f'<p class="note">{escape(text)}</p>'
 
 
 def number(value: float | None) -> str:
-  """Four decimals; a dash where undefined."""
+  """Formats four decimals; a dash where undefined."""
   return decimals(value, 4)
 
 
 def decimals(value: float | None, digits: int) -> str:
-  """A number with a proper minus, never a negative zero; a dash where undefined."""
+  """Formats a number with a proper minus, never a negative zero; a dash where undefined."""
   return "–" if value is None else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def missing_evaluation(run: Run) -> str:
-  """What to do where a split was not measured."""
+  """Says what to do where a split was not measured."""
   return (
     f"The {run.split} split has not been measured. This does it: "
     f"python -m alphaecoli.evaluate --workdir {run.workdir} --split {run.split}"
@@ -64,7 +64,7 @@ def missing_evaluation(run: Run) -> str:
 
 
 def headlines(run: Run) -> str:
-  """The figures at the top, beside their baselines."""
+  """Formats the metrics at the top, beside their baselines."""
   if run.evaluation is None:
     return note(missing_evaluation(run))
   metrics, baselines = run.evaluation.value["metrics"], run.evaluation.value["baselines"]
@@ -72,8 +72,8 @@ def headlines(run: Run) -> str:
   for name in HEADLINES:
     if name not in metrics:
       continue
-    figure = metrics[name]
-    model, baseline = figure["model"], figure["baseline"]
+    metric = metrics[name]
+    model, baseline = metric["model"], metric["baseline"]
     what = baseline_words(name, baselines)
     below = model is not None and baseline is not None and model < baseline
     tiles.append(
@@ -81,19 +81,19 @@ def headlines(run: Run) -> str:
       f'<div class="value">{decimals(model, 2)}</div>'
       f'<div class="base">{"below its" if below else ""} baseline '
       f"{decimals(baseline, 2)}: {escape(what)}; "
-      f"n = {figure['n']:,} {escape(figure['over'])}</div></div>"
+      f"n = {metric['n']:,} {escape(metric['over'])}</div></div>"
     )
   return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def held_out(run: Run) -> str:
-  """Every figure of the split beside its baseline."""
+  """Tabulates every metric of the split beside its baseline."""
   if run.evaluation is None:
     return note(missing_evaluation(run))
   value = run.evaluation.value
   rows: list[list[Cell]] = []
-  for name, figure in value["metrics"].items():
-    model, baseline = figure["model"], figure["baseline"]
+  for name, metric in value["metrics"].items():
+    model, baseline = metric["model"], metric["baseline"]
     better = None
     if model is not None and baseline is not None:
       better = model < baseline if lower_is_better(name) else model > baseline
@@ -103,8 +103,8 @@ def held_out(run: Run) -> str:
         (number(model), "num" if better is not False else "num worse"),
         (number(baseline), "num"),
         baseline_words(name, value["baselines"]),
-        (f"{figure['n']:,}", "num"),
-        figure["over"],
+        (f"{metric['n']:,}", "num"),
+        metric["over"],
         (name, "code"),
       ]
     )
@@ -120,7 +120,7 @@ def held_out(run: Run) -> str:
 
 
 def quality(report: Mapping[str, Any]) -> str:
-  """What was read, and what was skipped or repaired, by reason."""
+  """Tabulates what was read, and what was skipped or repaired, by reason."""
   totals = [[name, (f"{n:,}", "num")] for name, n in report["totals"].items()]
   problems = sorted(report["problems"].items(), key=lambda item: -item[1]["count"])
   rows = [
@@ -140,7 +140,7 @@ def quality(report: Mapping[str, Any]) -> str:
 
 
 def configuration(run: Run) -> str:
-  """Keys that differ from configs/base.py, then all others."""
+  """Tabulates keys that differ from configs/base.py, then all others."""
   values, defaults = _flat(run.config), _flat(resolve(base_config()).to_dict())
   comments = meanings()
   changed, same = [], []
@@ -164,7 +164,7 @@ def configuration(run: Run) -> str:
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-  """Dotted keys; an empty section stays a value."""
+  """Flattens to dotted keys; an empty section stays a value."""
   flat: dict[str, Any] = {}
   for key, value in values.items():
     if isinstance(value, Mapping | ConfigDict) and value and path + key != "data.expression_groups":
@@ -175,12 +175,12 @@ def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
-  """A value as text; lists and tuples alike."""
+  """Formats a value as text; lists and tuples alike."""
   return ", ".join(map(str, value)) or "()" if isinstance(value, list | tuple) else str(value)
 
 
 def state(run: Run) -> str:
-  """How far the run is, in a few words."""
+  """Says how far the run is, in a few words."""
   end = run.starts[-1].get("end")
   if end is None:
     return f"at step {run.step:,} of {run.steps:,}, running or killed"
@@ -190,12 +190,12 @@ def state(run: Run) -> str:
 
 
 def metadata(run: Run) -> str:
-  """The run, its checkpoints, its data."""
+  """Tabulates the run, its checkpoints, its data."""
   start, history = run.starts[-1], run.history
   times = [r["time"] for r in history if r.get("time")]
   speeds = [r["bases_per_s"] for r in history if r.get("bases_per_s")]
   changes = ", with local changes" if start["git_changes"] else ""
-  facts: dict[str, str] = {
+  entries: dict[str, str] = {
     "state": state(run),
     "last record": _when(times[-1]) if times else "none yet",
     "speed, median": f"{statistics.median(speeds):,.0f} bases/s" if speeds else "–",
@@ -211,11 +211,11 @@ def metadata(run: Run) -> str:
     or "none yet",
     "best on validation": f"step {run.best.step:,}" if run.best else "–",
   }
-  return table([], list(facts.items()), "Run") + _starts(run) + _data_facts(run)
+  return table([], list(entries.items()), "Run") + _starts(run) + _data_entries(run)
 
 
 def _starts(run: Run) -> str:
-  """Each time the run began or went on, and how that ended."""
+  """Tabulates each time the run began or went on, and how that ended."""
   rows: list[list[Cell]] = []
   for start in run.starts:
     end = start.get("end")
@@ -235,11 +235,11 @@ def _starts(run: Run) -> str:
   return table(head, rows, "Starts of the run")
 
 
-def _data_facts(run: Run) -> str:
-  """Where the data come from."""
+def _data_entries(run: Run) -> str:
+  """Tabulates where the data come from."""
   manifest, store = run.store.manifest, run.store
   shape = "circular" if store.circular else "linear"
-  facts = {
+  entries = {
     "chromosome": f"{store.contig}, {store.length_bp:,} bp, {shape}",
     "genome": str(manifest["genome_source"]),
     "expression tracks": "; ".join(
@@ -261,11 +261,11 @@ def _data_facts(run: Run) -> str:
     for name, facts_ in manifest["inputs"].items()
   ]
   head: list[Cell] = ["input", "file", ("bytes", "num"), "SHA-256"]
-  return table([], list(facts.items()), "Data") + table(head, inputs, "Input files")
+  return table([], list(entries.items()), "Data") + table(head, inputs, "Input files")
 
 
 def _split(run: Run, name: str) -> str:
-  """Length, genes and regions of a split."""
+  """Describes length, genes and regions of a split."""
   store = run.store
   regions = store.regions(name)
   bases, genes = sum(end - start for start, end in regions), int((store.genes.split == name).sum())
@@ -274,7 +274,7 @@ def _split(run: Run, name: str) -> str:
 
 
 def _when(seconds: float) -> str:
-  """A moment, in UTC."""
+  """Formats a moment, in UTC."""
   return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
@@ -298,7 +298,7 @@ FIGURES = {
   "loss/operon_membership": "loss of operon membership (nats) ↓",
   "loss/total": "loss, weighted sum ↓",
 }
-# The one figure of each kind that stands at the top.
+# The one metric of each kind that stands at the top.
 HEADLINES = (
   "gene_expression/genes_r2",
   "gene_density/r2",
@@ -308,12 +308,12 @@ HEADLINES = (
 
 
 def lower_is_better(name: str) -> bool:
-  """Whether a figure is an error."""
+  """Tells whether a metric is an error."""
   return name.startswith("loss/") or name.endswith(("/mse", "/brier", "/calibration_error"))
 
 
 def figure_words(name: str) -> str:
-  """A figure in words; of one of several tracks with the track's name."""
+  """Names a metric in words; of one of several tracks with the track's name."""
   if name in FIGURES:
     return FIGURES[name]
   head, metric, *track = name.split("/", 2)
@@ -322,7 +322,7 @@ def figure_words(name: str) -> str:
 
 
 def baseline_words(name: str, baselines: Mapping[str, str]) -> str:
-  """What a figure's baseline is; the losses have those of their heads."""
+  """Describes a metric's baseline; the losses have those of their heads."""
   head = name.removeprefix("loss/").split("/")[0]
   return baselines.get(name) or baselines.get(head, "")
 

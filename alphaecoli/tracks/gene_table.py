@@ -2,13 +2,16 @@
 
 import csv
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int8, Int64, Shaped
 
-from alphaecoli.tracks.density import StartEnd
+from alphaecoli.files import write_text
+from alphaecoli.genomics.genes import Annotation, Gene, one_line
+from alphaecoli.genomics.intervals import StartEnd
 
 _TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
 COLUMNS = (
@@ -23,7 +26,7 @@ class GeneTable:
   """The genes of a store, one row each.
 
   Attributes:
-    gene_id: RegulonDB's id.
+    gene_id: identifier in RegulonDB or the annotation.
     name: such as thrA.
     locus_tag: b-number, "" if none.
     start: first base, 0-based.
@@ -51,6 +54,41 @@ class GeneTable:
   def __len__(self) -> int:
     return len(self.gene_id)
 
+  def row(self, gene: Gene) -> int | None:
+    """Finds the row of a gene of an annotation: the same locus tag, else the same id."""
+    return self._rows.get(gene.locus_tag, self._rows.get(gene.id))
+
+  @functools.cached_property
+  def _rows(self) -> dict[str, int]:
+    """Row of each locus tag, and of each id."""
+    ids = {name: row for row, name in enumerate(self.gene_id.tolist())}
+    return ids | {name: row for row, name in enumerate(self.locus_tag.tolist()) if name}
+
+  def annotation(self, path: Path, contig: str, circular: bool) -> Annotation:
+    """Converts the rows to an annotation of the chromosome.
+
+    Args:
+      path: genes.tsv, whose lines the genes name.
+      contig: name of the chromosome.
+      circular: whether its end joins its start.
+    """
+    genes = tuple(
+      Gene(
+        id=str(self.gene_id[row]),
+        locus_tag=str(self.locus_tag[row]),
+        name=str(self.name[row]),
+        type=str(self.type[row]),
+        contig=contig,
+        start=int(self.start[row]),
+        end=int(self.end[row]),
+        strand=int(self.strand[row]),
+        fragments=self.fragments[row] if len(self.fragments[row]) > 1 else (),
+        line=row + 2,  # after the header
+      )
+      for row in range(len(self))
+    )
+    return Annotation(genes, frozenset([contig] if circular else ()), path)
+
 
 def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:
   """Reads genes.tsv.
@@ -58,6 +96,7 @@ def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:
   Raises:
     KeyError, ValueError or TypeError: a column is missing or a value can not be read.
   """
+  # Not text.read_table: names are read as they are written, with quotes and spaces.
   with path.open(newline="", encoding="utf-8") as file:
     rows = list(csv.DictReader(file, dialect="excel-tab", quoting=csv.QUOTE_NONE))
   columns = {key: [row[key] for row in rows] for key in COLUMNS}
@@ -83,12 +122,12 @@ def write_genes(path: Path, genes: GeneTable, tracks: Sequence[str]) -> None:
   lines = ["\t".join([*COLUMNS, *(TRACK_PREFIX + track for track in tracks)])]
   for i in range(len(genes)):
     fields = {key: getattr(genes, key)[i] for key in COLUMNS}
-    spans = genes.fragments[i]
-    whole = spans == ((genes.start[i], genes.end[i]),)
-    fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in spans)
+    intervals = genes.fragments[i]
+    whole = intervals == ((genes.start[i], genes.end[i]),)
+    fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in intervals)
     values = ["" if np.isnan(v) else f"{v:.9g}" for v in genes.log_tpm[i]]
-    lines.append("\t".join([*(" ".join(str(fields[key]).split()) for key in COLUMNS), *values]))
-  path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines.append("\t".join([*(one_line(str(fields[key])) for key in COLUMNS), *values]))
+  write_text(path, "\n".join(lines) + "\n")
 
 
 def _fragments(text: str, start: int, end: int) -> tuple[StartEnd, ...]:

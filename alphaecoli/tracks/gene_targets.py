@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from alphaecoli.genomics.intervals import StartEnd, neighbours
-from alphaecoli.tracks.density import Pieces, mean_of_genes, sum_of_genes
+from alphaecoli.tracks.density import PiecewiseTrack, mean_of_genes, sum_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
 
 # Channels of gene_structure: of each strand three codon positions, then RNA genes.
@@ -37,9 +37,9 @@ class GeneTargets:
 
   structure: UInt8[np.ndarray, "L"]
   structure_known: UInt8[np.ndarray, "L"]
-  junction: Pieces
-  junction_weight: Pieces
-  expression_weight: Pieces
+  junction: PiecewiseTrack
+  junction_weight: PiecewiseTrack
+  expression_weight: PiecewiseTrack
 
 
 def is_protein_coding(genes: GeneTable) -> np.ndarray:
@@ -137,7 +137,7 @@ def unpack(bits: UInt8[np.ndarray, "S"]) -> UInt8[np.ndarray, "S 8"]:
   return np.unpackbits(bits[:, None], axis=1, bitorder="little")
 
 
-def wrapped(pieces: Pieces, start: int, n: int, length_bp: int) -> np.ndarray:
+def wrapped(pieces: PiecewiseTrack, start: int, n: int, length_bp: int) -> np.ndarray:
   """Returns the values of n bases from `start` on, around the origin where need be."""
   first = min(n, length_bp - start)
   parts: Sequence[np.ndarray] = [pieces.dense(start, start + first)]

@@ -1,10 +1,10 @@
-"""The track stores a run trains on: one an organism, in the order of the organism embedding."""
+"""Track stores that a run trains on: one per organism, in the order of the organism embedding."""
 
 import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,15 @@ from alphaecoli.regulondb.dump import DumpProgress
 from alphaecoli.schema import Config, DataConfig
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable, TrainedOrganism
+from alphaecoli.tracks.track_table import (
+  ExpressionTrack,
+  TrackTable,
+  TrainedOrganism,
+  choose_organism,
+  organisms_of,
+)
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +30,8 @@ class Organisms:
   """Stores with the same expression tracks; row i of the organism embedding is store i's.
 
   Attributes:
-    stores: one an organism.
-    shares: of the training windows; they sum to 1.
+    stores: one track store per organism.
+    shares: fractions of the training windows; they sum to 1.
   """
 
   stores: tuple[TrackStore, ...]
@@ -33,10 +39,10 @@ class Organisms:
 
   @classmethod
   def of(cls, stores: Sequence[TrackStore], weights: Sequence[float] = ()) -> "Organisms":
-    """Stores with weights, by default equal ones.
+    """Combines stores with weights, by default equal ones.
 
     Raises:
-      ConfigError: two have one name, or other tracks; names both.
+      ConfigError: two have the same name, or different tracks; names both.
     """
     first = stores[0]
     for i, store in enumerate(stores):
@@ -56,27 +62,27 @@ class Organisms:
 
   @property
   def trained(self) -> tuple[TrainedOrganism, ...]:
-    """What a checkpoint says of each."""
+    """Entries of a checkpoint, one per organism."""
     return tuple(TrainedOrganism(s.organism, s.table, s.fingerprint) for s in self.stores)
 
   @property
   def fingerprint(self) -> str:
-    """The store's own; of several, a hash of theirs in order."""
+    """Fingerprint of the store; of several, a hash of theirs in order."""
     prints = [store.fingerprint for store in self.stores]
     return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
 
   @property
   def inputs(self) -> dict[str, Any]:
-    """The input files of the store; of several, by organism."""
+    """Input files of the store; of several, by organism."""
     if len(self.stores) == 1:
       return self.stores[0].manifest["inputs"]
     return {store.organism: store.manifest["inputs"] for store in self.stores}
 
   @property
   def table(self) -> TrackTable:
-    """The store's own table; of several, what heads start from: means by share.
+    """Table of the store; of several, weighted means, from which the biases of heads start.
 
-    A mean is over the organisms that have the data.
+    A mean is over the organisms that have the data, weighted by `shares`.
     """
     tables = [store.table for store in self.stores]
     if len(tables) == 1:
@@ -101,7 +107,7 @@ class Organisms:
     )
 
   def _mean(self, values: Sequence[float], counted: Sequence[bool], none: float) -> float:
-    """The mean by share of the values that count."""
+    """Returns the mean of the counted values, weighted by `shares`; `none` where none counts."""
     pairs = [(v, s) for v, s, c in zip(values, self.shares, counted, strict=True) if c]
     return sum(v * s for v, s in pairs) / sum(s for _, s in pairs) if pairs else none
 
@@ -109,18 +115,18 @@ class Organisms:
 def open_organisms(
   config: Config, workdir: Path, progress: DumpProgress | None = None
 ) -> Organisms:
-  """Opens what a configuration trains on: `data.stores`, or else the store of its dump.
+  """Opens the stores that a configuration trains on: `data.stores`, or else that of its dump.
 
-  What shapes a store (splits, tracks, thresholds) is settled when it is prepared: keys that are
-  left alone have no say, and one that is set must be what the store was prepared with.
+  Splits, tracks and thresholds of a store are fixed when it is prepared: keys with default values
+  are ignored, and one that is set must equal that of the store.
 
   Args:
-    config: its `data` section is read, and `model.n_organisms`.
-    workdir: of the run; the dump's store may lie there.
-    progress: called while geneExpression is read.
+    config: configuration with the `data` section and `model.n_organisms`.
+    workdir: directory of the run; the dump's store may lie there.
+    progress: callback while geneExpression is read.
 
   Raises:
-    ConfigError: stores that do not go together, or not with the configuration.
+    ConfigError: the stores do not fit one another, or the configuration.
     DataError: as `process_data` and `open_store`.
   """
   data = config.data
@@ -141,31 +147,72 @@ def open_organisms(
   return organisms
 
 
-def open_again(paths: Sequence[str], trained: Sequence[TrainedOrganism]) -> tuple[TrackStore, ...]:
-  """Opens the stores that a checkpoint was trained on.
+def find_store(
+  meta: Mapping[str, Any],
+  workdir: Path,
+  organism: str | int | None = None,
+  build_with: Config | None = None,
+) -> TrackStore:
+  """Opens the track store that a run trained an organism on, without a look at others beside it.
 
   Args:
-    paths: `data.stores` of the run.
-    trained: the checkpoint's organisms.
+    meta: JSON item of a checkpoint of the run.
+    workdir: directory of the run.
+    organism: name or row of one of several.
+    build_with: configuration to build a store of a dump again with, where it is gone.
 
   Raises:
-    DataError: one is gone, or holds other tracks now.
+    DataError: the store is gone, broken, or no longer what the run trained on.
+    ConfigError: no such organism, or several to choose from.
   """
-  stores = tuple(open_store(Path(path).expanduser()) for path in paths)
-  for store, organism in zip(stores, trained, strict=True):
-    if store.fingerprint != organism.store_fingerprint:
-      raise DataError(
-        f"{store.path}: prepared again since the checkpoint was trained on {organism.name}; "
-        "prepare it as it was, or train again"
-      )
-  return stores
+  data = meta["config"]["data"]
+  if paths := data.get("stores"):
+    trained = organisms_of(meta)
+    row = choose_organism(trained, organism)
+    return _open_again(Path(paths[row]).expanduser(), trained[row])
+  fingerprint = meta["store_fingerprint"]
+  folders = [workdir / "tracks"]
+  if data["store_dir"]:
+    folders.insert(0, Path(data["store_dir"]).expanduser())
+  for path in (folder / fingerprint[:16] for folder in folders):  # as process_data names them
+    if path.is_dir() and (store := open_store(path)).fingerprint == fingerprint:
+      return store
+  if build_with is None:
+    raise DataError(
+      f"{folders[0]}: the track store of this run is not there; make it again with "
+      "python -m alphaecoli.train --process-data-only and the run's configuration"
+    )
+  LOGGER.info("the run's track store is gone from %s, building it again", folders[0])
+  store = process_data(build_with, workdir)
+  if store.fingerprint != fingerprint:
+    raise DataError(
+      f"{store.path}: built from other data than the checkpoint's (data.dump="
+      f"{build_with.data.dump}, data.genome={build_with.data.genome} or their files have "
+      "changed); restore them, or train again"
+    )
+  return store
+
+
+def _open_again(path: Path, trained: TrainedOrganism) -> TrackStore:
+  """Opens one of `data.stores` and checks that it is what a checkpoint was trained on.
+
+  Raises:
+    DataError: it is gone, or was prepared again.
+  """
+  store = open_store(path)
+  if store.fingerprint != trained.store_fingerprint:
+    raise DataError(
+      f"{store.path}: prepared again since the checkpoint was trained on {trained.name}; "
+      "prepare it as it was, or train again"
+    )
+  return store
 
 
 def _check_settings(data: DataConfig, store: TrackStore) -> None:
-  """Compares what the configuration sets with what a store was prepared with.
+  """Compares the configuration's values with those that a store was prepared with.
 
   Raises:
-    ConfigError: it sets something else.
+    ConfigError: a value differs.
   """
   given, base = (_as_json(d) for d in (data, resolve(base_config()).data))
   for key, kept in store.manifest["config"].items():
@@ -177,5 +224,5 @@ def _check_settings(data: DataConfig, store: TrackStore) -> None:
 
 
 def _as_json(data: DataConfig) -> dict[str, Any]:
-  """A section as a manifest keeps it."""
+  """Converts a section to the form that it has in a manifest."""
   return json.loads(json.dumps(dataclasses.asdict(data)))

@@ -1,4 +1,4 @@
-"""From a dump and a genome to a track store, unless the same one is there already."""
+"""Building of a track store from a dump and a genome, unless the same one exists already."""
 
 import dataclasses
 import hashlib
@@ -26,11 +26,11 @@ from alphaecoli.tracks.build import build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset")
 GENOME = "genome"
 RANDOM_GENOME_SEED = 0
-# What changes how windows are cut, not what is in the store; dump and genome count by content.
+# Keys that change how windows are cut, not the content of the store; dump and genome are hashed.
 NOT_IN_STORE = (
   "dump",
   "genome",
@@ -45,26 +45,26 @@ NOT_IN_STORE = (
 
 
 def process_data(config: Config, workdir: Path, progress: DumpProgress | None = None) -> TrackStore:
-  """Opens the track store of a configuration, building it first where there is none.
+  """Opens the track store of a configuration, building it first where it does not exist.
 
   Stores lie in `data.store_dir`, or in `<workdir>/tracks`, and are named by a hash of the bytes of
   all inputs, the configuration that matters to them and the version of the format: the same inputs
   and configuration use one store, others never do.
 
   Args:
-    config: its `data` section is read.
-    workdir: of the run.
-    progress: called while geneExpression is read.
+    config: configuration with the `data` section.
+    workdir: directory of the run.
+    progress: callback while geneExpression is read.
 
   Raises:
     ConfigError: a data set, condition field or track of the configuration has no data.
     DataError: an input is missing or broken, the store is broken, or can not be written.
   """
   data = config.data
-  path, facts = _identify(data, Path(workdir))
+  path, metadata = locate_store(data, Path(workdir))
   if path.exists():
     store = open_store(path)
-    if store.fingerprint != facts["fingerprint"]:
+    if store.fingerprint != metadata["fingerprint"]:
       raise DataError(f"{path}: holds another track store; delete it and run again")
     LOGGER.info("track store %s: inputs and configuration are the same, used again", path)
     return store
@@ -72,30 +72,28 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
   report = QualityReport()
   contig = read_genome(data, report, seed=RANDOM_GENOME_SEED)
   genome_records = read_dump(data.dump, contig, data, report, progress)
-  store = write_store(path, build_tracks(genome_records, data), facts)
+  store = write_store(path, build_tracks(genome_records, data), metadata)
   LOGGER.info("%s", report.table())
   LOGGER.info("track store %s is complete", path)
   return store
 
 
-def store_path(data: DataConfig, workdir: Path) -> Path:
-  """Where the store of a configuration lies, or would.
+def locate_store(data: DataConfig, workdir: Path) -> tuple[Path, dict[str, Any]]:
+  """Returns the path of the store of a dump, present or not, and its `store_metadata`.
 
   Raises:
     DataError: the dump's directory or the genome is missing.
   """
-  return _identify(data, workdir)[0]
-
-
-def _identify(data: DataConfig, workdir: Path) -> tuple[Path, dict[str, Any]]:
-  """The store's path, and the entries of its manifest that make it this one."""
   folder = Path(data.store_dir).expanduser() if data.store_dir else workdir / "tracks"
-  facts = _identity(data, input_files(data))
-  return folder / facts["fingerprint"][:16], facts
+  source = data.genome if data.genome in (BUILTIN, RANDOM) else "file"
+  seed = RANDOM_GENOME_SEED if source == RANDOM else None
+  more = {"genome_source": source, "genome_seed": seed}
+  metadata = store_metadata(data, input_files(data), more)
+  return folder / metadata["fingerprint"][:16], metadata
 
 
 def input_files(data: DataConfig) -> dict[str, Path]:
-  """The files a configuration reads: collections by name, and `genome`.
+  """Returns the files that a configuration reads: collections by name, and `genome`.
 
   Raises:
     DataError: the dump's directory or the genome is missing.
@@ -110,22 +108,15 @@ def input_files(data: DataConfig) -> dict[str, Path]:
   return {name: path for name, path in found.items() if path is not None}
 
 
-def _identity(data: DataConfig, files: dict[str, Path]) -> dict[str, Any]:
-  """What makes a store of a dump this one, and a hash of it."""
-  source = data.genome if data.genome in (BUILTIN, RANDOM) else "file"
-  seed = RANDOM_GENOME_SEED if source == RANDOM else None
-  return identify(data, files, {"genome_source": source, "genome_seed": seed})
-
-
-def identify(
+def store_metadata(
   data: DataConfig, files: Mapping[str, Path], more: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The entries of a manifest that make a store this one, their hash among them.
+  """Returns the entries of a manifest that decide a store's content, and a hash of them.
 
   Args:
-    data: of the configuration.
-    files: inputs by what they are.
-    more: whatever else decides what the store holds.
+    data: data section of the configuration.
+    files: input files by name.
+    more: further values that decide the content.
 
   Raises:
     DataError: a file can not be read.
@@ -134,7 +125,7 @@ def identify(
   settings = {k: v for k, v in dataclasses.asdict(data).items() if k not in NOT_IN_STORE}
   content = {
     "format_version": FORMAT_VERSION,
-    "inputs": {name: facts["sha256"] for name, facts in inputs.items()},
+    "inputs": {name: metadata["sha256"] for name, metadata in inputs.items()},
     "config": settings,
     **more,
   }
@@ -149,10 +140,10 @@ def identify(
 
 
 def _describe(path: Path) -> dict[str, Any]:
-  """What the manifest says about an input file.
+  """Returns the manifest's entry of an input file: name, size and hash.
 
   Raises:
-    DataError: it can not be read.
+    DataError: the file can not be read.
   """
   try:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}

@@ -1,7 +1,7 @@
-"""Which part of the chromosome trains, which validates and which tests.
+"""Regions of the chromosome for training, validation and test.
 
-The chromosome is cut into blocks that are dealt to folds; all bases of a block belong to one split
-(docs/data.md).
+The chromosome is divided into blocks that are assigned to folds; all bases of a block belong to one
+split (docs/data.md).
 """
 
 import itertools
@@ -14,18 +14,18 @@ BORDER = "border"
 
 
 class Region(NamedTuple):
-  """A half-open stretch of the chromosome: 0 <= start < L, start < end <= start + L."""
+  """A half-open region of the chromosome: 0 <= start < L, start < end <= start + L."""
 
   start: int
   end: int
 
   @property
   def length_bp(self) -> int:
-    """Bases of the region."""
+    """Length of the region."""
     return self.end - self.start
 
   def offset(self, start: int, end: int, chromosome_bp: int) -> int | None:
-    """Where in the region the interval [start, end) lies; None unless all of it does."""
+    """Returns the offset of [start, end) in the region; None where a part of it lies outside."""
     offset = (start - self.start) % chromosome_bp
     return offset if offset + (end - start) <= self.length_bp else None
 
@@ -36,13 +36,14 @@ Regions = Mapping[str, tuple[Region, ...]]
 def split_regions(
   length_bp: int, n_blocks: int, n_folds: int, fold: int, circular: bool = True
 ) -> dict[str, tuple[Region, ...]]:
-  """The regions of every split, neighbouring blocks merged, sorted by start.
+  """Returns the regions of every split, neighbouring blocks merged, sorted by start.
 
   Args:
-    length_bp: L, of the chromosome.
-    n_blocks: block i reaches from round(i * L / n_blocks) to round((i + 1) * L / n_blocks).
-    n_folds: at least 3; block i is of fold i mod n_folds.
-    fold: the fold that validates; the next one tests.
+    length_bp: length L of the chromosome.
+    n_blocks: number of blocks; block i reaches from round(i * L / n_blocks) to
+      round((i + 1) * L / n_blocks).
+    n_folds: number of folds, at least 3; block i belongs to fold i mod n_folds.
+    fold: validation fold; the next one is the test fold.
     circular: whether the last and the first block are neighbours.
   """
   edges = [round(i * length_bp / n_blocks) for i in range(n_blocks + 1)]
@@ -63,7 +64,7 @@ def split_regions(
 
 
 def split_of(start: int, end: int, regions: Regions, length_bp: int) -> str:
-  """The split that holds every base of [start, end), or "border" where none does."""
+  """Returns the split that holds every base of [start, end), or "border" where none does."""
   for name, of_split in regions.items():
     if any(region.offset(start, end, length_bp) is not None for region in of_split):
       return name
@@ -71,5 +72,5 @@ def split_of(start: int, end: int, regions: Regions, length_bp: int) -> str:
 
 
 def total_bp(regions: Sequence[Region]) -> int:
-  """Bases of all regions."""
+  """Returns the number of bases of all regions."""
   return sum(region.length_bp for region in regions)

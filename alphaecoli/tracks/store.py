@@ -16,6 +16,7 @@ from jaxtyping import Shaped, UInt8
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import hash_file
+from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
@@ -43,14 +44,14 @@ class TrackStore:
   """A store, open for reading. Arrays are memory-mapped when first used; it pickles small.
 
   Attributes:
-    path: its directory.
-    manifest: what manifest.json holds.
+    path: directory of the store.
+    manifest: content of manifest.json.
     table: tracks, transform and statistics.
-    length_bp: of the chromosome.
-    circular: whether the chromosome is a circle.
+    length_bp: length of the chromosome.
+    circular: whether the chromosome is circular.
     contig: name of the chromosome, as in the FASTA.
-    organism: its name as prepared; of a RegulonDB dump, the contig's.
-    fingerprint: identifies inputs, configuration and format.
+    organism: name of the organism as prepared; of a RegulonDB dump, the contig's.
+    fingerprint: hash of inputs, configuration and format.
   """
 
   def __init__(self, path: str | os.PathLike[str], manifest: Mapping[str, Any]):
@@ -92,16 +93,25 @@ class TrackStore:
 
   @functools.cached_property
   def genes(self) -> GeneTable:
-    """The gene table."""
+    """Genes of the store."""
     path = self.path / GENES
     try:
       return read_genes(path, self.table.names)
     except (OSError, KeyError, ValueError, TypeError) as error:
       raise DataError(f"{path}: broken gene table ({error}); {_REBUILD}") from error
 
+  def annotation(self) -> Annotation:
+    """Returns the genes as an annotation of the chromosome."""
+    return self.genes.annotation(self.path / GENES, self.contig, self.circular)
+
+  def log_tpm(self, row: int, track: str) -> float:
+    """Returns the observed ln(1 + TPM) of a gene; NaN where it or the track was not measured."""
+    names = self.table.names
+    return float(self.genes.log_tpm[row, names.index(track)]) if track in names else np.nan
+
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
-    """The quality report, as `QualityReport.from_json` reads it."""
+    """Quality report, as `QualityReport.to_json` writes it."""
     return json.loads((self.path / QUALITY).read_text())
 
   @functools.cached_property
@@ -113,7 +123,7 @@ class TrackStore:
     return np.asarray(np.load(self.path / f"{name}.npy", mmap_mode="r"))
 
   def regions(self, split: str) -> tuple[Region, ...]:
-    """The regions of a split.
+    """Returns the regions of a split.
 
     Raises:
       ConfigError: there is no such split.
@@ -123,13 +133,13 @@ class TrackStore:
     return self._regions[split]
 
   def window(self, start: int, window_bp: int, reverse: bool = False) -> Window:
-    """The arrays of one window (docs/data.md, without batch axis).
+    """Cuts the arrays of one window (docs/data.md, without batch axis).
 
     Args:
-      start: first base on the forward strand; any integer on a circle.
-      window_bp: multiple of 128, at most the chromosome's length.
-      reverse: read the other strand: positions reversed, bases complemented, + and - tracks
-        swapped.
+      start: first base on the forward strand; any integer on a circular chromosome.
+      window_bp: length of the window, a multiple of 128, at most the chromosome's length.
+      reverse: whether to read the other strand: positions reversed, bases complemented, + and -
+        tracks swapped.
 
     Returns:
       sequence uint8 (S,); gene_expression float32 (S, T), 0 where unknown; gene_density float32
@@ -144,7 +154,7 @@ class TrackStore:
     return arrays
 
   def empty_windows(self, shape: tuple[int, ...], window_bp: int) -> Window:
-    """Arrays for windows, uninitialised, with `shape` in front.
+    """Allocates arrays for windows, uninitialised, with `shape` in front.
 
     Raises:
       ConfigError: as `window`.
@@ -164,7 +174,11 @@ class TrackStore:
     }
 
   def check_window(self, window_bp: int) -> None:
-    """Raises ConfigError where no window of this length can be cut."""
+    """Checks that a window of this length can be cut.
+
+    Raises:
+      ConfigError: its length is not a multiple of 128, or beyond the chromosome's length.
+    """
     if window_bp < BIN_BP or window_bp % BIN_BP:
       lower = max(window_bp // BIN_BP, 1) * BIN_BP
       raise ConfigError(
@@ -229,7 +243,7 @@ class TrackStore:
     return gene_targets(self.genes, self.length_bp, self.circular, self.table.has_operons)
 
   def _first_base(self, start: int, window_bp: int) -> int:
-    """The window's first base, between 0 and L."""
+    """Returns the window's first base, between 0 and L."""
     if self.circular:
       return int(start) % self.length_bp
     if not 0 <= start <= self.length_bp - window_bp:
@@ -239,7 +253,7 @@ class TrackStore:
     return int(start)
 
   def _copy(self, forward: Window, where: slice, start: int, reverse: bool) -> None:
-    """Copies what is stored of bases `start` on, short of the origin, to positions `where`."""
+    """Copies the stored values of bases `start` on, up to the origin, to positions `where`."""
     source = slice(start, start + where.stop - where.start)
     np.copyto(forward["sequence"][where], self.sequence[source])
     np.copyto(forward["operon_membership"][where, 0], self.operon_membership[source])
@@ -260,8 +274,8 @@ class TrackStore:
     Raises:
       DataError: a file differs.
     """
-    for name, facts in self.manifest["files"].items():
-      if hash_file(self.path / name) != facts["sha256"]:
+    for name, entry in self.manifest["files"].items():
+      if hash_file(self.path / name) != entry["sha256"]:
         raise DataError(f"{self.path / name}: not what was written; {_REBUILD}")
 
 
@@ -295,7 +309,11 @@ def open_store(path: str | os.PathLike[str]) -> TrackStore:
 
 
 def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
-  """Raises DataError where a file is missing or has another size or shape than was written."""
+  """Checks that all files are present, with the sizes and shapes of the manifest.
+
+  Raises:
+    DataError: a file is missing, or differs.
+  """
   for name in FILES:
     expected = manifest["files"][name]["bytes"]
     if not (path / name).is_file():
@@ -304,13 +322,13 @@ def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
     if size != expected:
       raise DataError(f"{path / name}: {size} bytes, expected {expected}; {_REBUILD}")
   for name in ARRAYS:
-    facts = manifest["arrays"][name]
+    entry = manifest["arrays"][name]
     try:
       array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
       raise DataError(f"{path / name}.npy: broken array ({error}); {_REBUILD}") from error
-    if [*array.shape] != facts["shape"] or array.dtype != np.dtype(facts["dtype"]):
+    if [*array.shape] != entry["shape"] or array.dtype != np.dtype(entry["dtype"]):
       raise DataError(
-        f"{path / name}.npy: {array.dtype} {array.shape}, expected {facts['dtype']} "
-        f"{tuple(facts['shape'])}; {_REBUILD}"
+        f"{path / name}.npy: {array.dtype} {array.shape}, expected {entry['dtype']} "
+        f"{tuple(entry['shape'])}; {_REBUILD}"
       )

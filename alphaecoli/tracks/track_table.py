@@ -1,4 +1,4 @@
-"""What the numbers of a prediction mean: tracks, units, transform and its inverse."""
+"""Metadata of predicted tracks: names, statistics, transform and its inverse."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -39,9 +39,9 @@ class TrackTable:
   Attributes:
     expression: at least one track; without expression data one named "mean" with mean 0, std 1.
     density_mean: genes per 128 bp bin, mean over training bins.
-    operon_prevalence: share of training bases inside an operon, in (0, 1).
-    has_expression: whether expression was measured at all.
-    has_operons: whether operons were given at all.
+  operon_prevalence: fraction of training bases inside an operon, in (0, 1).
+    has_expression: whether any expression was measured.
+    has_operons: whether operons were given.
   """
 
   expression: tuple[ExpressionTrack, ...]
@@ -57,7 +57,7 @@ class TrackTable:
 
   @property
   def reverse_order(self) -> tuple[int, ...]:
-    """Where each expression track comes from on the other strand: pairs name+ and name- swap."""
+    """Source of each expression track on the other strand: pairs name+ and name- swap."""
     position = {name: i for i, name in enumerate(self.names)}
     swap = {"+": "-", "-": "+"}
     return tuple(
@@ -93,12 +93,12 @@ class TrackTable:
     return np.maximum(np.expm1(self.to_log_tpm(z)), 0)
 
   def to_json(self) -> dict[str, Any]:
-    """A JSON object that from_json reads back."""
+    """Converts to a JSON object that `from_json` reads."""
     return {"transform": TRANSFORM, **dataclasses.asdict(self)}
 
   @classmethod
   def from_json(cls, value: Mapping[str, Any]) -> "TrackTable":
-    """Reads what to_json wrote."""
+    """Converts from the JSON object of `to_json`."""
     fields = {k: v for k, v in value.items() if k != "transform"}
     tracks = tuple(
       ExpressionTrack(**{**t, "datasets": tuple(t["datasets"])}) for t in fields.pop("expression")
@@ -111,9 +111,9 @@ class TrainedOrganism:
   """One organism of a checkpoint; its place in the list is its row of the embedding.
 
   Attributes:
-    name: as it was prepared; of a RegulonDB dump, the chromosome's.
-    table: its tracks with its own statistics.
-    store_fingerprint: of its track store.
+    name: name as prepared; of a RegulonDB dump, the chromosome's.
+    table: tracks with the organism's own statistics.
+    store_fingerprint: fingerprint of the track store.
   """
 
   name: str
@@ -121,7 +121,7 @@ class TrainedOrganism:
   store_fingerprint: str
 
   def to_json(self) -> dict[str, Any]:
-    """A JSON object that `organisms_of` reads back."""
+    """Converts to a JSON object that `organisms_of` reads."""
     return {
       "name": self.name,
       "table": self.table.to_json(),
@@ -130,7 +130,7 @@ class TrainedOrganism:
 
 
 def organisms_of(meta: Mapping[str, Any]) -> tuple[TrainedOrganism, ...]:
-  """The organisms of a checkpoint's meta item; an older one has one, without a name.
+  """Returns the organisms of a checkpoint's meta item; an older one has one, without a name.
 
   Raises:
     KeyError or TypeError: it is broken.
@@ -145,11 +145,11 @@ def organisms_of(meta: Mapping[str, Any]) -> tuple[TrainedOrganism, ...]:
 
 
 def choose_organism(organisms: Sequence[TrainedOrganism], organism: str | int | None) -> int:
-  """The row of an organism.
+  """Returns the row of an organism.
 
   Args:
-    organisms: of a checkpoint.
-    organism: name or row; may be left out where there is one.
+    organisms: organisms of a checkpoint.
+    organism: name or row; None where there is only one.
 
   Raises:
     ConfigError: there is no such organism, or there are several and none is named.

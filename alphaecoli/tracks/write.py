@@ -1,7 +1,6 @@
-"""Writing a track store: all files under a temporary name, then one rename."""
+"""Writing of a track store: all files under a temporary name, then one rename."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -12,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-import alphaecoli
 from alphaecoli.errors import DataError
-from alphaecoli.files import hash_file
+from alphaecoli.files import hash_file, version, write_json
 from alphaecoli.tracks.build import Tracks
 from alphaecoli.tracks.gene_table import write_genes
 from alphaecoli.tracks.splits import total_bp
@@ -35,29 +33,30 @@ _CHUNK_BP = 1 << 18
 _SOFTWARE = ("numpy", "pymongo")
 
 
-def write_store(path: Path, tracks: Tracks, facts: Mapping[str, Any]) -> TrackStore:
-  """Writes a store so that it is there in whole or not at all.
+def write_store(path: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> TrackStore:
+  """Writes a store that is either whole or absent.
 
   Several writers may write the same store at once: the first to finish wins, the others use it.
 
   Args:
-    path: of the store; its parent is made if need be.
-    tracks: what to write.
-    facts: entries of the manifest that the tracks do not know, fingerprint among them.
+    path: directory of the store; missing parents are created.
+    tracks: content of the store.
+    metadata: further entries of the manifest, the fingerprint among them.
 
   Raises:
-    DataError: the disk refuses; names the directory and the reason.
+    DataError: the store can not be written; names the directory and the reason.
   """
   partial = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
   try:
     partial.mkdir(parents=True)
     _write_files(partial, tracks)
-    _write_json(partial / MANIFEST, _manifest(partial, tracks, facts))
+    write_json(partial / MANIFEST, _manifest(partial, tracks, metadata))
     _rename(partial, path)
-  except OSError as error:
+  except (OSError, DataError) as error:
+    reason = getattr(error, "strerror", None) or error
     raise DataError(
-      f"{path}: can not write the track store ({error.strerror or error}); set data.store_dir to "
-      "a directory with room"
+      f"{path}: can not write the track store ({reason}); set data.store_dir to a directory with "
+      "room"
     ) from error
   finally:
     shutil.rmtree(partial, ignore_errors=True)
@@ -87,7 +86,7 @@ def _write_files(directory: Path, tracks: Tracks) -> None:
       tracks.expression.dense(start, min(start + _CHUNK_BP, length_bp)).tofile(file)
     os.fsync(file.fileno())
   write_genes(directory / GENES, tracks.genes, tracks.table.names)
-  _write_json(directory / QUALITY, tracks.report.to_json())
+  write_json(directory / QUALITY, tracks.report.to_json())
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -96,16 +95,8 @@ def _save(path: Path, array: np.ndarray) -> None:
     os.fsync(file.fileno())
 
 
-def _write_json(path: Path, value: Any) -> None:
-  with path.open("w", encoding="utf-8") as file:
-    json.dump(value, file, indent=2, ensure_ascii=False)
-    file.write("\n")
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def _sync(directory: Path) -> None:
-  """Makes a rename last through a power failure."""
+  """Makes a rename permanent, even through a power failure."""
   descriptor = os.open(directory, os.O_RDONLY)
   try:
     os.fsync(descriptor)
@@ -113,8 +104,8 @@ def _sync(directory: Path) -> None:
     os.close(descriptor)
 
 
-def _manifest(directory: Path, tracks: Tracks, facts: Mapping[str, Any]) -> dict[str, Any]:
-  """All of manifest.json; says nothing about when or where, so that equal stores are equal."""
+def _manifest(directory: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the content of manifest.json, without time and place: equal stores are equal."""
   arrays = {
     name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
   }
@@ -122,7 +113,7 @@ def _manifest(directory: Path, tracks: Tracks, facts: Mapping[str, Any]) -> dict
   return {
     "format": FORMAT,
     "format_version": FORMAT_VERSION,
-    **facts,
+    **metadata,
     "contig": {
       "name": tracks.contig.name,
       "description": tracks.contig.description,
@@ -155,7 +146,7 @@ def _manifest(directory: Path, tracks: Tracks, facts: Mapping[str, Any]) -> dict
     },
     "quality": {"totals": tracks.report.totals, "problems": tracks.report.reasons},
     "software": {
-      "alphaecoli": alphaecoli.__version__,
+      "alphaecoli": version(),
       "python": platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _SOFTWARE},
     },

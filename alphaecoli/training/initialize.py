@@ -18,25 +18,25 @@ from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
-from alphaecoli.training.pretrained import Source, read_source
+from alphaecoli.training.pretrained import PretrainedValues, read_pretrained
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 _NOT_SIZES = ("n_organisms", "batch_norm_decay", "head_dropout", "compute_dtype", "remat")
 
 
 def first_values(
   functional: FunctionalModel, config: Config, organisms: Organisms, mesh: Mesh
 ) -> tuple[Values, Values, dict[str, Any]]:
-  """Parameters and running statistics before the first step.
+  """Returns parameters and running statistics before the first step.
 
   The trunk is the source's; so are its heads where they were trained and their tracks are the same.
-  Rows of organisms that the source does not have, and low-rank factors, are fresh.
+  Rows of organisms that the source does not have, and LoRA factors, are fresh.
 
   Args:
-    functional: of the model.
-    config: `init.checkpoint` says where the values come from.
-    organisms: the tracks to be learnt.
-    mesh: where the values go.
+    functional: model.
+    config: configuration of the run; `init.checkpoint` names the source.
+    organisms: tracks to be learnt.
+    mesh: devices for the values.
 
   Returns:
     Parameters, statistics, and what checkpoints say of where the run began.
@@ -49,7 +49,7 @@ def first_values(
   if not config.init.checkpoint:
     params, stats = functional.init(config.train.seed, mesh)
     return params, stats, {"trained_on": with_stores([], stores)}
-  source = read_source(config.init.checkpoint, config, table, mesh)
+  source = read_pretrained(config.init.checkpoint, config, table, mesh)
   seen = [check_seen(source, store, config.init.allow_seen) for store in stores]
   check_trunk(functional, source, config.model)
   params, stats = functional.init(config.train.seed, mesh)
@@ -75,14 +75,14 @@ def first_values(
 
 
 def _sum(seen: Sequence[dict[str, int] | None]) -> dict[str, int] | None:
-  """Bases of each split over all organisms; None where the start does not say."""
+  """Sums the bases of each split over all organisms; None where the start does not say."""
   counts = [c for c in seen if c is not None]
   if len(counts) < len(seen):
     return None
   return {split: sum(c[split] for c in counts) for split in counts[0]}
 
 
-def check_trunk(functional: FunctionalModel, source: Source, config: ModelConfig) -> None:
+def check_trunk(functional: FunctionalModel, source: PretrainedValues, config: ModelConfig) -> None:
   """Compares the trunk's arrays with the source's; only numbers of organisms may differ.
 
   Raises:
@@ -107,7 +107,7 @@ def check_trunk(functional: FunctionalModel, source: Source, config: ModelConfig
 
 
 def _trunk_shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-  """Shapes by name, without heads, and without numbers of organisms."""
+  """Returns shapes by name, without heads, and without numbers of organisms."""
   return {
     name: tuple(value.shape[1:] if name.endswith("organism/table") else value.shape)
     for name, value in values.items()
@@ -115,16 +115,16 @@ def _trunk_shapes(values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
   }
 
 
-def heads_to_take(source: Source, table: TrackTable) -> list[str]:
-  """The heads that mean here what they mean in the source, and have learnt it."""
+def heads_to_take(source: PretrainedValues, table: TrackTable) -> list[str]:
+  """Returns the heads that mean here what they mean in the source, and have learnt it."""
   heads = list(source.trained_heads)
   if "gene_expression" in heads and source.table is not None and source.table.names != table.names:
     heads.remove("gene_expression")
   return heads
 
 
-def in_units_of(source: Source, table: TrackTable) -> dict[str, Any]:
-  """The source's parameters, its expression head predicting the same log TPM as before.
+def in_units_of(source: PretrainedValues, table: TrackTable) -> dict[str, Any]:
+  """Returns the source's parameters, its expression head predicting the same log TPM as before.
 
   z is by the source's mean and standard deviation there, and by the table's here.
   """
@@ -141,7 +141,7 @@ def in_units_of(source: Source, table: TrackTable) -> dict[str, Any]:
 
 
 def _take(fresh: jax.Array, given: Any, where: NamedSharding) -> jax.Array:
-  """A given array in place of a fresh one; rows of organisms that it lacks stay fresh."""
+  """Puts a given array in place of a fresh one; rows of organisms that it lacks stay fresh."""
   if given.shape != fresh.shape:
     rows = min(len(given), len(fresh))
     given = fresh.at[:rows].set(given[:rows])
@@ -151,31 +151,29 @@ def _take(fresh: jax.Array, given: Any, where: NamedSharding) -> jax.Array:
 
 
 def _say(
-  source: Source, config: ModelConfig, n_params: int, n_stats: int, fresh: Sequence[str]
+  source: PretrainedValues, config: ModelConfig, n_params: int, n_stats: int, fresh: Sequence[str]
 ) -> None:
-  """Says what was taken and what was not."""
+  """Logs what was taken and what was not."""
   step = "" if source.step is None else f", after step {source.step}"
   LOGGER.info("starting from %s%s", source.path, step)
   LOGGER.info("taken: %d arrays of parameters, %d of running statistics", n_params, n_stats)
   if source.terms:
-    LOGGER.warning("ALPHAGENOME'S MODEL TERMS APPLY, for non-commercial use: %s", source.terms)
+    LOGGER.warning("AlphaGenome's model terms apply, for non-commercial use: %s", source.terms)
   for head in fresh:
     why = "its tracks are others" if head in source.trained_heads else "the start has none trained"
-    LOGGER.warning("FRESH HEAD: %s, as %s", head, why)
+    LOGGER.warning("fresh head: %s, as %s", head, why)
   before, now = source.model.n_organisms, config.n_organisms
   if now > before:
-    LOGGER.warning("FRESH ORGANISMS: rows %d to %d of the embeddings", before, now - 1)
+    LOGGER.warning("fresh organisms: rows %d to %d of the embeddings", before, now - 1)
   if now < before:
     LOGGER.warning("of the start's %d organisms the first %d are kept", before, now)
 
-
-LOGGER = logging.getLogger("alphaecoli")
 
 Seen = Sequence[Mapping[str, Any]]
 
 
 def training_data(store: TrackStore) -> dict[str, Any]:
-  """The bases that training on a store sees."""
+  """Describes the bases that training on a store sees."""
   return {
     "contig": store.contig,
     "genome_sha256": hashlib.sha256(store.sequence.tobytes()).hexdigest(),
@@ -183,8 +181,8 @@ def training_data(store: TrackStore) -> dict[str, Any]:
   }
 
 
-def trained_on(source: Source, store: TrackStore) -> Seen | None:
-  """What a start was trained on, of bacteria; None where it does not say."""
+def trained_on(source: PretrainedValues, store: TrackStore) -> Seen | None:
+  """Returns what a start was trained on, of bacteria; None where it does not say."""
   if not source.meta:  # AlphaGenome's: human and mouse
     return []
   if "trained_on" in source.meta:
@@ -194,7 +192,7 @@ def trained_on(source: Source, store: TrackStore) -> Seen | None:
 
 
 def with_stores(seen: Seen, stores: Sequence[TrackStore]) -> list[dict[str, Any]]:
-  """The record with what training on stores adds."""
+  """Adds to a record what training on stores sees."""
   entries = [dict(entry) for entry in seen]
   for now in map(training_data, stores):
     entries += [] if now in entries else [now]
@@ -202,7 +200,7 @@ def with_stores(seen: Seen, stores: Sequence[TrackStore]) -> list[dict[str, Any]
 
 
 def held_out_seen(seen: Seen, store: TrackStore) -> dict[str, int]:
-  """How many bases of each held-out split of a store have been trained on."""
+  """Counts the bases of each held-out split of a store that have been trained on."""
   now, mask = training_data(store), np.zeros(store.length_bp, bool)
   for entry in seen:
     if entry["genome_sha256"] == now["genome_sha256"]:
@@ -216,7 +214,7 @@ def held_out_seen(seen: Seen, store: TrackStore) -> dict[str, int]:
   }
 
 
-def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, int] | None:
+def check_seen(source: PretrainedValues, store: TrackStore, allowed: bool) -> dict[str, int] | None:
   """Compares what a start was trained on with what is held out now.
 
   Returns:
@@ -228,8 +226,8 @@ def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, in
   seen = trained_on(source, store)
   if seen is None:
     LOGGER.warning(
-      "THE CHECKPOINT %s DOES NOT SAY WHAT IT WAS TRAINED ON: where that was this genome with "
-      "other folds, figures on validation and test are not held out",
+      "the checkpoint %s does not say what it was trained on: where that was this genome with "
+      "other folds, metrics on validation and test are not held out",
       source.path,
     )
     return None
@@ -239,7 +237,7 @@ def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, in
   total = {s: sum(region.length_bp for region in store.regions(s)) for s in counts}
   parts = " and ".join(f"{n:,} of {total[s]:,} bases of {s}" for s, n in counts.items() if n)
   text = (
-    f"init.checkpoint={source.path} was trained on {parts}, so that figures on them say nothing"
+    f"init.checkpoint={source.path} was trained on {parts}, so that metrics on them say nothing"
   )
   if not allowed:
     data = source.meta["config"]["data"]
@@ -248,5 +246,5 @@ def check_seen(source: Source, store: TrackStore, allowed: bool) -> dict[str, in
       f"{text}; hold out what it held out ({' '.join(flags)}), or start all the same with "
       "--config.init.allow_seen=true"
     )
-  LOGGER.warning("NOT HELD OUT: %s", text)
+  LOGGER.warning("not held out: %s", text)
   return counts

@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
-from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.read import SCORE
 from alphaecoli.checkpoints.write import Checkpoints
-from alphaecoli.data.pipeline import training_batches
-from alphaecoli.evaluation.evaluator import evaluate, make_predict
+from alphaecoli.data.pipeline import configured_batches
+from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.results import OrganismReports, Report
 from alphaecoli.files import write_json
-from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import device_batches
-from alphaecoli.parallel.sharding import n_window_shards, window_shard
+from alphaecoli.parallel.sharding import window_shard
 from alphaecoli.progress import progress_bar
-from alphaecoli.schema import Config, LossWeights
+from alphaecoli.schema import Config
 from alphaecoli.tracks.organisms import Organisms
-from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, duration, train_line
 from alphaecoli.training.monitor import Watch
 from alphaecoli.training.optimizer import learning_rate
@@ -38,12 +34,12 @@ from alphaecoli.training.profiler import (
   speed_text,
   utilisation,
 )
-from alphaecoli.training.step import TrainState, TrainStep, compile_train_step, make_train_step
+from alphaecoli.training.step import StepDefinition, TrainState
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 VALIDATION_FILE = "validation.json"
 
-_SHOWN = (  # of an evaluation, in the log
+_SHOWN = (  # metrics of an evaluation that the log shows before the end
   "loss/total",
   "gene_expression/genes_pearson",
   "gene_density/r2",
@@ -62,10 +58,7 @@ class Setup:
   config: Config
   workdir: Path
   organisms: Organisms
-  mesh: Mesh
-  weights: LossWeights
-  functional: FunctionalModel
-  optimizer: optax.GradientTransformation
+  definition: StepDefinition
   origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # for the checkpoints
 
 
@@ -87,25 +80,25 @@ class Loop:
     """Prepares a run.
 
     Args:
-      setup: of the run.
-      state: to start from.
-      checkpoints: receives the state.
-      log: receives the figures.
-      interruption: may end the run.
-      clock: of the run.
-      profiler: traces steps.
+      setup: parts of the run that stay the same.
+      state: state to start from.
+      checkpoints: receiver of the states.
+      log: receiver of the metrics.
+      interruption: signals that may end the run.
+      clock: stopwatch of the run.
+      profiler: tracer of steps.
       saved: the loop's part of the checkpoint that the state is from; None for a new run.
     """
     self.setup, self.state = setup, state
     self.checkpoints, self.log, self.interruption = checkpoints, log, interruption
     self.clock, self.profiler = clock, profiler
-    self.config = setup.config
+    self.config, self.mesh = setup.config, setup.definition.mesh
     self.step = self.first_step = int(state.step)
     saved = saved or {"watch": None, "best": None, "unmeasured": False}
     self.watch, self.best = Watch(saved["watch"]), saved["best"]
     self.unmeasured = saved["unmeasured"]  # this step's evaluation is still to do
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
-    self._predict = make_predict(setup.functional, setup.mesh)
+    self._predict = make_predict(setup.definition.functional, self.mesh)
     self._logged = (self.step, 0.0)  # step and time in steps at the last log line
     self._flops = 0.0  # of a step, on all devices
 
@@ -116,86 +109,68 @@ class Loop:
       UserError: a loss became NaN or infinite.
       DataError: a checkpoint could not be written.
     """
-    steps, key = self.config.train.steps, jax.random.key(self.config.train.seed)
-    batches = device_batches(self._batches(), self.setup.mesh)
-    main = jax.process_index() == 0
+    config, key = self.config, jax.random.key(self.config.train.seed)
+    batches = device_batches(self._batches(), self.mesh)
     self.clock.seconds["start"] = self.clock.elapsed()
     if self.unmeasured and not self._measure():
       return self._stop()
-    with progress_bar(steps, self.step, active=main) as show, self.profiler:
-      while self.step < steps:
+    main = jax.process_index() == 0
+    with progress_bar(config.train.steps, self.step, active=main) as show, self.profiler:
+      while self.step < config.train.steps:
         with self.clock.phase("input"):
           batch = next(batches)
         if self.step == self.first_step:
           train_step = self._compile(batch, key)
-        arguments = self.state, batch, key
-        self.state, metrics = self.profiler.call(self.step + 1, train_step, *arguments)
+        self.profiler.before(self.step + 1, self.state)
+        with jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1):
+          self.state, metrics = train_step(self.state, batch, key)
         self.step += 1
+        self.profiler.after(self.step, self.state)
         self.watch.add(self.step, metrics)
         show(self.step)
-        if not self._due():
+        if self._is_due(config.log.every_steps):
+          self._log()
+        self.unmeasured = self._is_due(config.evaluation.every_steps)
+        if self.interruption.requested() or (self.unmeasured and not self._measure()):
           return self._stop()
+        if self._is_due(config.checkpoint.every_steps) and self.saved != self.step:
+          self._save()
     with self.clock.phase("checkpoint"):
       self.checkpoints.wait()
     return 0
 
-  def _compile(self, batch: Any, key: Any) -> TrainStep:
-    """The training step for these shapes."""
-    setup, train = self.setup, self.config.train
-    pure = make_train_step(
-      setup.functional,
-      setup.optimizer,
-      setup.weights,
-      accumulate_steps=train.accumulate_steps,
-      dropout=self.config.model.head_dropout > 0,
-    )
+  def _is_due(self, every_steps: int) -> bool:
+    """Returns whether this step is one of every so many, or the last."""
+    return self.step % every_steps == 0 or self.step == self.config.train.steps
+
+  def _compile(self, batch: Any, key: Any) -> jax.stages.Compiled:
+    """Compiles the training step for these shapes."""
+    definition, config = self.setup.definition, self.config
     with self.clock.phase("compile"):
-      step: Any = compile_train_step(pure, setup.functional, setup.optimizer, setup.mesh)
-      compiled = step.lower(self.state, batch, key).compile()
-      window_bp = self.config.data.window_bp
-      self._flops = model_flops(setup.functional, setup.mesh, train.batch_windows, window_bp)
+      compiled = definition.jit().lower(self.state, batch, key).compile()
+      self._flops = model_flops(
+        definition.functional, self.mesh, config.train.batch_windows, config.data.window_bp
+      )
     LOGGER.info("compiled the training step in %s", duration(self.clock.seconds["compile"]))
     self._logged = (self.step, self.clock.outside(*NOT_STEPS))
     return compiled
 
   def _batches(self) -> Iterator[Any]:
-    """The rows of this process of the batches that are left."""
-    config, share = self.config, window_shard(self.setup.mesh)
-    return iter(
-      training_batches(
-        self.setup.organisms.stores,
-        shares=self.setup.organisms.shares,
-        window_bp=config.data.window_bp,
-        batch_windows=config.train.batch_windows,
-        seed=config.train.seed,
-        reverse_complement=config.data.reverse_complement,
-        first_step=self.first_step,
-        process_index=share.index,
-        process_count=share.count,
-        threads=config.data.read_threads,
-        prefetch=config.data.prefetch,
-      )
+    """Returns this process's rows of the batches that are left."""
+    shard, organisms = window_shard(self.mesh), self.setup.organisms
+    return configured_batches(
+      organisms.stores,
+      self.config,
+      shares=organisms.shares,
+      first_step=self.first_step,
+      process_index=shard.index,
+      process_count=shard.count,
     )
-
-  def _due(self) -> bool:
-    """Does what this step calls for: log, evaluate, save; False if asked to stop."""
-    config, last = self.config, self.step == self.config.train.steps
-    if last or self.step % config.log.every_steps == 0:
-      self._log()
-    self.unmeasured = last or self.step % config.evaluation.every_steps == 0
-    if self.interruption.requested():
-      return False
-    if self.unmeasured:
-      return self._measure()
-    if self.step % config.checkpoint.every_steps == 0:
-      self._save()
-    return True
 
   def _measure(self) -> bool:
     """Evaluates this step, and saves it if called for; False if asked to stop meanwhile."""
-    last = self.step == self.config.train.steps
     try:
-      score = self._evaluate(final=last)
+      score = self._evaluate()
     except _Stopped:
       return False
     self.unmeasured = False
@@ -204,12 +179,12 @@ class Loop:
       self.best = score
     if self.saved == self.step:  # a signal had cut the evaluation short
       self.checkpoints.set_score(self.step, score)
-    elif last or improved or self.step % self.config.checkpoint.every_steps == 0:
+    elif improved or self._is_due(self.config.checkpoint.every_steps):
       self._save(score)
     return True
 
   def _log(self) -> None:
-    """One line, one record."""
+    """Writes one line and one record."""
     self.watch.check(self._last_good())
     config, (step, seconds) = self.config, self._logged
     now = self.clock.outside(*NOT_STEPS)
@@ -229,17 +204,17 @@ class Loop:
     self.log.write("train", self.step, {**scalars, "time": time.time()})
 
   def _speed(self, rate: float) -> dict[str, float]:
-    """Figures that differ between two runs of the same steps. The rate is in steps a second."""
-    return {**utilisation(rate * self._flops, self.setup.mesh), **goodput(self.clock), **memory()}
+    """Measures what differs between two runs of the same steps, from steps a second."""
+    return {**utilisation(rate * self._flops, self.mesh), **goodput(self.clock), **memory()}
 
-  def _evaluate(self, final: bool) -> float | None:
-    """Measures the validation split; returns the score that "best" goes by."""
+  def _evaluate(self) -> float | None:
+    """Measures the validation split; returns the score of "best"."""
     self.watch.check(self._last_good())
     with self.clock.phase("evaluation"):
       report = self._report()
     scalars = report.scalars()
     self.log.write("validation", self.step, scalars)
-    if final:
+    if self.step == self.config.train.steps:
       LOGGER.info("validation at step %d\n%s", self.step, report.table())
     else:
       shown = "  ".join(f"{name} {scalars[name]:.4f}" for name in _SHOWN if name in scalars)
@@ -249,30 +224,25 @@ class Loop:
     return scalars.get(SCORE)
 
   def _report(self) -> Report | OrganismReports:
-    stores = self.setup.organisms.stores
-    reports = {store.organism: self._report_of(i, store) for i, store in enumerate(stores)}
+    """Measures the validation split of every organism."""
+    stores, state = self.setup.organisms.stores, self.state
+    reports = {
+      store.organism: evaluate_on(
+        self.mesh,
+        lambda batch: self._predict(state.params, state.stats, batch),
+        store,
+        "validation",
+        self.config,
+        self.setup.organisms.table,
+        progress=self._until_stopped,
+        organism=row,
+      )
+      for row, store in enumerate(stores)
+    }
     return OrganismReports(reports) if len(stores) > 1 else reports[stores[0].organism]
 
-  def _report_of(self, organism: int, store: TrackStore) -> Report:
-    """Measures the validation split of one organism."""
-    ways, share = n_window_shards(self.setup.mesh), window_shard(self.setup.mesh)
-    state = self.state
-    return evaluate(
-      lambda batch: self._predict(state.params, state.stats, batch),
-      store,
-      "validation",
-      window_bp=self.config.data.window_bp,
-      batch_windows=-(-self.config.evaluation.batch_windows // ways) * ways,
-      weights=self.setup.weights,
-      process_index=share.index,
-      process_count=share.count,
-      contributes=share.first,
-      progress=self._until_stopped,
-      organism=organism,
-    )
-
   def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches of an evaluation, cut short by a signal."""
+    """Yields the batches of an evaluation until a signal comes."""
     for batch in batches:
       if self.interruption.requested():
         raise _Stopped
@@ -286,7 +256,7 @@ class Loop:
     self.saved = self.step
 
   def _meta(self) -> dict[str, Any]:
-    """What a checkpoint says about itself."""
+    """Returns the metadata of a checkpoint of this step."""
     config = self.config
     return {
       **self.setup.origin,
@@ -308,7 +278,7 @@ class Loop:
     }
 
   def _stop(self) -> int:
-    """Saves and says how to go on."""
+    """Saves, and says how to continue."""
     if self.saved != self.step:
       self._save()
     with self.clock.phase("checkpoint"):
@@ -323,7 +293,7 @@ class Loop:
     return EXIT_STOPPED
 
   def close(self) -> dict[str, Any]:
-    """Says where the time went; returns it for the run's record."""
+    """Logs where the time went; returns it for the run's record."""
     done = self.step - self.first_step
     speed = self._speed(done / max(self.clock.outside(*NOT_STEPS), 1e-9))
     LOGGER.info("%d steps in %s", done, closing_text(self.clock))
@@ -331,19 +301,19 @@ class Loop:
     return {"step": self.step, "seconds": self.clock.elapsed(), **speed}
 
   def _last_good(self) -> str:
-    """Where to go back to, for an error message."""
+    """Names the last good checkpoint, for an error message."""
     if self.saved is None:
       return "there is no checkpoint yet"
     return f"last good checkpoint: step {self.saved} in {self.checkpoints.directory}"
 
 
 def state_items(state: TrainState) -> dict[str, Any]:
-  """The items of a checkpoint; prediction reads params and stats alone."""
+  """Returns the items of a checkpoint; prediction reads params and stats alone."""
   train = {"step": state.step, "opt_state": state.opt_state}
   return {"params": state.params, "stats": state.stats, "train": train}
 
 
 def items_state(items: dict[str, Any]) -> TrainState:
-  """The state again."""
+  """Returns the state that `state_items` took apart."""
   train = items["train"]
   return TrainState(train["step"], items["params"], items["stats"], train["opt_state"])

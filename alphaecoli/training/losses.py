@@ -2,34 +2,41 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Float32
 
-from alphaecoli.schema import HEADS, Head, LossWeights
+from alphaecoli.schema import HEADS, Head
+
+HeadWeights = Any  # LossWeights, or what `weights_of` makes of another table of heads
 
 
-def active_heads(weights: LossWeights) -> tuple[str, ...]:
+def active_heads(weights: HeadWeights) -> tuple[str, ...]:
   """Returns the heads whose weight is not 0, in the order of the table."""
   return tuple(name for name, weight in dataclasses.asdict(weights).items() if weight)
 
 
 def squared_error(
-  prediction: Float[Array, "B S T"], target: Float[Array, "B S T"], known: Bool[Array, "B S T"]
+  prediction: Float[Array, "B S T"], target: Float[Array, "B S T"], mask: Bool[Array, "B S T"]
 ) -> Float32[Array, "B S T"]:
-  """Squared difference, 0 where the target is unknown, whatever stands there."""
-  difference = prediction.astype(jnp.float32) - jnp.where(known, target, 0)
-  return jnp.square(jnp.where(known, difference, 0))
+  """Computes squared differences, 0 where the target is unknown, whatever stands there."""
+  # The mask comes before the difference: NaN times 0 would be NaN, in the gradient too.
+  difference = prediction.astype(jnp.float32) - jnp.where(mask, target, 0)
+  return jnp.square(jnp.where(mask, difference, 0))
 
 
 def cross_entropy(
-  logit: Float[Array, "B S T"], target: Float[Array, "B S T"], known: Bool[Array, "B S T"]
+  logit: Float[Array, "B S T"], target: Float[Array, "B S T"], mask: Bool[Array, "B S T"]
 ) -> Float32[Array, "B S T"]:
-  """Binary cross-entropy in nats, from logits: -log p(target) = softplus(x) - target * x."""
-  logit = jnp.where(known, logit.astype(jnp.float32), 0)
-  return jnp.where(known, jax.nn.softplus(logit) - jnp.where(known, target, 0) * logit, 0)
+  """Computes binary cross-entropy in nats, from logits: -log p(target) = softplus(x) - target * x.
+
+  optax.sigmoid_binary_cross_entropy takes two softplus for it, and rounds otherwise.
+  """
+  logit = jnp.where(mask, logit.astype(jnp.float32), 0)
+  return jnp.where(mask, jax.nn.softplus(logit) - jnp.where(mask, target, 0) * logit, 0)
 
 
 # By the name that the table of heads uses.
@@ -56,19 +63,19 @@ def known_counts(
 def losses(
   outputs: Mapping[str, Array],
   batch: Mapping[str, Array],
-  weights: LossWeights,
+  weights: HeadWeights,
   counts: Mapping[str, Array] | None = None,
   heads: Mapping[str, Head] = HEADS,
 ) -> tuple[Float32[Array, ""], dict[str, Float32[Array, ""]]]:
-  """Losses of a batch.
+  """Computes the losses of a batch.
 
   Args:
     outputs: raw outputs of the model: z-scores, genes per bin, logits.
-    batch: targets and where they are known.
-    weights: of each head in the total; a head with weight 0 is left out altogether.
-    heads: table that says which loss each head has.
+    batch: targets and their masks.
+    weights: weight of each head in the total; a head with weight 0 is left out altogether.
     counts: known values to divide by, where `batch` is only a part of the batch whose mean is
       wanted; the parts' losses then sum to the whole's. By default those of `batch`.
+    heads: table of heads, for the loss of each.
 
   Returns:
     The weighted sum, and the mean over known values of each head with a weight: 0, with finite
@@ -86,5 +93,5 @@ def losses(
 
 
 def _total(values: Float32[Array, "B S T"]) -> Float32[Array, ""]:
-  """A sum in two stages, so that float32 holds the count of a large batch."""
+  """Sums in two stages, so that float32 holds the count of a large batch."""
   return values.sum((1, 2)).sum()

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import logging
 import math
 import os
 import time
@@ -23,9 +22,9 @@ class WandbRun:
     """Starts it, or goes on with it.
 
     Args:
-      project: its name.
-      workdir: gives the run its name; keeps its id, and with WANDB_MODE=offline its record.
-      config: resolved, to show beside the curves.
+      project: name of the project.
+      workdir: place of the run's id, and with WANDB_MODE=offline of its record; names the run.
+      config: resolved configuration, to show beside the curves.
 
     Raises:
       UserError: it can not be started: no login, no network.
@@ -59,7 +58,6 @@ class WandbRun:
     self._run.finish(exit_code=int(failed))
 
 
-LOGGER = logging.getLogger("alphaecoli")
 METRICS_FILE = "metrics.jsonl"
 KINDS = ("train", "validation")  # of records, in the order in which a step writes them
 
@@ -80,10 +78,10 @@ class MetricsLog:
     """Opens both; what an earlier start wrote and this one will write again is dropped.
 
     Args:
-      workdir: where they are.
-      first_step: steps already done; the run goes on from there.
+      workdir: directory of both.
+      first_step: number of steps already done.
       tensorboard: whether to write TensorBoard files too.
-      tracker: gets the same scalars; ends with this.
+      tracker: receiver of the same scalars; closes with the log.
       unmeasured: whether the evaluation of `first_step` is still to do.
       active: False in processes that leave writing to another.
     """
@@ -161,16 +159,16 @@ class Stopwatch:
       self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
   def elapsed(self) -> float:
-    """Seconds since the start."""
+    """Returns seconds since the start."""
     return time.monotonic() - self.started
 
   def outside(self, *names: str) -> float:
-    """Seconds since the start without those of some phases."""
+    """Returns seconds since the start without those of some phases."""
     return self.elapsed() - sum(self.seconds.get(name, 0.0) for name in names)
 
 
 def duration(seconds: float) -> str:
-  """About how long: 45 s, 12 min, 3.4 h."""
+  """Formats a duration roughly: 45 s, 12 min, 3.4 h."""
   if seconds < 100:
     return f"{seconds:.0f} s"
   if seconds < 6000:
@@ -179,7 +177,7 @@ def duration(seconds: float) -> str:
 
 
 def train_line(step: int, steps: int, scalars: Mapping[str, float], speed: str) -> str:
-  """One line for the log from the scalars of a log step, and a text on its speed."""
+  """Formats one line for the log from the scalars of a log step, and a text on its speed."""
   heads = [name for name in scalars if name.startswith("mean_loss/") and "total" not in name]
   parts = ", ".join(f"{name.removeprefix('mean_loss/')} {scalars[name]:.4f}" for name in heads)
   return (

@@ -1,4 +1,4 @@
-"""Looks at the figures of the steps: stops a run that has gone wrong, warns of one that will."""
+"""Watches the metrics of the steps: stops a run that has gone wrong, warns of one that will."""
 
 import logging
 import math
@@ -11,13 +11,13 @@ from jax import Array
 
 from alphaecoli.errors import UserError
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 CONSTANT_STD = 1e-6  # an output whose standard deviation over a batch is below this is constant
 _MOST_WINDOWS = 8  # named in a message
 
 
 class Watch:
-  """Holds the figures of the steps since the last log line, on the devices until needed."""
+  """Holds the metrics of the steps since the last log line, on the devices until needed."""
 
   def __init__(self, saved: Mapping[str, Any] | None = None) -> None:
     """Starts empty, or from what `to_json` gave."""
@@ -28,7 +28,7 @@ class Watch:
     self._warned: set[str] = set()
 
   def add(self, step: int, metrics: Mapping[str, Array]) -> None:
-    """Keeps the figures of a step; waits until the step two before is done.
+    """Keeps the metrics of a step; waits until the step two before is done.
 
     Without the wait a fast host would queue steps, and their batches, without bound.
     """
@@ -40,7 +40,7 @@ class Watch:
     """Fetches what is pending.
 
     Args:
-      last_good: where the last good checkpoint is, for the message.
+      last_good: place of the last good checkpoint, for the message.
 
     Raises:
       UserError: a loss or the gradient is not finite; says which head, step and windows.
@@ -54,11 +54,11 @@ class Watch:
       self._checked.append(scalars)
 
   def to_json(self) -> dict[str, Any]:
-    """What a run that goes on from here needs for the same summaries. Call `check` first."""
+    """Returns what a run that continues here needs for the same summaries. Call `check` first."""
     return {"checked": list(self._checked), "known": dict(self._known)}
 
   def summary(self) -> dict[str, float]:
-    """Figures of the last step, and mean losses since the last summary. Call `check` first."""
+    """Returns the last step's metrics, and mean losses since the last summary; after `check`."""
     steps, self._checked = self._checked, []
     names = [name for name in steps[-1] if name.startswith("loss/")]
     means = {f"mean_{name}": float(np.mean([s[name] for s in steps])) for name in names}
@@ -69,7 +69,7 @@ class Watch:
     return {**steps[-1], **means}
 
   def _warn(self, scalars: Mapping[str, float]) -> None:
-    """Says once what will make the run useless."""
+    """Warns once of what will make the run useless."""
     for name, value in scalars.items():
       kind, _, head = name.partition("/")
       if kind == "known" and self._known[name] == 0:
@@ -88,14 +88,14 @@ class Watch:
 
 
 def _must_be_finite(name: str) -> bool:
-  """Whether a run can not go on with this figure NaN or infinite."""
+  """Returns whether a run can not go on with this metric NaN or infinite."""
   return name.startswith("loss/") or name == "grad_norm"
 
 
 def _not_finite(
   step: int, bad: Sequence[str], scalars: Mapping[str, float], values: Mapping[str, Any]
 ) -> str:
-  """What went wrong, where."""
+  """Says what went wrong, and where."""
   heads = [n.removeprefix("loss/") for n in bad if n.startswith("loss/") and n != "loss/total"]
   what = (
     " and ".join(f"loss of {head} is {scalars[f'loss/{head}']}" for head in heads)

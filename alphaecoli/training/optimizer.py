@@ -17,32 +17,37 @@ _NOT_DECAYED = ("bias", "scale", "offset")
 def learning_rate(
   config: OptimizerConfig, steps: int, step: Int[jax.Array, ""] | int
 ) -> Float[jax.Array, ""]:
-  """The learning rate of a step (counted from 0) in a run of `steps`.
+  """Returns the learning rate of a step (counted from 0) in a run of `steps`.
 
   Rises linearly, the first step at peak / warmup_steps, then falls as half a cosine to
   final_fraction of the peak at the last step.
 
   Source: Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, without restarts.
   """
+  # optax.warmup_cosine_decay_schedule(0, peak, warmup, steps, ...)(step + 1) is the same curve, but
+  # rounds otherwise (up to 1e-5 of the rate): runs would not be those of before, bit for bit.
   done = jnp.asarray(step, jnp.float32) + 1
   rising = done / max(config.warmup_steps, 1)
-  share = jnp.clip((done - config.warmup_steps) / max(steps - config.warmup_steps, 1), 0, 1)
-  falling = config.final_fraction + (1 - config.final_fraction) * (1 + jnp.cos(jnp.pi * share)) / 2
+  progress = jnp.clip((done - config.warmup_steps) / max(steps - config.warmup_steps, 1), 0, 1)
+  falling = (
+    config.final_fraction + (1 - config.final_fraction) * (1 + jnp.cos(jnp.pi * progress)) / 2
+  )
   return config.learning_rate * jnp.where(done <= config.warmup_steps, rising, falling)
 
 
 def decayed(params: Mapping[str, Any]) -> dict[str, bool]:
-  """Which parameters weight decay pulls towards 0: kernels and embeddings, by name and axes."""
+  """Returns which parameters weight decay pulls towards 0: kernels and embeddings."""
   return {
     name: value.ndim >= 2 and not name.endswith(_NOT_DECAYED) for name, value in params.items()
   }
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-  """The optimiser of a run of `steps`.
+  """Makes the optimiser of a run of `steps`.
 
   Source: AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101.
   """
+  # Not optax.adamw(mask=decayed): nested, its state would not be the tree that checkpoints have.
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
     optax.scale_by_adam(config.beta1, config.beta2),
@@ -56,7 +61,7 @@ def optimizer_shardings(
   params: Mapping[str, jax.ShapeDtypeStruct],
   mesh: Mesh,
 ) -> Any:
-  """Where the optimiser's state lies: moments with their parameters, counters everywhere."""
+  """Shards the optimiser's state: moments as their parameters, counters everywhere."""
   state = jax.eval_shape(optimizer.init, dict(params))
   return optax.tree_map_params(
     optimizer,

@@ -47,7 +47,7 @@ class Interruption:
       signal.raise_signal(signal.SIGTERM)  # to jax's handler, which tells the other processes
 
   def requested(self) -> bool:
-    """Whether to stop here. Every process asks at the same places and gets the same answer.
+    """Returns whether to stop here. Every process asks at the same places and gets the same answer.
 
     Several processes agree on a question that none of them has asked yet.
     """

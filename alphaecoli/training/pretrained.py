@@ -1,4 +1,4 @@
-"""What a run may start from: a checkpoint of ours, or AlphaGenome's published parameters."""
+"""Values that a run may start from: a checkpoint of ours, or AlphaGenome's published ones."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,12 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from alphaecoli.checkpoints.read import find_checkpoint, hash_files, load_inference, read_published
+from alphaecoli.checkpoints.read import (
+  find_checkpoint,
+  hash_checkpoint,
+  load_inference,
+  read_published,
+)
 from alphaecoli.model import alphagenome as published
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.schema import Config, ModelConfig
@@ -17,20 +22,20 @@ _ORGANISMS = (f"{published.ROOT}/embed", "embeddings")  # one row each
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class PretrainedValues:
   """Values to start from.
 
   Attributes:
-    path: the directory they were read from.
-    sha256: of its arrays' files.
-    step: steps of training done, None where it does not say.
-    params: parameters by name, factors being part of their kernels; on the devices or not.
+    path: directory they were read from.
+    sha256: hash of the checkpoint's files.
+    step: steps of training done, None where the checkpoint does not say.
+    params: parameters by name, LoRA factors being part of their kernels; on the devices or not.
     stats: running statistics by name.
-    model: its sizes.
-    table: of the tracks its heads predict; None without heads of ours.
+    model: sizes of the model.
+    table: tracks that the heads predict; None without heads of ours.
     trained_heads: heads that had data and a weight.
-    meta: the JSON item of a checkpoint of ours.
-    terms: where to read those of AlphaGenome's parameters, if it is or began with them.
+    meta: JSON item of a checkpoint of ours.
+    terms: address of the terms of AlphaGenome's parameters, if these are or began with them.
   """
 
   path: Path
@@ -45,15 +50,15 @@ class Source:
   terms: str | None = None
 
 
-def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Source:
+def read_pretrained(path: str, config: Config, table: TrackTable, mesh: Mesh) -> PretrainedValues:
   """Reads what `init.checkpoint` names.
 
   Args:
     path: a run, its checkpoints or one of them; or the directory of AlphaGenome's parameters as
       they are downloaded.
-    config: of the run that starts.
-    table: its tracks.
-    mesh: where values of ours go.
+    config: configuration of the run that starts.
+    table: tracks of that run.
+    mesh: devices for values of ours.
 
   Raises:
     DataError: it is neither, is broken, or AlphaGenome's parameters do not fit the model.
@@ -66,9 +71,9 @@ def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Sou
   # Factors are part of the loaded module's kernels: it splits as a model without any.
   functional = FunctionalModel.of_model(loaded.config.model, loaded.table)
   params, stats = functional.split(loaded.model)
-  return Source(
+  return PretrainedValues(
     path=found,
-    sha256=hash_files(found / "params", found / "stats"),
+    sha256=hash_checkpoint(found),
     step=loaded.step,
     params=params,
     stats=stats,
@@ -80,8 +85,8 @@ def read_source(path: str, config: Config, table: TrackTable, mesh: Mesh) -> Sou
   )
 
 
-def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> Source:
-  """AlphaGenome's parameters under our names; whatever number of organisms they have."""
+def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> PretrainedValues:
+  """Reads AlphaGenome's parameters under our names; whatever number of organisms they have."""
   params, state = read_published(root)
   module, name = _ORGANISMS
   organisms = len(params.get(module, {}).get(name, ())) or config.n_organisms
@@ -89,9 +94,11 @@ def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> Sourc
   functional = FunctionalModel.of_model(sizes, table)
   paths = published.convert(params, state, functional.module(), sizes)
   values = {"/".join(map(str, path)): value for path, value in paths.items()}
-  return Source(
+  # Hidden files belong to whoever downloaded the others.
+  files = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+  return PretrainedValues(
     path=root,
-    sha256=hash_files(root),
+    sha256=hash_checkpoint(root, files),
     step=None,
     params={name: value for name, value in values.items() if name in functional.params},
     stats={name: value for name, value in values.items() if name in functional.stats},

@@ -1,10 +1,10 @@
 """An XProf trace of some steps: where their time goes, on the host and on the devices."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,8 @@ from alphaecoli.parallel.hardware import device_peak_bytes, host_peak_bytes, pea
 from alphaecoli.parallel.sharding import batch_sharding
 from alphaecoli.training.metrics_log import Stopwatch, duration
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 PROFILE_DIR = "profile"  # within a work directory
-
-T = TypeVar("T")
 
 
 class Profiler:
@@ -30,7 +28,7 @@ class Profiler:
 
     Args:
       directory: receives plugins/profile/<time>/<host>.xplane.pb.
-      steps: those to trace, as numbered in the log; None for none.
+      steps: steps to trace, as numbered in the log; None for none.
     """
     self.directory, self.steps = directory, steps or range(0)
     self._active = False
@@ -47,18 +45,18 @@ class Profiler:
     if self._active:
       self._stop()
 
-  def call(self, number: int, step: Callable[..., T], *arguments: Any) -> T:
-    """Calls a step function; begins and ends the trace with the step's own work."""
-    if number in self.steps and not self._active:
-      jax.block_until_ready(arguments)
+  def before(self, step: int, state: Any) -> None:
+    """Begins the trace at its first step, once the steps before have left their state."""
+    if step in self.steps and not self._active:
+      jax.block_until_ready(state)
       jax.profiler.start_trace(str(self.directory))
       self._active = True
-    with jax.profiler.StepTraceAnnotation("train", step_num=number):
-      result = step(*arguments)
-    if self._active and number == self.steps[-1]:
-      jax.block_until_ready(result)
+
+  def after(self, step: int, state: Any) -> None:
+    """Ends the trace after its last step, once that has left its state."""
+    if self._active and step == self.steps[-1]:
+      jax.block_until_ready(state)
       self._stop()
-    return result
 
   def _stop(self) -> None:
     self._active = False
@@ -80,7 +78,7 @@ _BACKWARD = 2  # FLOPs of a backward pass over those of its forward pass
 def model_flops(
   functional: FunctionalModel, mesh: Mesh, batch_windows: int, window_bp: int
 ) -> float:
-  """FLOPs that one training step on a global batch needs, over all devices.
+  """Counts the FLOPs that one training step on a global batch needs, over all devices.
 
   Three times the forward pass in training as XLA counts it before any optimisation: one forward
   and twice as much backward. What `model.remat` computes again does not count, nor does the
@@ -104,7 +102,7 @@ def model_flops(
 
 
 def goodput(clock: Stopwatch) -> dict[str, float]:
-  """Shares of the time since the start: steps and every phase; they sum to 1."""
+  """Returns shares of the time since the start: steps and every phase; they sum to 1."""
   elapsed = max(clock.elapsed(), 1e-9)
   shares = {name: clock.seconds.get(name, 0.0) / elapsed for name in PHASES}
   return {"goodput/steps": 1 - sum(shares.values())} | {
@@ -113,14 +111,14 @@ def goodput(clock: Stopwatch) -> dict[str, float]:
 
 
 def utilisation(flops_per_s: float, mesh: Mesh) -> dict[str, float]:
-  """Model FLOP/s per device, and their share of its bfloat16 peak (`mfu`) where that is known."""
+  """Returns model FLOP/s per device, and their share of its bfloat16 peak (`mfu`) where known."""
   each = flops_per_s / mesh.size
   peak = peak_flops(mesh.devices.flat[0])
   return {"model_flops_per_s_and_device": each} | ({"mfu": each / peak} if peak else {})
 
 
 def memory() -> dict[str, float]:
-  """High-water marks of this process: resident memory, and its fullest device where told."""
+  """Reads high-water marks of this process: resident memory, and its fullest device where told."""
   device = device_peak_bytes()
   return {"memory/host_peak_bytes": float(host_peak_bytes())} | (
     {"memory/device_peak_bytes": float(device)} if device is not None else {}
@@ -128,7 +126,7 @@ def memory() -> dict[str, float]:
 
 
 def speed_text(scalars: Mapping[str, float]) -> str:
-  """Utilisation, share of steps and memory of a record, for the log."""
+  """Formats utilisation, share of steps and memory of a record for the log."""
   flops, mfu = scalars["model_flops_per_s_and_device"], scalars.get("mfu")
   used = f"MFU {mfu:.1%}" if mfu is not None else f"{flops / 1e9:,.1f} GFLOP/s a device"
   host, device = scalars["memory/host_peak_bytes"], scalars.get("memory/device_peak_bytes")
@@ -139,7 +137,7 @@ def speed_text(scalars: Mapping[str, float]) -> str:
 
 
 def closing_text(clock: Stopwatch) -> str:
-  """Where the time of a run went."""
+  """Formats where the time of a run went."""
   shares = goodput(clock)
   parts = ", ".join(f"{name.removeprefix('goodput/')} {x:.1%}" for name, x in shares.items())
   return f"{duration(clock.elapsed())}: {parts}"

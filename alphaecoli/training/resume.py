@@ -21,7 +21,7 @@ from alphaecoli.files import write_json
 from alphaecoli.schema import Config
 from alphaecoli.tracks.organisms import Organisms
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 # Sections and keys that may differ from the checkpoint's, because they change neither the arrays
 # nor which windows belong to which split. Paths are judged by the track store's fingerprint.
@@ -57,7 +57,7 @@ _SILENT_SECTIONS = ("mesh", "checkpoint", "evaluation", "log")
 
 
 def flat_config(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-  """Nested values by dotted key; lists become tuples, so that JSON compares equal."""
+  """Flattens nested values by dotted key; lists become tuples, so that JSON compares equal."""
   flat: dict[str, Any] = {}
   for key, value in values.items():
     if isinstance(value, Mapping):
@@ -92,13 +92,13 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
 
 
 def describe_start(step: int, config: Config, mesh: Mesh, organisms: Organisms) -> dict[str, Any]:
-  """What one start of a run was made with.
+  """Describes what one start of a run was made with.
 
   Args:
-    step: that it goes on from.
-    config: resolved.
-    mesh: of devices.
-    organisms: whose inputs and fingerprints count.
+    step: number of steps done before it.
+    config: resolved configuration.
+    mesh: devices.
+    organisms: stores with their inputs and fingerprints.
   """
   devices = mesh.devices.flat
   settings = ("JAX_", "XLA_", "LIBTPU_", "NCCL_")
@@ -133,7 +133,7 @@ def record_end(workdir: Path, end: Mapping[str, Any]) -> None:
 
 
 def _starts(workdir: Path) -> list[dict[str, Any]]:
-  """The starts so far.
+  """Reads the starts so far.
 
   Raises:
     DataError: run.json is broken.
@@ -148,7 +148,7 @@ def _starts(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _git(*arguments: str) -> str | None:
-  """What git says of the checkout this package runs from, if it is one."""
+  """Asks git about the checkout this package runs from, if it is one."""
   root = Path(__file__).resolve().parents[2]
   if not (root / ".git").exists():
     return None

@@ -23,27 +23,25 @@ from alphaecoli.progress import reading_bar
 from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms, open_organisms
 from alphaecoli.tracks.store import TrackStore
-from alphaecoli.tracks.track_table import active_weights
 from alphaecoli.training.initialize import first_values, with_stores
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
 from alphaecoli.training.losses import active_heads
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, WandbRun, check_wandb
-from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.preemption import Interruption
 from alphaecoli.training.profiler import PROFILE_DIR, Profiler
 from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
-from alphaecoli.training.step import TrainState, abstract_state, first_state
+from alphaecoli.training.step import StepDefinition, TrainState
 
-LOGGER = logging.getLogger("alphaecoli")
+LOGGER = logging.getLogger(__name__)
 
 
 def train(config: Config, workdir: Path, profile: range | None = None) -> int:
   """Processes data if needed, then trains, evaluates and saves; continues a run that was stopped.
 
   Args:
-    config: of the run.
-    workdir: receives tracks/, checkpoints/, tensorboard/, config.json, run.json, metrics.jsonl and
-      validation.json.
+    config: configuration of the run.
+    workdir: receiver of tracks/, checkpoints/, tensorboard/, config.json, run.json, metrics.jsonl
+      and validation.json.
     profile: steps to trace into profile/.
 
   Returns:
@@ -60,8 +58,8 @@ def train(config: Config, workdir: Path, profile: range | None = None) -> int:
     organisms = one_first("track store", lambda: open_organisms(config, workdir, show))
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
-  functional = FunctionalModel.of_model(config.model, organisms.table)
-  return train_on(organisms, config, workdir, functional.tuned(config.init), profile)
+  functional = FunctionalModel.of_config(config, organisms.table)
+  return train_on(organisms, config, workdir, functional, profile)
 
 
 def train_on(
@@ -79,10 +77,7 @@ def train_on(
     config=config,
     workdir=workdir,
     organisms=organisms,
-    mesh=mesh,
-    weights=active_weights(config.loss.weights, organisms.table),
-    functional=functional,
-    optimizer=make_optimizer(config.optimizer, config.train.steps),
+    definition=StepDefinition.of_config(config, organisms.table, mesh, functional),
   )
   check_targets(setup)
   main = jax.process_index() == 0
@@ -129,16 +124,17 @@ def train_on(
 
 
 def check_targets(setup: Setup) -> None:
-  """Says which heads learn nothing, and refuses a run in which none would.
+  """Warns of heads that learn nothing, and refuses a run in which none would.
 
   Raises:
     UserError: no head has both data and a weight, or the tracks' statistics are not finite.
   """
   config = setup.config
+  weights = setup.definition.weights
   for head in HEADS:
-    if getattr(config.loss.weights, head) and not getattr(setup.weights, head):
-      LOGGER.warning("THE DATA HAVE NO %s: that head is not trained and not evaluated", head)
-  if not active_heads(setup.weights):
+    if getattr(config.loss.weights, head) and not getattr(weights, head):
+      LOGGER.warning("the data have no %s: that head is not trained and not evaluated", head)
+  if not active_heads(weights):
     raise UserError("no head has both data and a loss weight above 0: there is nothing to train")
   for store in setup.organisms.stores:
     table = store.table
@@ -154,7 +150,7 @@ def check_targets(setup: Setup) -> None:
 def start(
   setup: Setup, checkpoints: Checkpoints
 ) -> tuple[TrainState, dict[str, Any], Mapping[str, Any] | None]:
-  """The state of the newest checkpoint, or the first one of the configuration.
+  """Restores the state of the newest checkpoint, or makes the first one of the configuration.
 
   Returns:
     The state, what checkpoints say of the run's origin, and what the loop kept in the newest.
@@ -164,18 +160,18 @@ def start(
       `init.checkpoint` does not fit.
     DataError: there are checkpoints and none can be read; or `init.checkpoint` can not be.
   """
-  config, organisms = setup.config, setup.organisms
-  LOGGER.info("parameters\n%s", setup.functional.parameter_table())
-  abstract = abstract_state(setup.functional, setup.optimizer, setup.mesh)
+  config, organisms, step = setup.config, setup.organisms, setup.definition
+  LOGGER.info("parameters\n%s", step.functional.parameter_table())
   restored = checkpoints.restore_newest(
-    state_items(abstract), lambda meta: check_resumable(meta, config, organisms.fingerprint)
+    state_items(step.abstract_state()),
+    lambda meta: check_resumable(meta, config, organisms.fingerprint),
   )
   if restored is None:
-    LOGGER.info("starting at step 0 on mesh %s", dict(setup.mesh.shape))
-    params, stats, origin = first_values(setup.functional, config, organisms, setup.mesh)
-    return first_state(setup.functional, setup.optimizer, params, stats, setup.mesh), origin, None
+    LOGGER.info("starting at step 0 on mesh %s", dict(step.mesh.shape))
+    params, stats, origin = first_values(step.functional, config, organisms, step.mesh)
+    return step.first_state(params, stats), origin, None
   checkpoints.delete_after(restored.step)
-  LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(setup.mesh.shape))
+  LOGGER.info("continuing after step %d on mesh %s", restored.step, dict(step.mesh.shape))
   origin = {k: restored.meta[k] for k in ("init", "trained_on") if k in restored.meta}
   origin = {"trained_on": with_stores([], organisms.stores), **origin}
   return items_state(restored.items), origin, restored.meta.get("loop")
@@ -196,8 +192,8 @@ def make_directory(path: Path) -> None:
 
 
 def say_what_next(workdir: Path) -> None:
-  """The commands that follow a finished run."""
-  LOGGER.info("held-out figures:  python -m alphaecoli.evaluate --workdir %s --split test", workdir)
+  """Logs the commands that follow a finished run."""
+  LOGGER.info("held-out metrics:  python -m alphaecoli.evaluate --workdir %s --split test", workdir)
   LOGGER.info(
     "predicted tracks:  python -m alphaecoli.predict --checkpoint %s --fasta FILE --out DIRECTORY",
     workdir,

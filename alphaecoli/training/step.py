@@ -1,5 +1,6 @@
 """One training step: pure, compiled once, unchanged on any mesh."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,16 +14,17 @@ from jaxtyping import PRNGKeyArray
 
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.sharding import constrain
-from alphaecoli.schema import LossWeights
-from alphaecoli.training.losses import active_heads, known_counts, losses
-from alphaecoli.training.optimizer import optimizer_shardings
+from alphaecoli.schema import Config
+from alphaecoli.tracks.track_table import TrackTable, active_weights
+from alphaecoli.training.losses import HeadWeights, active_heads, known_counts, losses
+from alphaecoli.training.optimizer import make_optimizer, optimizer_shardings
 
 
 class TrainState(NamedTuple):
   """Everything that a step reads and replaces.
 
   Attributes:
-    step: steps done so far, int32.
+    step: number of steps done, int32.
     params: parameters by name, frozen ones too.
     stats: running statistics by name, frozen ones too.
     opt_state: the optimiser's, of the parameters that learn.
@@ -39,15 +41,86 @@ Metrics = dict[str, Array]
 TrainStep = Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
 
 
+@dataclasses.dataclass(frozen=True)
+class StepDefinition:
+  """The training step of a configuration on a mesh, before it is compiled.
+
+  Attributes:
+    functional: model, with its frozen parts and LoRA factors.
+    optimizer: of the parameters that learn.
+    weights: weights of the losses, 0 for heads without targets.
+    mesh: devices.
+    accumulate_steps: micro-batches of a batch.
+    dropout: whether the heads' inputs have dropout.
+  """
+
+  functional: FunctionalModel
+  optimizer: optax.GradientTransformation
+  weights: HeadWeights
+  mesh: Mesh
+  accumulate_steps: int = 1
+  dropout: bool = False
+
+  @classmethod
+  def of_config(
+    cls, config: Config, table: TrackTable, mesh: Mesh, functional: FunctionalModel | None = None
+  ) -> "StepDefinition":
+    """Defines the step of a configuration, for its own model by default."""
+    return cls(
+      functional=functional or FunctionalModel.of_config(config, table),
+      optimizer=make_optimizer(config.optimizer, config.train.steps),
+      weights=active_weights(config.loss.weights, table),
+      mesh=mesh,
+      accumulate_steps=config.train.accumulate_steps,
+      dropout=config.model.head_dropout > 0,
+    )
+
+  def jit(self) -> Any:
+    """Returns the jitted step: the state is donated and stays where it lies. Use in set_mesh."""
+    pure = make_train_step(
+      self.functional,
+      self.optimizer,
+      self.weights,
+      accumulate_steps=self.accumulate_steps,
+      dropout=self.dropout,
+    )
+    shardings = state_shardings(self.abstract_state()), NamedSharding(self.mesh, PartitionSpec())
+    return jax.jit(pure, donate_argnums=0, out_shardings=shardings)
+
+  def abstract_state(self) -> TrainState:
+    """Returns shapes, types and shardings of the state: the target of a restore."""
+    params, stats = self.functional.abstract(self.mesh)
+    learning = self.functional.learning(params)
+    opt_state = jax.tree.map(
+      lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
+      jax.eval_shape(self.optimizer.init, learning),
+      optimizer_shardings(self.optimizer, learning, self.mesh),
+    )
+    whole = NamedSharding(self.mesh, PartitionSpec())
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return TrainState(step, params, stats, opt_state)
+
+  def init_state(self, seed: int) -> TrainState:
+    """Makes a fresh state, each array where it belongs; the same for any number of devices."""
+    return self.first_state(*self.functional.init(seed, self.mesh))
+
+  def first_state(self, params: Values, stats: Values) -> TrainState:
+    """Makes the state before the first step; the optimiser keeps nothing of frozen parameters."""
+    where = state_shardings(self.abstract_state())
+    init = jax.jit(self.optimizer.init, out_shardings=where.opt_state)
+    step = jax.device_put(jnp.zeros((), jnp.int32), where.step)
+    return TrainState(step, params, stats, init(self.functional.learning(params)))
+
+
 def make_train_step(
   functional: FunctionalModel,
   optimizer: optax.GradientTransformation,
-  weights: LossWeights,
+  weights: HeadWeights,
   *,
   accumulate_steps: int = 1,
   dropout: bool = False,
 ) -> TrainStep:
-  """The step as a pure function, not compiled.
+  """Makes the step as a pure function, not compiled.
 
   With `accumulate_steps` above 1 the batch is cut into so many micro-batches, one after the
   other; losses are still means over the known values of the whole batch. Batch statistics are
@@ -91,7 +164,7 @@ def make_train_step(
       mean, square = metrics.pop(f"moment1/{head}"), metrics.pop(f"moment2/{head}")
       metrics[f"output_std/{head}"] = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
       metrics[f"known/{head}"] = counts[head]
-    metrics["grad_norm"] = jnp.sqrt(sum(jnp.square(g).sum() for g in grads.values()))
+    metrics["grad_norm"] = optax.tree.norm(grads)
     finite = [jnp.isfinite(value).all() for value in stats.values()]
     metrics["stats_finite"] = jnp.stack([*finite, jnp.array(True)]).all().astype(jnp.float32)
     metrics |= {"start": batch["start"], "reverse": batch["reverse"]}
@@ -111,7 +184,7 @@ def _accumulate(
   """Sums gradients and metrics over micro-batches and averages their statistics."""
 
   def cut(x: Array) -> Array:
-    """Every `parts`-th window to a micro-batch, so that each device's windows stay on it."""
+    """Deals every `parts`-th window to a micro-batch: each device's windows stay on it."""
     cut = jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
     return constrain(cut, None, "batch", *("position", "track")[: x.ndim - 1])
 
@@ -129,52 +202,6 @@ def _accumulate(
   return total
 
 
-def compile_train_step(
-  step: TrainStep, functional: FunctionalModel, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainStep:
-  """The step under jit: the state is donated and stays where it lies. Call within set_mesh."""
-  where = state_shardings(abstract_state(functional, optimizer, mesh))
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return jax.jit(step, donate_argnums=0, out_shardings=(where, everywhere))
-
-
-def abstract_state(
-  functional: FunctionalModel, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
-  """Shapes, types and shardings of the state: the target of a restore."""
-  params, stats = functional.abstract(mesh)
-  learning = functional.learning(params)
-  shapes = jax.eval_shape(optimizer.init, learning)
-  opt_state = jax.tree.map(
-    lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
-    shapes,
-    optimizer_shardings(optimizer, learning, mesh),
-  )
-  step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=NamedSharding(mesh, PartitionSpec()))
-  return TrainState(step, params, stats, opt_state)
-
-
 def state_shardings(abstract: TrainState) -> TrainState:
-  """The shardings of an abstract state."""
+  """Returns the shardings of an abstract state."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
-
-
-def init_state(
-  functional: FunctionalModel, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
-) -> TrainState:
-  """A fresh state, each array born where it belongs; the same for any number of devices."""
-  return first_state(functional, optimizer, *functional.init(seed, mesh), mesh)
-
-
-def first_state(
-  functional: FunctionalModel,
-  optimizer: optax.GradientTransformation,
-  params: Values,
-  stats: Values,
-  mesh: Mesh,
-) -> TrainState:
-  """The state before the first step; the optimiser keeps nothing of frozen parameters."""
-  where = state_shardings(abstract_state(functional, optimizer, mesh))
-  init = jax.jit(optimizer.init, out_shardings=where.opt_state)
-  step = jax.device_put(jnp.zeros((), jnp.int32), where.step)
-  return TrainState(step, params, stats, init(functional.learning(params)))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import AnnotatedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.inference.arguments import AnnotatedGenome
 from alphaecoli.inference.prediction import Request
 from alphaecoli.inference.predictor import Predictor
@@ -19,7 +19,7 @@ from alphaecoli.variants.scores import Effect, channels, gene_label, mean_over
 class PredictedGene(NamedTuple):
   """A gene and what is predicted for it: ln(1 + TPM) of each track, density, probability."""
 
-  gene: AnnotatedGene
+  gene: Gene
   values: Effect
 
 
@@ -49,7 +49,7 @@ def compare_constructs(
     DataError: one of them has no gene.
   """
   ours, theirs = (
-    list(_predicted(predictor, known, reverse_complement)) for known in (first, second)
+    list(_predicted(predictor, genome, reverse_complement)) for genome in (first, second)
   )
   if not ours or not theirs:
     which = "second" if ours else "first"
@@ -72,18 +72,20 @@ def compare_constructs(
   return shared + [Pair(None, theirs[number]) for number in left]
 
 
-def _predicted(predictor: Predictor, known: AnnotatedGenome, both: bool) -> Iterator[PredictedGene]:
-  """The genes of a construct with their mean predictions, contig by contig."""
-  requests = [Request(c.codes, bool(c.circular), None, c.name) for c in known.values()]
+def _predicted(
+  predictor: Predictor, genome: AnnotatedGenome, both: bool
+) -> Iterator[PredictedGene]:
+  """Yields the genes of a construct with their mean predictions, contig by contig."""
+  requests = [Request(c.codes, bool(c.circular), None, c.name) for c in genome.values()]
   results = predictor.predict_many(requests, reverse_complement=both, units="z")
-  for contig, result in zip(known.values(), results, strict=True):
+  for contig, result in zip(genome.values(), results, strict=True):
     values = channels(result.to_numpy(), predictor.table, contig.length_bp)
-    for placed in known.features[contig.name].genes:
-      yield PredictedGene(placed.gene, mean_over(values, placed.bases(contig.length_bp)))
+    for placed in genome.features[contig.name].genes:
+      yield PredictedGene(placed, mean_over(values, placed.bases(contig.length_bp)))
 
 
 def pair_columns(table: TrackTable) -> list[str]:
-  """Columns of the table of genes. Positions are 1-based and inclusive."""
+  """Names the columns of the table of genes. Positions are 1-based and inclusive."""
   places = [
     f"{key}_{which}" for which in ("a", "b") for key in ("contig", "start", "end", "strand")
   ]
@@ -99,7 +101,7 @@ def pair_columns(table: TrackTable) -> list[str]:
 
 
 def pair_row(pair: Pair) -> list[Any]:
-  """One row of it."""
+  """Makes one row of the table of genes."""
   gene = (pair.first or pair.second).gene  # type: ignore[union-attr]
   where = "both" if pair.first and pair.second else "a" if pair.first else "b"
   row: list[Any] = [gene_label(gene), gene.name, where]

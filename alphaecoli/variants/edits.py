@@ -29,7 +29,7 @@ class Edit(NamedTuple):
 
   @property
   def shift_bp(self) -> int:
-    """How far what follows moves to the right."""
+    """Returns how far what follows moves to the right."""
     return len(self.inserted) - self.removed_bp
 
 
@@ -37,10 +37,10 @@ class View(NamedTuple):
   """A window on a contig and the part of it that stands for the contig, each base once.
 
   Attributes:
-    first: first base of the window; on a ring it may lie below 0.
+    first: first base of the window; on a circular contig it may lie below 0.
     window_bp: its length.
     length_bp: the contig's length.
-    circular: whether the contig is a ring.
+    circular: whether the contig's end joins its start.
     low: first window position that counts.
     high: window position after the last that counts.
   """
@@ -56,16 +56,16 @@ class View(NamedTuple):
   def around(
     cls, first: int, window_bp: int, length_bp: int, circular: bool, centre: int
   ) -> "View":
-    """Counts the contig's own bases; on a ring shorter than the window, one turn about a base."""
+    """Counts each of the contig's bases once; if circular and short, those around a base."""
     if circular:
-      turn_bp = min(length_bp, window_bp)
-      low = min(max(centre - first - turn_bp // 2, 0), window_bp - turn_bp)
-      return cls(first, window_bp, length_bp, circular, low, low + turn_bp)
+      once_bp = min(length_bp, window_bp)
+      low = min(max(centre - first - once_bp // 2, 0), window_bp - once_bp)
+      return cls(first, window_bp, length_bp, circular, low, low + once_bp)
     low, high = max(-first, 0), min(length_bp - first, window_bp)
     return cls(first, window_bp, length_bp, circular, low, high)
 
   def where(self, positions: np.ndarray) -> np.ndarray:
-    """Window positions of those of the contig's positions that are in view."""
+    """Converts to window positions those of the contig's positions that are in view."""
     at = np.asarray(positions) - self.first
     if self.circular:
       at = self.low + (at - self.low) % self.length_bp
@@ -73,7 +73,7 @@ class View(NamedTuple):
 
 
 def trimmed(variant: Variant) -> Edit:
-  """The edit of a variant whose alleles are sequences: shared last bases go first, as in VCF."""
+  """Reduces a variant to an edit: bases that both alleles end with go first, as in VCF."""
   ref, alt = variant.ref.upper(), variant.alt.upper()
   shorter = min(len(ref), len(alt))
   last = next((i for i in range(shorter) if ref[-1 - i] != alt[-1 - i]), shorter)
@@ -84,9 +84,9 @@ def trimmed(variant: Variant) -> Edit:
 
 
 def alternative(codes: UInt8[np.ndarray, " L"], view: View, edit: Edit) -> UInt8[np.ndarray, " W"]:
-  """The edited contig's bases in a window that begins where the reference's does.
+  """Cuts the edited contig's bases in a window that begins where the reference's does.
 
-  On a ring it is the edited ring that goes round; on a linear contig N lies past the ends.
+  A circular contig is wrapped after the edit; on a linear one N lies past the ends.
   """
   offsets = np.arange(view.window_bp) + view.first - edit.start  # from the edit on
   if view.circular:
@@ -105,7 +105,7 @@ def alternative(codes: UInt8[np.ndarray, " L"], view: View, edit: Edit) -> UInt8
 def realigned(
   values: Float32[np.ndarray, "W C"], view: View, edit: Edit
 ) -> Float32[np.ndarray, "W C"]:
-  """What was predicted for the alternative, in the reference's coordinates.
+  """Realigns what was predicted for the alternative to the reference's coordinates.
 
   Replaced bases are compared one by one. Inserted bases beyond those count into the base before
   them, which gets the mean; deleted bases, and those that the window lost at its end, are NaN.

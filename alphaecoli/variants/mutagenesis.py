@@ -30,7 +30,7 @@ class Target(NamedTuple):
 
   Attributes:
     name: in words, for tables and pictures.
-    positions: on the contig; on a ring, modulo its length.
+    positions: on the contig; modulo its length if that is circular.
     strand: in which it is read; 0 if in neither.
   """
 
@@ -46,7 +46,7 @@ class Mutagenesis:
   Attributes:
     contig: its name.
     length_bp: bases of the contig.
-    start: first base of the region, 0-based; on a ring it may lie below 0.
+    start: first base of the region, 0-based; on a circular contig it may lie below 0.
     reference: codes of the region's bases.
     changes: for each position and base A C G T, the mean over the target of each channel with the
       base put there, minus that without: 0 for the reference's own base, NaN where that is
@@ -80,7 +80,7 @@ class Mutagenesis:
     return channel_names(self.table)
 
   def importance(self, channel: str) -> Float32[np.ndarray, " n"]:
-    """How much each reference base does for the target: minus the mean of its three substitutions.
+    """Computes each reference base's worth to the target: minus the mean of its substitutions.
 
     Raises:
       ConfigError: no such channel.
@@ -88,7 +88,7 @@ class Mutagenesis:
     return -self.changes[:, :, self.channel(channel)].sum(axis=1) / 3
 
   def channel(self, name: str) -> int:
-    """The number of a channel.
+    """Finds the index of a channel.
 
     Raises:
       ConfigError: there is no such channel.
@@ -98,11 +98,11 @@ class Mutagenesis:
     return self.channel_names.index(name)
 
   def columns(self) -> list[str]:
-    """Columns of its table; `pos` is 1-based."""
+    """Names the columns of its table; `pos` is 1-based."""
     return ["contig", "pos", "ref", "alt", *channel_names(self.table, "change")]
 
   def rows(self) -> Iterator[list[str | int | float]]:
-    """One row for each substitution."""
+    """Yields one row for each substitution."""
     for offset, code in enumerate(self.reference.tolist()):
       for base in range(4):
         if code not in (base, UNKNOWN):
@@ -115,7 +115,7 @@ class Mutagenesis:
     return self.changes
 
   def to_pandas(self) -> "pandas.DataFrame":
-    """One row for each substitution; `pos` is 1-based.
+    """Makes a table of one row for each substitution; `pos` is 1-based.
 
     Raises:
       ConfigError: pandas is not installed.
@@ -149,21 +149,21 @@ class Mutagenesis:
     )
 
 
-def as_target(target: Any, known: AnnotatedGenome, region: Interval) -> Target:
-  """The target that a user means: a gene by name, an interval, or the region itself.
+def as_target(target: Any, genome: AnnotatedGenome, region: Interval) -> Target:
+  """Resolves the target that a user means: a gene by name, an interval, or the region itself.
 
   Raises:
     ConfigError: there is no such gene or interval on the region's contig.
   """
-  contig = known[region.contig]
+  contig = genome[region.contig]
   if isinstance(target, str) and ":" not in target:
-    placed = known.gene(target)
-    if placed.gene.contig != contig.name:
-      raise ConfigError(f"gene {target} lies on {placed.gene.contig}, the region on {contig.name}")
-    return Target(target, placed.bases(contig.length_bp), placed.gene.strand)
+    placed = genome.gene(target)
+    if placed.contig != contig.name:
+      raise ConfigError(f"gene {target} lies on {placed.contig}, the region on {contig.name}")
+    return Target(target, placed.bases(contig.length_bp), placed.strand)
   if target is None:
     return Target("the region", np.arange(region.start, region.end))
-  located = locate(contig if len(target) == 2 else known, target, None)
+  located = locate(contig if len(target) == 2 else genome, target, None)
   start, end = located.interval or (0, 0)
   if located.contig != contig.name or not 0 <= start < end <= contig.length_bp:
     raise ConfigError(f"target {target!r} is not on {contig.name}, which has {contig.length_bp} bp")
@@ -186,7 +186,7 @@ def mutagenesis(
   Args:
     predictor: the model.
     contig: a contig that does not say what it is counts as linear.
-    start: first base of the region, 0-based; on a ring the region may pass the origin.
+    start: first base of the region, 0-based; it may pass the origin of a circular contig.
     end: the base after its last one.
     target: where the effect is measured.
     reverse_complement: average both strands: twice the work.
@@ -195,12 +195,12 @@ def mutagenesis(
     ConfigError: the region is outside the contig or longer than a window, or no base of the target
       is in the window.
   """
-  codes, length, ring = contig.codes, contig.length_bp, bool(contig.circular)
-  fits = end - start <= length if ring else 0 <= start < end <= length
+  codes, length, circular = contig.codes, contig.length_bp, bool(contig.circular)
+  fits = end - start <= length if circular else 0 <= start < end <= length
   if not (start < end and fits):
     raise ConfigError(f"region {start + 1}-{end} is not on {contig.name}, which has {length} bp")
-  first = window_start(length, start, end, predictor.window_bp, ring)
-  view = View.around(first, predictor.window_bp, length, ring, (start + end) // 2)
+  first = window_start(length, start, end, predictor.window_bp, circular)
+  view = View.around(first, predictor.window_bp, length, circular, (start + end) // 2)
   rows = view.where(target.positions)
   if not len(rows):
     raise ConfigError(
@@ -211,7 +211,7 @@ def mutagenesis(
   changes = np.full((end - start, 4, len(predictor.table.names) + 2), np.nan, np.float32)
 
   def windows() -> Iterator[tuple[tuple[int, int] | None, UInt8[np.ndarray, " W"]]]:
-    yield None, predictor.cut(codes, first, ring)
+    yield None, predictor.cut(codes, first, circular)
     for offset, code in enumerate(reference.tolist()):
       for base in range(4):
         if code not in (base, UNKNOWN):

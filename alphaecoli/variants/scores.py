@@ -1,33 +1,30 @@
 """What variant scoring gives: rows of numbers with names, and their tables."""
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Float64, Int
 
 from alphaecoli.files import analysis
-from alphaecoli.genomics.genes import AnnotatedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.vcf import Variant
 from alphaecoli.inference.tables import STRANDS
+from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.track_table import TrackTable
 
 if TYPE_CHECKING:
   import pandas
   import xarray
 
-from collections.abc import Mapping
-
-from jaxtyping import Float32, Float64, Int
-
-from alphaecoli.schema import BIN_BP
-
-Effect = Float64[np.ndarray, " C"]
-
-
+Effect = Float64[np.ndarray, " C"]  # one value a channel
 WHERE = ("at_variant", "in_gene", "in_operon", "mean_abs", "max_abs")
+CHANGE_UNITS = {
+  "expression": "change of ln(1 + TPM)",
+  "density": "change of genes per 128 bp",
+  "membership": "change of probability",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +41,7 @@ class GeneEffect:
     change: mean over those bases, with it minus without it.
   """
 
-  gene: AnnotatedGene
+  gene: Gene
   distance_bp: int
   affected: bool
   share: float
@@ -59,15 +56,15 @@ class VariantScore:
   Attributes:
     variant: the allele.
     reason: why it was refused; empty if it was scored.
-    window: first base of the model's window and the base after its last one, 0-based; on a ring,
-      positions below 0 or past the end count around the origin.
+    window: first base of the model's window and the base after its last one, 0-based; on a circular
+      contig, positions below 0 or past the end count around the origin.
     changes: by name of the place, the change of each channel: `at_variant`, the mean over the bases
       of REF that the alternative keeps; `in_gene`, over the affected gene that changes most;
       `in_operon`, over the operon; `mean_abs` and `max_abs`, the mean and largest absolute change
       in the window.
     genes: all genes in the window.
     gene: the one of `in_gene`; None where no gene is affected.
-    operon: 0-based stretch of `in_operon`; None where there is none.
+    operon: 0-based interval of `in_operon`; None where there is none.
   """
 
   variant: Variant
@@ -145,7 +142,7 @@ class VariantScores:
 
 
 def score_columns(table: TrackTable) -> list[str]:
-  """Columns of the table of variants. Positions are 1-based, stretches inclusive."""
+  """Names the columns of the table of variants. Positions are 1-based, intervals inclusive."""
   fixed = ["contig", "pos", "id", "ref", "alt", "status", "reason", "window_start", "window_end"]
   places = ["gene", "gene_name", "gene_distance_bp", "affected_genes"]
   operon = ["operon_start", "operon_end"]
@@ -153,7 +150,7 @@ def score_columns(table: TrackTable) -> list[str]:
 
 
 def score_row(score: VariantScore, table: TrackTable) -> list[Any]:
-  """One row of it; None where there is no value."""
+  """Makes one row of the table of variants; None where there is no value."""
   variant = score.variant
   row: list[Any] = [variant.contig, variant.position, variant.id, variant.ref, variant.alt]
   if score.reason:
@@ -173,14 +170,14 @@ def score_row(score: VariantScore, table: TrackTable) -> list[Any]:
 
 
 def gene_columns(table: TrackTable) -> list[str]:
-  """Columns of the table of variants and genes."""
+  """Names the columns of the table of variants and genes."""
   fixed = ["contig", "pos", "id", "ref", "alt", "gene", "gene_name", "strand", "distance_bp"]
   numbers = [*channel_names(table, "reference"), *channel_names(table, "change")]
   return [*fixed, "affected", "share", *numbers]
 
 
 def gene_rows(score: VariantScore) -> list[list[Any]]:
-  """Its rows for one variant: none if it was refused."""
+  """Makes the rows of the table of variants and genes for one variant: none if it was refused."""
   variant = score.variant
   first = [variant.contig, variant.position, variant.id, variant.ref, variant.alt]
   return [
@@ -199,37 +196,18 @@ def gene_rows(score: VariantScore) -> list[list[Any]]:
   ]
 
 
-def gene_label(gene: AnnotatedGene) -> str:
-  """What a gene is called in tables: its locus tag, else its id."""
+def gene_label(gene: Gene) -> str:
+  """Returns what a gene is called in tables: its locus tag, else its id."""
   return gene.locus_tag or gene.id
 
 
-def text_row(row: Sequence[Any]) -> str:
-  """A row as tab-separated text: six significant digits, empty where there is no value."""
-  return "\t".join(_field(value) for value in row) + "\n"
-
-
-def _field(value: Any) -> str:
-  """One field of it."""
-  if value is None or (isinstance(value, float) and math.isnan(value)):
-    return ""
-  return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _inclusive(stretch: tuple[int, int] | None) -> tuple[int | None, int | None]:
-  """A stretch as first and last base, 1-based."""
-  return (None, None) if stretch is None else (stretch[0] + 1, stretch[1])
-
-
-CHANGE_UNITS = {
-  "expression": "change of ln(1 + TPM)",
-  "density": "change of genes per 128 bp",
-  "membership": "change of probability",
-}
+def _inclusive(interval: tuple[int, int] | None) -> tuple[int | None, int | None]:
+  """Converts an interval to first and last base, 1-based."""
+  return (None, None) if interval is None else (interval[0] + 1, interval[1])
 
 
 def channel_names(table: TrackTable, where: str = "") -> list[str]:
-  """Column names: `expression_<where>:<track>` …, `density_<where>`, `membership_<where>`."""
+  """Names columns: `expression_<where>:<track>` …, `density_<where>`, `membership_<where>`."""
   suffix = f"_{where}" if where else ""
   tracks = [f"expression{suffix}:{track}" for track in table.names]
   return [*tracks, f"density{suffix}", f"membership{suffix}"]
@@ -238,12 +216,12 @@ def channel_names(table: TrackTable, where: str = "") -> list[str]:
 def channels(
   outputs: Mapping[str, np.ndarray], table: TrackTable, length_bp: int
 ) -> Float32[np.ndarray, "W C"]:
-  """A stretch's outputs as one row a base; a bin's density stands at each of its bases.
+  """Arranges the outputs of an interval as one row a base; density is repeated over its bin.
 
   Args:
     outputs: z-scores, genes per bin and probabilities of the heads that were trained.
     table: the tracks.
-    length_bp: bases of the stretch.
+    length_bp: bases of the interval.
 
   Returns:
     NaN for heads that were not trained.
@@ -259,17 +237,17 @@ def channels(
 
 
 def mean_over(values: Float32[np.ndarray, "W C"], rows: Int[np.ndarray, " n"] | slice) -> Effect:
-  """The mean over some bases; those without a value do not count. NaN where none has one."""
+  """Computes the mean over those of some bases that have a value; NaN where none has one."""
   chosen = values[rows].astype(np.float64)
-  known = ~np.isnan(chosen)
-  count = known.sum(axis=0)
-  total = np.where(known, chosen, 0.0).sum(axis=0)
+  mask = ~np.isnan(chosen)
+  count = mask.sum(axis=0)
+  total = np.where(mask, chosen, 0.0).sum(axis=0)
   return np.where(count, total / np.maximum(count, 1), np.nan)
 
 
 def largest(values: Float32[np.ndarray, "W C"], rows: slice) -> Effect:
-  """The largest value; NaN where no base has one."""
+  """Computes the largest value; NaN where no base has one."""
   chosen = values[rows].astype(np.float64)
-  known = ~np.isnan(chosen)
-  most = np.where(known, chosen, -np.inf).max(axis=0, initial=-np.inf)
-  return np.where(known.any(axis=0), most, np.nan)
+  mask = ~np.isnan(chosen)
+  most = np.where(mask, chosen, -np.inf).max(axis=0, initial=-np.inf)
+  return np.where(mask.any(axis=0), most, np.nan)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
-from alphaecoli.genomics.genes import AnnotatedGene, ContigFeatures, PlacedGene
+from alphaecoli.genomics.genes import ContigFeatures, Gene
 from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.sequence import Contig, decode
 from alphaecoli.genomics.vcf import Variant, shortened
@@ -85,16 +85,16 @@ def score_variants(
 
 
 def _plan(variant: Variant, contig: Contig, window_bp: int) -> _Plan:
-  """Where a variant is predicted."""
-  end, ring = variant.start + len(variant.ref), bool(contig.circular)
-  first = window_start(contig.length_bp, variant.start, end, window_bp, ring)
+  """Plans where a variant is predicted."""
+  end, circular = variant.start + len(variant.ref), bool(contig.circular)
+  first = window_start(contig.length_bp, variant.start, end, window_bp, circular)
   centre = (variant.start + end) // 2
-  view = View.around(first, window_bp, contig.length_bp, ring, centre)
+  view = View.around(first, window_bp, contig.length_bp, circular, centre)
   return _Plan(variant, contig, view, trimmed(variant))
 
 
 def refusal(variant: Variant, contigs: Mapping[str, Contig], window_bp: int) -> str:
-  """Why a variant can not be scored, as `kind: details`; empty if it can."""
+  """Says why a variant can not be scored, as `kind: details`; empty if it can."""
   if variant.fault:
     return variant.fault
   if variant.contig not in contigs:
@@ -104,7 +104,7 @@ def refusal(variant: Variant, contigs: Mapping[str, Contig], window_bp: int) -> 
 
 
 def _misfit(variant: Variant, contig: Contig, window_bp: int) -> str:
-  """Why a variant does not fit its contig."""
+  """Says why a variant does not fit its contig."""
   ref, length = variant.ref.upper(), contig.length_bp
   last = length if contig.circular else length - len(ref) + 1
   if not 1 <= variant.position <= last:
@@ -130,19 +130,19 @@ def _score(
   around: ContigFeatures,
   upstream_bp: int,
 ) -> VariantScore:
-  """The numbers of one variant."""
+  """Computes the numbers of one variant."""
   variant, view, edit = plan.variant, plan.view, plan.edit
   change = realigned(values, view, edit) - reference
   counted = slice(view.low, view.high)
   at = np.arange(len(variant.ref)) + variant.start - view.first
   genes = tuple(
-    _gene_effect(placed, reference, change, plan, upstream_bp) for placed in genes_in(around, view)
+    _gene_effect(near, reference, change, plan, upstream_bp) for near in genes_in(around, view)
   )
   affected = [effect for effect in genes if effect.affected]
   gene = max(
     affected, key=lambda effect: float(np.nansum(np.abs(effect.change[:-2]))), default=None
   )
-  stretch, rows = _operon(around, view, reference, at, gene)
+  interval, rows = _operon(around, view, reference, at, gene)
   nothing = np.full(change.shape[1], np.nan)
   return VariantScore(
     variant,
@@ -156,12 +156,12 @@ def _score(
     },
     genes=genes,
     gene=gene,
-    operon=stretch,
+    operon=interval,
   )
 
 
 def _gene_effect(
-  placed: PlacedGene,
+  gene: Gene,
   reference: Float32[np.ndarray, "W C"],
   change: Float32[np.ndarray, "W C"],
   plan: _Plan,
@@ -169,12 +169,12 @@ def _gene_effect(
 ) -> GeneEffect:
   """What one variant does to one gene, over those of its bases that both alleles have."""
   variant, view = plan.variant, plan.view
-  bases = placed.bases(view.length_bp)
+  bases = gene.bases(view.length_bp)
   rows = view.where(bases)
   rows = rows[~np.isnan(change[rows]).all(axis=1)]
-  distance = distance_bp(placed.gene, variant.start, variant.start + len(variant.ref), view)
+  distance = distance_bp(gene, variant.start, variant.start + len(variant.ref), view)
   return GeneEffect(
-    gene=placed.gene,
+    gene=gene,
     distance_bp=distance,
     affected=-upstream_bp <= distance <= 0,
     share=len(rows) / len(bases),
@@ -193,23 +193,23 @@ def _operon(
   """The operon at the variant, else the nearest one in the affected gene; its bases in view."""
   own = np.zeros(0, np.int64)
   if gene is not None:
-    own = view.where(PlacedGene(gene.gene).bases(view.length_bp))
+    own = view.where(gene.gene.bases(view.length_bp))
   if around.operons is not None:
     found = [(s, view.where(np.arange(*s))) for s in operons_in(around, view)]
   else:
     predicted = operons_of_bases(reference[view.low : view.high, -1], circular=False)
-    spans = [(operon.start + view.low, operon.end + view.low) for operon in predicted]
-    found = [((view.first + a, view.first + b), np.arange(a, b)) for a, b in spans]
+    bounds = [(operon.start + view.low, operon.end + view.low) for operon in predicted]
+    found = [((view.first + a, view.first + b), np.arange(a, b)) for a, b in bounds]
   found.sort(key=lambda operon: int(np.abs(operon[1] - at[0]).min()))
   for wanted in (at, own):
-    for stretch, rows in found:
+    for interval, rows in found:
       if np.isin(wanted, rows).any():
-        return stretch, rows
+        return interval, rows
   return None, np.zeros(0, np.int64)
 
 
-def distance_bp(gene: AnnotatedGene, start: int, end: int, view: View) -> int:
-  """From a gene to a stretch: 0 if they touch, negative before the gene's start as it is read.
+def distance_bp(gene: Gene, start: int, end: int, view: View) -> int:
+  """Measures from a gene to an interval: 0 if they touch, negative upstream of the gene.
 
   -1 is the base before the gene's first one, 1 the base after its last one.
   """
@@ -226,7 +226,7 @@ def distance_bp(gene: AnnotatedGene, start: int, end: int, view: View) -> int:
   return -gap if gene.strand < 0 else gap
 
 
-def genes_in(features: ContigFeatures, view: View) -> list[PlacedGene]:
+def genes_in(features: ContigFeatures, view: View) -> list[Gene]:
   """Returns the genes that a view shows, at least in part, in their order."""
   shown = np.flatnonzero(_touches(features.gene_bounds, view))
   return [features.genes[i] for i in shown.tolist()]
@@ -238,10 +238,10 @@ def operons_in(features: ContigFeatures, view: View) -> list[StartEnd]:
   return [(start, end) for start, end in shown.tolist()]
 
 
-def _touches(spans: Int[np.ndarray, "n 2"], view: View) -> Bool[np.ndarray, " n"]:
-  """Which stretches the view shows, at least in part."""
+def _touches(bounds: Int[np.ndarray, "n 2"], view: View) -> Bool[np.ndarray, " n"]:
+  """Which intervales the view shows, at least in part."""
   low, high = view.first + view.low, view.first + view.high
-  start, end = spans.T
+  start, end = bounds.T
   if not view.circular:
     return (start < high) & (end > low)
   begin = (start - low) % view.length_bp

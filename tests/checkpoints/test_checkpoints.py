@@ -1,5 +1,6 @@
 import json
 import shutil
+import warnings
 
 import jax
 import numpy as np
@@ -12,10 +13,10 @@ from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import MeshConfig
+from alphaecoli.schema import LossWeights, MeshConfig
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.step import abstract_state, init_state
+from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, stand_in, tiny_config
 
 # Reads of a damaged checkpoint that are under way when the first one fails end unheard, in orbax.
@@ -29,12 +30,17 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
+def _definition(functional, mesh):
+  optimizer = make_optimizer(CONFIG.optimizer, 8)
+  return StepDefinition(functional, optimizer, LossWeights(1.0, 1.0, 1.0), mesh)
+
+
 def _state(functional, mesh):
-  return init_state(functional, make_optimizer(CONFIG.optimizer, 8), 0, mesh)
+  return _definition(functional, mesh).init_state(0)
 
 
 def _restore(directory, functional, mesh, check=lambda meta: None):
-  target = abstract_state(functional, make_optimizer(CONFIG.optimizer, 8), mesh)
+  target = _definition(functional, mesh).abstract_state()
   with Checkpoints(directory, keep_last=9, keep_best=0) as checkpoints:
     return checkpoints.restore_newest(state_items(target), check)
 
@@ -166,12 +172,12 @@ def test_a_checkpoint_that_another_process_can_not_read_is_passed_over(
   monkeypatch.setattr(checkpoints, "of_every_process", lambda mine: [int(mine), next(others)])
   restored = _restore(tmp_path, functional, _mesh())
   assert restored.step == 2 and next(others, None) is None
-  assert "CHECKPOINT 3 IS DAMAGED" in caplog.text
+  assert "checkpoint 3 is damaged" in caplog.text
 
   others = iter([2, 0, 1, 1])
   caplog.clear()
   assert _restore(tmp_path, functional, _mesh()).step == 1
-  assert "CHECKPOINT 2 IS PASSED OVER: processes that can not read it: [1]" in caplog.text
+  assert "checkpoint 2 is passed over: processes that can not read it: [1]" in caplog.text
 
 
 def test_a_refusal_by_the_configuration_is_not_taken_for_damage(tmp_path):
@@ -265,3 +271,18 @@ def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(DataError, match="cannot write checkpoints to"):
     Checkpoints(tmp_path / "file" / "checkpoints", keep_last=1, keep_best=0)
+
+
+def test_the_newer_interface_of_orbax_reads_our_checkpoints(real):
+  workdir, _, state = real
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from orbax.checkpoint.experimental import v1
+
+    found = v1.load_checkpointables(workdir / "checkpoints" / "20")
+  assert {"params", "stats", "train", "meta"} <= found.keys()
+  for item, values in (("params", state.params), ("stats", state.stats)):
+    assert found[item].keys() == values.keys()
+    for name, value in values.items():
+      np.testing.assert_array_equal(found[item][name], value)
+  assert found["train"]["step"] == 0 and found["meta"]["step"] == 20

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphaecoli import evaluate
+from alphaecoli import evaluate, plot
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, SCORE, load_inference
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE, resolve
@@ -20,6 +20,7 @@ from alphaecoli.evaluation import run as evaluation_run
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
 from alphaecoli.schema import MeshConfig
+from alphaecoli.tracks.organisms import find_store
 from tests import stores
 
 SMALLEST = {"channels": 4, "channel_step": 2, "n_layers": 1, "n_heads": 1, "key_dim": 4}
@@ -137,25 +138,23 @@ def test_figures_do_not_depend_on_the_mesh(workdir, sharded):
     assert other["metrics"][name]["model"] == pytest.approx(figure["model"], rel=1e-4), name
 
 
-@dataclasses.dataclass
-class Checkpoint:
-  """What find_store reads of a loaded checkpoint."""
-
-  config: object
-  meta: dict
-
-
 def test_a_store_that_is_gone_is_built_again_and_changed_inputs_are_refused(workdir, tmp_path):
-  find_store = evaluation_run.find_store.__wrapped__  # without the type check of its argument
   config = _config(workdir)
   here = stores.process_data(config, workdir)
-  loaded = Checkpoint(config, {"store_fingerprint": here.fingerprint})
-  assert find_store(loaded, workdir).path == here.path
-  again = find_store(loaded, tmp_path)
+  meta = {"config": config.to_dict(), "store_fingerprint": here.fingerprint}
+  assert find_store(meta, workdir).path == here.path
+  again = find_store(meta, tmp_path, build_with=config)
   assert again.path.parent == tmp_path / "tracks" and again.fingerprint == here.fingerprint
   shutil.rmtree(again.path)
   other = stores.toy.write_random(tmp_path / "dump", 80_000, 1)
   data = dataclasses.replace(config.data, dump=str(other.dump), genome=str(other.fasta))
-  loaded.config = dataclasses.replace(config, data=data)
   with pytest.raises(DataError, match="built from other data than the checkpoint's"):
-    find_store(loaded, tmp_path)
+    find_store(meta, tmp_path, build_with=dataclasses.replace(config, data=data))
+
+
+def test_damaged_stores_beside_the_run_s_own_disturb_no_command(workdir, tmp_path):
+  copy = tmp_path / "run"
+  shutil.copytree(workdir, copy)
+  stores.damage_beside(copy / "tracks")
+  assert evaluate.main(["--workdir", str(copy)]) == 0
+  assert plot.main(["--workdir", str(copy), "--out", str(tmp_path / "x.png")]) == 0

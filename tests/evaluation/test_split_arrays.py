@@ -10,8 +10,8 @@ from alphaecoli.schema import HEADS
 LENGTH_BP = 30_000
 WINDOW_BP = 2_048
 # The second region crosses the origin and is no multiple of the window, nor of a bin.
-ARCS = ((5_000, 5_000 + 3 * WINDOW_BP), (27_001, 27_001 + 5_000))
-LAYOUT = Layout(ARCS, LENGTH_BP)
+REGIONS = ((5_000, 5_000 + 3 * WINDOW_BP), (27_001, 27_001 + 5_000))
+LAYOUT = Layout(REGIONS, LENGTH_BP)
 
 
 def chromosome() -> dict[str, np.ndarray]:
@@ -31,7 +31,7 @@ TRUTH = chromosome()
 def tiles() -> list[tuple[int, int]]:
   """Start, and how many bases an earlier window has had."""
   found = []
-  for start, end in ARCS:
+  for start, end in REGIONS:
     for at in range(start, end, WINDOW_BP):
       repeated = max(at + WINDOW_BP - end, 0)
       found.append(((at - repeated) % LENGTH_BP, repeated))
@@ -79,14 +79,22 @@ def assembled(process: int = 0, processes: int = 1, rows: int = 2) -> Assembly:
   return assembly
 
 
+def merged(parts: list[Assembly]) -> Assembly:
+  """What every process has after `gather`."""
+  whole = Assembly(parts[0].layout, parts[0].targets["gene_expression"].shape[1])
+  for head, targets in whole.targets.items():
+    for track in range(targets.shape[1]):
+      whole._merge_column(head, track, np.stack([part._column(head, track) for part in parts]))
+  whole.heads.update(*(part.heads for part in parts))
+  return whole
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("rows", [1, 4])
 def test_every_base_is_there_once_for_any_number_of_processes(processes, rows):
-  parts = [assembled(p, processes, rows) for p in range(processes)]
-  whole = Assembly(LAYOUT, n_tracks=2)
-  whole.merge(parts)
-  rows = LAYOUT.chromosome_positions()
-  assert len(rows) == sum(end - start for start, end in ARCS)
+  whole = merged([assembled(p, processes, rows) for p in range(processes)])
+  rows = np.concatenate([np.arange(start, end) % LENGTH_BP for start, end in REGIONS])
+  assert len(rows) == sum(end - start for start, end in REGIONS)
   for head in ("gene_expression", "operon_membership"):
     np.testing.assert_array_equal(whole.targets[head], TRUTH[head][rows])
     known = ~np.isnan(TRUTH[head][rows])
@@ -104,10 +112,9 @@ def test_every_base_is_there_once_for_any_number_of_processes(processes, rows):
 
 
 def test_a_base_known_twice_is_refused():
-  whole = Assembly(LAYOUT, n_tracks=2)
-  whole.merge([assembled()])
+  whole = assembled()
   with pytest.raises(ValueError, match="two processes"):
-    whole.merge([assembled()])
+    merged([whole, whole])
   batch = batches(0, 1, 1)[0]
   with pytest.raises(ValueError, match="two windows"):
     whole.add(batch, perfect(batch))
@@ -128,7 +135,7 @@ def test_predictions_that_are_not_finite_name_head_and_window(value):
     Assembly(LAYOUT, n_tracks=2).add(batch, outputs)
 
 
-def test_intervals_are_found_in_the_arc_that_holds_all_of_them():
+def test_intervals_are_found_in_the_region_that_holds_all_of_them():
   assert LAYOUT.locate(5_000, 5_010) == slice(0, 10)
   assert LAYOUT.locate(4_999, 5_010) is None
   first = 3 * WINDOW_BP

@@ -72,8 +72,8 @@ def test_positions_by_hand(written, name):
     ("b0003", "b0003", "", "pseudogene", "NC_1.1", 980, 1030, -1),
     ("insX", "", "insX", "gene", "NC_1.1", 300, 450, -1),
   ]
-  assert annotation.genes[1].segments == ((950, 1000), (1000, 1020))
-  assert annotation.genes[3].segments == ((300, 350), (400, 450))
+  assert annotation.genes[1].fragments == ((950, 1000), (1000, 1020))
+  assert annotation.genes[3].fragments == ((300, 350), (400, 450))
   placed = place_genes(annotation, {"NC_1.1": 1000, "p1.2": 5}, {"NC_1.1": True, "p1.2": False})
   assert np.array_equal(placed["NC_1.1"][2].bases(1000), [*range(30), *range(980, 1000)])
 
@@ -82,7 +82,7 @@ def test_bases_of_a_gene_are_what_biopython_extracts(written):
   (contig,), annotation = read_genbank(written(record("NC_1.1", CHROMOSOME)))
   features = [f for f in CHROMOSOME if f.type == "gene"]
   for gene, source in zip(annotation.genes, features, strict=True):
-    codes = np.concatenate([contig.codes.take(range(*s), mode="wrap") for s in gene.segments])
+    codes = np.concatenate([contig.codes.take(range(*s), mode="wrap") for s in gene.intervals])
     codes = reverse_complement(codes) if gene.strand < 0 else codes
     assert decode(codes) == str(source.extract(Seq(BASES)))
 

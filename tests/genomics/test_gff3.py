@@ -56,7 +56,7 @@ def test_gene_in_two_parts_across_the_origin_is_joined(tmp_path):
   text = "c\t.\tgene\t981\t1000\t.\t-\t.\tID=g\nc\t.\tgene\t1\t30\t.\t-\t.\tID=g\n"
   annotation = read_gff3(written(tmp_path, text))
   (ring,) = place_genes(annotation, {"c": 1000}, {"c": True})["c"]
-  assert (ring.gene.start, ring.gene.end) == (980, 1030)
+  assert (ring.start, ring.end) == (980, 1030)
   assert np.array_equal(ring.bases(1000), [*range(30), *range(980, 1000)])
   (line,) = place_genes(annotation, {"c": 1000}, {"c": False})["c"]
   assert np.array_equal(line.bases(1000), [*range(30), *range(980, 1000)])
@@ -70,7 +70,7 @@ def test_products_stand_in_for_genes_and_lines_of_one_id_are_one(tmp_path):
     "c\tx\trepeat_region\t71\t80\t.\t-\t.\tID=r\n"
   )
   first, second = read_gff3(written(tmp_path, text)).genes
-  assert (first.start, first.end, first.segments) == (10, 40, ((10, 20), (19, 40)))
+  assert (first.start, first.end, first.fragments) == (10, 40, ((10, 20), (19, 40)))
   assert (second.id, second.type) == ("L2", "tRNA")
   (placed, _) = place_genes(read_gff3(written(tmp_path, text)), {"c": 90}, {"c": False})["c"]
   assert np.array_equal(placed.bases(90), range(10, 40))

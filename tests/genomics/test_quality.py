@@ -1,5 +1,3 @@
-import json
-
 from alphaecoli.genomics.quality import QualityReport
 
 
@@ -18,7 +16,6 @@ def test_counts_examples_and_data_sets_by_reason():
   report = example()
   assert report.reasons == {"gene without positions": 7, "rescaled": 3}
   assert report["gene without positions"] == 7 and report["never"] == 0
-  assert report.datasets("rescaled") == ("SRR1", "SRR2") and report.datasets("never") == ()
   assert report.to_json() == {
     "totals": {"documents": 1200},
     "problems": {
@@ -28,14 +25,6 @@ def test_counts_examples_and_data_sets_by_reason():
       "rescaled": {"count": 3, "examples": [], "datasets": {"SRR1": 1, "SRR2": 2}},
     },
   }  # fmt: skip
-
-
-def test_json_round_trip_and_merge():
-  report = QualityReport.from_json(json.loads(json.dumps(example().to_json())))
-  assert report.to_json() == example().to_json()
-  report.merge(example())
-  assert report["rescaled"] == 6 and report.totals == {"documents": 2400}
-  assert report.to_json()["problems"]["rescaled"]["datasets"] == {"SRR1": 2, "SRR2": 4}
 
 
 def test_table_has_a_line_for_each_reason():

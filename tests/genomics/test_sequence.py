@@ -5,7 +5,6 @@ import pytest
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.sequence import (
-  circular_slice,
   decode,
   encode,
   random_genome,
@@ -31,17 +30,6 @@ def test_reverse_complement_by_hand_and_twice_is_the_identity():
   np.testing.assert_array_equal(twice, codes)
 
 
-@pytest.mark.parametrize("start", [-13, -1, 0, 3, 6, 7, 20])
-@pytest.mark.parametrize("length", [0, 1, 6, 7, 8, 23])
-def test_circular_slice_equals_the_slice_of_the_repeated_chromosome(start, length):
-  array = np.arange(14).reshape(7, 2)
-  repeated = np.concatenate([array] * 12)
-  expected = repeated[start + 28 : start + 28 + length]
-  np.testing.assert_array_equal(circular_slice(array, start, length), expected)
-  along = circular_slice(array.T, start, length, axis=1)
-  np.testing.assert_array_equal(along, expected.T)
-
-
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
 def test_fasta_of_several_contigs(tmp_path, compressed):
   text = b"\n>chr1 E. coli\nACgt\r\nNN ac\n\n>p2\tplasmid\nTT\n"
@@ -65,8 +53,8 @@ def test_fasta_of_several_contigs(tmp_path, compressed):
     (b">\nAC\n", "line 1: a contig without a name"),
     (b">a\nAC\nA1\n", "line 3: '1'"),
     (b"\x00\x01binary", "line 1: not FASTA"),
-    (gzip.compress(b">a\n" + b"ACGT" * 99, mtime=0)[:-9], "broken gzip"),
-    (b"\x1f\x8bnonsense", "broken gzip"),
+    (gzip.compress(b">a\n" + b"ACGT" * 99, mtime=0)[:-9], "truncated or corrupt"),
+    (b"\x1f\x8bnonsense", "truncated or corrupt"),
   ],
 )
 def test_a_broken_fasta_is_one_error_with_file_and_line(tmp_path, text, message):

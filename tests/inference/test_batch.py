@@ -10,7 +10,7 @@ import pytest
 
 from alphaecoli import predict
 from alphaecoli.genomics.sequence import decode
-from alphaecoli.inference.batch import ahead
+from alphaecoli.inference.batch import prefetch
 from tests.genomics.test_genbank import feature, record
 from tests.inference.standin import predictor, random_codes, whole_contig
 
@@ -227,7 +227,7 @@ def test_head_that_was_not_trained_is_not_written(tmp_path, folder, monkeypatch,
   assert found["operon_probability"] == "" and float(found["log_tpm:heat/+"])
 
 
-def test_ahead_does_not_wait_for_what_nobody_wants():
+def test_prefetch_does_not_wait_for_what_nobody_wants():
   begun, release = threading.Event(), threading.Event()
 
   def items():
@@ -236,21 +236,21 @@ def test_ahead_does_not_wait_for_what_nobody_wants():
     release.wait()
     yield 2
 
-  source = ahead(items())
+  source = prefetch(items())
   assert next(source) == 1
   begun.wait()
   source.close()  # returns although the second item is under way
   release.set()
 
 
-def test_ahead_keeps_order_and_raises_in_its_place():
+def test_prefetch_keeps_order_and_raises_in_its_place():
   def numbers():
     yield from range(3)
     raise ZeroDivisionError
 
   seen = []
   with pytest.raises(ZeroDivisionError):
-    for number in ahead(numbers()):
+    for number in prefetch(numbers()):
       seen.append(number)
   assert seen == [0, 1, 2]
-  assert list(ahead([])) == [] and list(ahead([None, None])) == [None, None]
+  assert list(prefetch([])) == [] and list(prefetch([None, None])) == [None, None]

@@ -18,8 +18,8 @@ from alphaecoli.inference.compiled import (
   CompiledModel,
   default_batch,
   local_devices,
-  trained_heads,
 )
+from alphaecoli.tracks.track_table import trained_heads
 from tests.inference.runs import CONFIG, WINDOW_BP, save_run, tiny_model
 from tests.inference.standin import TABLE
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.inference.operon_calls import (
   GenePair,
   gene_pairs,
@@ -14,15 +14,13 @@ from alphaecoli.inference.operon_calls import (
 
 
 def gene(start, end, strand=1, name=""):
-  return AnnotatedGene(
-    name or f"g{start}", f"b{start}", name, "gene", "c", start, end, strand, ((start, end),), 1
-  )
+  return Gene(name or f"g{start}", name, f"b{start}", start, end, strand, "gene", contig="c")
 
 
 def test_pairs_by_hand():
   membership = np.linspace(0, 0.99, 100)
   genes = [gene(60, 70, -1), gene(0, 10), gene(14, 20), gene(18, 30), gene(40, 50, -1)]
-  genes = in_order([PlacedGene(g) for g in genes])
+  genes = in_order(genes)
   pairs = gene_pairs(genes, membership, circular=False)
   assert [(p.left, p.right, p.distance_bp) for p in pairs] == [(0, 1, 4), (1, 2, -2), (3, 4, 10)]
   # Midpoints: 5, 17, 24, 45, 65.
@@ -51,7 +49,7 @@ def test_turning_a_ring_turns_its_pairs_and_operons(seed):
   membership = rng.random(length)
 
   def called(shift):
-    moved = [PlacedGene(gene((s + shift) % length, (s + shift) % length + e - s, t, f"{s}"))
+    moved = [gene((s + shift) % length, (s + shift) % length + e - s, t, f"{s}")
              for s, e, t in spans]  # fmt: skip
     genes, values = in_order(moved), np.roll(membership, shift)
     pairs = gene_pairs(genes, values, circular=True)

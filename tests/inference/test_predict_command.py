@@ -9,9 +9,9 @@ import pyBigWig
 import pytest
 
 from alphaecoli import predict, progress
-from alphaecoli.errors import ConfigError, UserError
+from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.genomics.sequence import decode
-from alphaecoli.inference.read import read_prediction
+from alphaecoli.inference.output import read_prediction
 from tests.inference.standin import predictor, random_codes, whole_contig
 
 LENGTHS = {"chr.1": 5000, "p2": 130, "p10": 2500}
@@ -279,6 +279,21 @@ def test_bad_formats_and_thresholds_are_refused_before_any_work(run, tmp_path, m
   monkeypatch.setitem(sys.modules, "zarr", None)
   with pytest.raises(ConfigError, match=r"zarr is not installed .* 'alphaecoli\[formats\]'"):
     run("--formats", "zarr")
+
+
+def test_a_store_is_named_by_itself_or_by_its_run(run, toy_store, tmp_path):
+  (tmp_path / "run" / "tracks").mkdir(parents=True)
+  link = tmp_path / "run" / "tracks" / "a"
+  link.symlink_to(toy_store.path)
+  for path in (toy_store.path, tmp_path / "run"):
+    folder, _ = run("--store", str(path))
+    manifest = json.loads((folder / "predictions.json").read_text())
+    assert manifest["store"]["fingerprint"] == toy_store.fingerprint
+  link.with_name("b").symlink_to(toy_store.path)
+  with pytest.raises(DataError, match=r"expected one track store, .*; it has .*a, .*b"):
+    run("--store", str(tmp_path / "run"))
+  with pytest.raises(DataError, match=r"expected one track store, or a run with one$"):
+    run("--store", str(tmp_path))
 
 
 def test_bad_flag_ends_with_status_2():

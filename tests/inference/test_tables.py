@@ -7,21 +7,21 @@ import pandas
 import pytest
 from pyarrow import parquet
 
-from alphaecoli.genomics.genes import AnnotatedGene, place_genes
+from alphaecoli.genomics.genes import Gene, place_genes
 from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.inference import tables
 from alphaecoli.inference.genomes import NamedContig
-from alphaecoli.inference.known import KnownGenes, read_known
-from alphaecoli.inference.operon_calls import GenePair, Operon
+from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.tracks.gene_table import GeneTable, write_genes
+from alphaecoli.tracks.store import TrackStore
 from tests.inference.standin import TABLE
 
 
-def gene(start, end, strand=1, segments=None, **fields) -> AnnotatedGene:
+def gene(start, end, strand=1, fragments=(), **fields) -> Gene:
   values = {"id": "g", "locus_tag": "b1", "name": "thrL", "type": "gene", "contig": "c", "line": 1}
   values |= {"start": start, "end": end, "strand": strand}
-  return AnnotatedGene(**values | fields, segments=segments or ((start, end),))
+  return Gene(**values | fields, fragments=fragments)
 
 
 def contig(*genes, circular=True, length=10, label="chr|1") -> NamedContig:
@@ -40,7 +40,7 @@ def toy_prediction() -> Prediction:
 
 GENES = (
   gene(0, 3, id="a"),
-  gene(2, 9, strand=0, segments=((2, 4), (8, 9)), id="interrupted"),  # bases 2 3 8
+  gene(2, 9, strand=0, fragments=((2, 4), (8, 9)), id="interrupted"),  # bases 2 3 8
   gene(8, 12, strand=-1, id="wraps"),  # bases 8 9 0 1
 )
 
@@ -90,7 +90,7 @@ def test_parquet_has_types_and_units(tmp_path):
 
 
 @pytest.fixture
-def known(tmp_path) -> KnownGenes:
+def store(tmp_path) -> TrackStore:
   table = GeneTable(
     gene_id=np.array(["EG1", "EG2", "EG3"]),
     name=np.array(["a", "b", "c"]),
@@ -102,22 +102,22 @@ def known(tmp_path) -> KnownGenes:
     split=np.array(["test", "test", "train"]),
     operon_id=np.array(["O1", "O1", ""]),
     fragments=(((0, 3),), ((4, 5), (6, 7)), ((8, 12),)),
-    log_tpm=np.array([[2.5], [np.nan], [0.0]]),
+    log_tpm=np.array([[2.5, 1.0], [np.nan, 1.0], [0.0, 1.0]]),
   )
-  store = tmp_path / "run" / "tracks" / "abc"
-  store.mkdir(parents=True)
-  write_genes(store / "genes.tsv", table, ["heat/+"])
-  (store / "manifest.json").write_text(
-    '{"contig": {"name": "c", "length_bp": 10, "circular": true}, "fingerprint": "f",'
-    ' "tracks": {"expression": [{"name": "heat/+"}]}}'
-  )
-  return read_known(tmp_path / "run")
+  write_genes(tmp_path / "genes.tsv", table, TABLE.names)
+  manifest = {
+    "contig": {"name": "c", "length_bp": 10, "circular": True},
+    "tracks": TABLE.to_json(),
+    "splits": {},
+    "fingerprint": "f",
+  }
+  return TrackStore(tmp_path, manifest)
 
 
-def test_store_adds_what_was_observed(known, tmp_path):
+def test_store_adds_what_was_observed(store, tmp_path):
   genes = (gene(0, 3, id="x", locus_tag="b1"), gene(4, 7, id="x", locus_tag="b9"),
            gene(8, 12, id="EG3", locus_tag=""))  # fmt: skip
-  rows = tables.gene_rows(contig(*genes), toy_prediction(), {}, known)
+  rows = tables.gene_rows(contig(*genes), toy_prediction(), {}, store)
   assert list(rows[0])[-4:] == [
     *("observed_log_tpm:heat/+", "observed_tpm:heat/+", "observed_operon", "split"),
   ]
@@ -128,20 +128,20 @@ def test_store_adds_what_was_observed(known, tmp_path):
   ]
 
 
-def test_store_is_an_annotation(known):
-  annotation = known.annotation()
+def test_store_is_an_annotation(store):
+  annotation = store.annotation()
   (first, second, third) = annotation.genes
   assert (first.id, first.locus_tag, first.name, first.contig) == ("EG1", "b1", "a", "c")
-  assert second.segments == ((4, 5), (6, 7)) and (third.start, third.end) == (8, 12)
+  assert second.fragments == ((4, 5), (6, 7)) and (third.start, third.end) == (8, 12)
   assert annotation.circular == {"c"}
   assert len(place_genes(annotation, {"c": 10}, {"c": True})["c"]) == 3
 
 
-def test_pair_table_by_hand(known, tmp_path):
+def test_pair_table_by_hand(store, tmp_path):
   genes = (gene(0, 3, id="x", locus_tag="b1"), gene(4, 7, id="y", locus_tag="b2", name=""),
            gene(8, 12, id="EG3", locus_tag=""), gene(9, 12, id="new", locus_tag=""))  # fmt: skip
   pairs = [GenePair(0, 1, 1, 0.75), GenePair(1, 2, 1, 0.25), GenePair(2, 3, -3, 0.5)]
-  rows = tables.pair_rows(contig(*genes), pairs, 0.5, known)
+  rows = tables.pair_rows(contig(*genes), pairs, 0.5, store)
   assert [line.split("\t") for line in written(tmp_path, rows)] == [
     ["contig", "strand", "left_id", "left_locus_tag", "left_name", "right_id", "right_locus_tag",
      "right_name", "distance_bp", "probability", "same_operon", "observed_same_operon", "split"],
@@ -160,9 +160,9 @@ def test_operon_files_by_hand(tmp_path):
   )
   plasmid = contig(length=50, circular=False, label="p")
   files = tables.OperonFiles([chromosome, plasmid])
-  names = files.add(chromosome, [Operon(80, 120, -1, 0.87654321, (1, 0))])
+  names = files.add(chromosome, [PredictedOperon(80, 120, -1, 0.87654321, (1, 0))])
   assert names == {1: "operon1", 0: "operon1"}
-  assert files.add(plasmid, [Operon(10, 20, 0, 0.5)]) == {}
+  assert files.add(plasmid, [PredictedOperon(10, 20, 0, 0.5)]) == {}
   assert [row["file"] for row in files.write(tmp_path)] == ["operons.gff3", "operons.bed"]
   assert (tmp_path / "operons.gff3").read_text().splitlines() == [
     "##gff-version 3",

@@ -87,7 +87,9 @@ def test_conversion_refuses_in_one_line_what_does_not_fit(abstract):
 @pytest.fixture(scope="module")
 def trunk(abstract):
   tree = {kind: oracle_fill.fill_tree(kind, SHAPES[kind], calibrated=True) for kind in SHAPES}
-  published.load(abstract, tree["params"], tree["state"], PUBLISHED)
+  values = published.convert(tree["params"], tree["state"], abstract, PUBLISHED)
+  for path, variable in published.trunk_variables(abstract).items():
+    variable.set_value(jnp.asarray(values[path]))
   for head in HEADS:
     for variable in jax.tree.leaves(nnx.state(getattr(abstract, head)), is_leaf=is_variable):
       variable.set_value(jnp.zeros(variable.shape))

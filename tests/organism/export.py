@@ -9,8 +9,8 @@ from Bio.Seq import Seq
 from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
+from alphaecoli.genomics.genes import GenomeRecords
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import GenomeRecords
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.organism.read import Files
 from alphaecoli.regulondb.dump import read_dump, read_genome

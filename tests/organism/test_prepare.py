@@ -256,7 +256,7 @@ def test_one_contig_is_prepared_and_the_others_are_named_loudly(tmp_path, caplog
   settings = config_of(**SETTINGS).data
   with caplog.at_level("WARNING", "alphaecoli"):
     store = prepare(files, settings, tmp_path / "chr", name="chr")
-  assert store.contig == "chr" and "LEFT OUT are 1" in caplog.text and "plasmid" in caplog.text
+  assert store.contig == "chr" and "left out are 1" in caplog.text and "plasmid" in caplog.text
   store = prepare(files, settings, tmp_path / "plasmid", name="p", contig="plasmid")
   assert (store.contig, store.length_bp, len(store.genes)) == ("plasmid", 2000, 9)
   with pytest.raises(ConfigError, match=r"--contig=plasmit: no such contig .*nearest: plasmid"):

@@ -20,7 +20,7 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.compiled import CompiledModel
 from alphaecoli.prepare import prepare
 from alphaecoli.schema import HEADS
-from alphaecoli.tracks.organisms import Organisms, open_again, open_organisms
+from alphaecoli.tracks.organisms import Organisms, find_store, open_organisms
 from alphaecoli.tracks.track_table import choose_organism, organisms_of
 from alphaecoli.training.run import train_on
 from tests import toy
@@ -216,11 +216,18 @@ def test_a_checkpoint_from_before_organisms_has_one(stores):
 def test_a_store_that_was_prepared_again_is_refused(stores, tmp_path):
   trained = Organisms.of(stores).trained
   paths = [str(store.path) for store in stores]
-  assert [str(store.path) for store in open_again(paths, trained)] == paths
+
+  def find(paths, organism):
+    organisms = [organism.to_json() for organism in trained]
+    meta = {"config": {"data": {"stores": paths}}, "organisms": organisms}
+    return str(find_store(meta, tmp_path, organism).path)
+
+  gone = [paths[0], str(tmp_path / "gone")]
+  assert [find(paths, "coli"), find(paths, 1), find(gone, "coli")] == [*paths, paths[0]]
   with pytest.raises(DataError, match="prepared again since the checkpoint was trained on coli"):
-    open_again(paths[::-1], trained)
+    find(paths[::-1], "coli")
   with pytest.raises(DataError, match="not a track store"):
-    open_again([paths[0], str(tmp_path / "gone")], trained)
+    find(gone, "subtilis")
 
 
 @pytest.mark.slow

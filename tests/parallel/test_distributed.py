@@ -101,22 +101,22 @@ def test_tpu_hosts_find_each_other(environment, expected, monkeypatch):
   assert distributed.settings(flags(), environment) == expected
 
 
-def shares(owners):
+def shards(owners):
   found = [shard_of(np.asarray(owners), process) for process in range(np.max(owners) + 1)]
-  return [(share.index, share.count, share.first) for share in found]
+  return [(shard.index, shard.count, shard.first) for shard in found]
 
 
 def test_windows_are_shared_by_where_the_devices_lie_in_the_mesh():
   half = [(0, 2, True), (1, 2, True)]
-  assert shares([[0], [0], [1], [1]]) == half
-  assert shares([[0], [1], [1], [0]]) == half  # as TPU links may have it
-  assert shares([[0, 0], [1, 1]]) == half
-  assert shares([[0, 0, 1, 1]]) == [(0, 1, True), (0, 1, False)]
-  assert shares([[0, 0, 1, 1], [2, 2, 3, 3]]) == [
+  assert shards([[0], [0], [1], [1]]) == half
+  assert shards([[0], [1], [1], [0]]) == half  # as TPU links may have it
+  assert shards([[0, 0], [1, 1]]) == half
+  assert shards([[0, 0, 1, 1]]) == [(0, 1, True), (0, 1, False)]
+  assert shards([[0, 0, 1, 1], [2, 2, 3, 3]]) == [
     (0, 2, True), (0, 2, False), (1, 2, True), (1, 2, False),
   ]  # fmt: skip
   with pytest.raises(ConfigError, match="cuts across the devices of 2 processes"):
-    shares([[0, 0], [0, 1], [1, 1]])
+    shards([[0, 0], [0, 1], [1, 1]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,8 +290,8 @@ def test_a_checkpoint_that_one_process_can_not_read_is_passed_over_by_all(data, 
   arguments = [*data, *options(tmp_path, "2,2,1")]
   processes.run(RUN, arguments, 2, 2, tmp_path / "logs")
   texts = processes.run(RUN, [*arguments, "--blind", "4"], 2, 2, tmp_path / "again")
-  assert "CHECKPOINT 4 IS PASSED OVER: processes that can not read it: [1]" in texts[0]
-  assert "CHECKPOINT 4 IS DAMAGED" in texts[1] and "continuing after step 2" in texts[0]
+  assert "checkpoint 4 is passed over: processes that can not read it: [1]" in texts[0]
+  assert "checkpoint 4 is damaged" in texts[1] and "continuing after step 2" in texts[0]
   same_run(tmp_path, alone)
 
 

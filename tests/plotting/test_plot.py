@@ -6,9 +6,9 @@ import pytest
 
 from alphaecoli import plot, predict
 from alphaecoli.errors import ConfigError, DataError, UserError
+from alphaecoli.inference.output import read_prediction
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.inference.read import read_prediction
 from alphaecoli.plotting import observed
 from alphaecoli.plotting import region as drawing
 from tests.inference.standin import WINDOW_BP, StandIn

@@ -16,8 +16,8 @@ from alphaecoli.errors import DataError
 from alphaecoli.regulondb.bson import (
   MAX_DOCUMENT_BYTES,
   find_collection,
+  read_batches,
   read_collection,
-  read_documents,
 )
 from tests import toy
 
@@ -37,8 +37,8 @@ def read(path: Path) -> tuple[list[dict], str | None]:
   """All documents up to the error, and the error's text."""
   documents: list[dict] = []
   try:
-    for document in read_documents(path):
-      documents.append(document)
+    for batch in read_batches(path):
+      documents += batch
   except DataError as error:
     return documents, str(error)
   return documents, None
@@ -62,9 +62,9 @@ def test_documents_come_in_order_from_plain_gzip_and_zip(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_max_docs_and_progress(tmp_path, suffix):
   path = pack(tmp_path / "x.bson", DATA * 200, suffix)
-  assert len(list(read_documents(path, max_docs=4001))) == 4001
+  assert sum(map(len, read_batches(path, max_docs=4001))) == 4001
   calls = []
-  list(read_documents(path, progress=lambda *args: calls.append(args)))
+  list(read_batches(path, progress=lambda *args: calls.append(args)))
   done, total, documents = calls[-1]
   assert documents == 8000 and 0 < done <= total
   assert calls == sorted(calls) and len(calls) > 3

@@ -79,7 +79,7 @@ def test_missing_optional_collections_degrade_with_one_warning_each(tmp_path, wa
     and genome_records.expression is None
     and genome_records.datasets == []
   )
-  assert [line.split(":")[0] for line in warnings_of] == ["NO OPERONS", "NO EXPRESSION"]
+  assert [line.split(":")[0] for line in warnings_of] == ["no operons", "no expression"]
   assert "regulondbht" in warnings_of[1]
   reasons = genome_records.report.reasons
   assert reasons["no geneExpression: expression unknown"] == 1
@@ -91,7 +91,7 @@ def test_no_usable_data_set_degrades_too(tmp_path, warnings_of):
   genome_records = read(written)
   assert genome_records.expression is None
   assert genome_records.report["no usable data set: expression unknown"] == 1
-  assert warnings_of[0].startswith("NO EXPRESSION: no data set")
+  assert warnings_of[0].startswith("no expression: no data set")
 
 
 def test_missing_genes_say_where_was_looked(tmp_path):

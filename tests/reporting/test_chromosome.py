@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
+from alphaecoli.genomics.intervals import merge
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.reporting import chromosome as tracks
-from alphaecoli.reporting.chromosome import Locus, choose_loci, merge
+from alphaecoli.reporting.chromosome import Locus, choose_loci
 from tests import stores, toy
 
 
@@ -152,8 +153,8 @@ def test_loci_by_default_are_the_stretch_that_plot_draws(toy_store):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("other:1-10", "expected a stretch of toy:1-120000"),
-    ("toy:1-120001", "expected a stretch of toy:1-120000"),
+    ("other:1-10", "expected a region of toy:1-120000"),
+    ("toy:1-120001", "expected a region of toy:1-120000"),
     ("toy:20-10", "expected 1 <= start <= end"),
     ("nosuch", "no gene of that name, locus tag or id"),
   ],

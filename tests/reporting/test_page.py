@@ -13,6 +13,7 @@ from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.reporting import page as page_module
 from alphaecoli.reporting import sections as tables
 from alphaecoli.reporting.run import read_run
+from tests import stores
 from tests.reporting.conftest import ODD, predictor_of
 from tests.reporting.parse import Page
 
@@ -259,3 +260,10 @@ def test_every_file_of_the_page_is_in_the_package():
   folder = importlib.resources.files("alphaecoli.reporting") / "assets"
   for name in (*page_module.SCRIPTS, page_module.STYLE, page_module.TEMPLATE):
     assert folder.joinpath(name).is_file(), name
+
+
+def test_a_damaged_store_beside_the_run_s_own_does_not_disturb_the_page(finished, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(finished, workdir)
+  stores.damage_beside(workdir / "tracks")
+  assert report.main(["--workdir", str(workdir)]) == 0

@@ -8,8 +8,8 @@ import pytest
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.genes import Dataset, Gene, GenomeRecords
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.records import Dataset, Gene, GenomeRecords
 from alphaecoli.genomics.sequence import random_genome
 from alphaecoli.tracks.build import expression_groups, expression_tracks
 from alphaecoli.tracks.process import process_data

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alphaecoli.genomics.intervals import lay_out
-from alphaecoli.tracks.density import DensityIndex, mean_of_genes, merge
+from alphaecoli.genomics.intervals import merge, split_at_origin
+from alphaecoli.tracks.density import DensityIndex, mean_of_genes
 
 BIN_BP = 128
 
@@ -77,8 +77,8 @@ def test_merge_joins_what_is_close_enough(spans, gap, expected):
   assert merge(spans, gap) == expected
 
 
-def test_lay_out_cuts_at_the_origin():
-  assert lay_out([(3, 8), (90, 100), (95, 107), (103, 108)], 100) == [
+def test_intervals_are_split_at_the_origin():
+  assert split_at_origin([(3, 8), (90, 100), (95, 107), (103, 108)], 100) == [
     (3, 8), (90, 100), (95, 100), (0, 7), (3, 8),
   ]  # fmt: skip
 

@@ -81,7 +81,7 @@ def test_how_windows_are_cut_does_not_change_the_store(dump, tmp_path, data):
 )
 def test_another_configuration_has_another_store(dump, tmp_path, data):
   paths = {
-    process.store_path(config.data, tmp_path)
+    process.locate_store(config.data, tmp_path)[0]
     for config in (config_of_three(dump), config_of_three(dump, **data))
   }
   assert len(paths) == 2

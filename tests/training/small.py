@@ -12,7 +12,7 @@ from flax import nnx
 from alphaecoli import config as configuration
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE
-from alphaecoli.data.pipeline import training_batches
+from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.layers import Linear, RMSBatchNorm
 from alphaecoli.schema import Config, InitConfig, MeshConfig
@@ -108,15 +108,7 @@ def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
 
 def stream(config: Config, store: Any, first_step: int = 0) -> Any:
   """The training batches of a configuration."""
-  return training_batches(
-    store,
-    window_bp=config.data.window_bp,
-    batch_windows=config.train.batch_windows,
-    seed=config.train.seed,
-    reverse_complement=config.data.reverse_complement,
-    first_step=first_step,
-    threads=0,
-  )
+  return configured_batches(store, config, first_step=first_step, threads=0)
 
 
 def with_mesh(config: Config, data: int, fsdp: int = 1, sequence: int = 1) -> Config:
@@ -139,7 +131,7 @@ def save_checkpoint(
   workdir: Path, config: Config, table: TrackTable = TABLE, seed: int = 5, **meta: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """A checkpoint of a model with random values; returns those."""
-  functional = FunctionalModel.of_model(config.model, table).tuned(config.init)
+  functional = FunctionalModel.of_config(config, table)
   params, stats = random_values(functional, seed)
   state = TrainState(jnp.int32(7), params, stats, {"moments": jnp.zeros(1)})
   meta = {"config": config.to_dict(), "table": table.to_json(), "store_fingerprint": "f", **meta}

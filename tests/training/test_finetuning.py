@@ -6,8 +6,8 @@ import pytest
 
 import alphaecoli
 from alphaecoli.checkpoints.read import load_inference, read_meta
-from alphaecoli.model.finetuning import head_of
-from alphaecoli.model.functional import FunctionalModel, factor_names
+from alphaecoli.model.finetuning import factor_names, head_of
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.training.run import train_on
 from tests.training.small import save_checkpoint, tiny_config, with_mesh
 
@@ -15,7 +15,7 @@ from tests.training.small import save_checkpoint, tiny_config, with_mesh
 def _train(store, workdir, mesh, **overrides):
   workdir.mkdir(exist_ok=True)
   config = with_mesh(tiny_config(**overrides), *mesh)
-  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_config(config, store.table)
   assert train_on(store, config, workdir, functional) == 0
   return functional
 
@@ -40,7 +40,7 @@ def test_a_model_is_tuned_resumed_on_another_mesh_and_used(store, tmp_path):
   for name, value in stats.items():
     np.testing.assert_array_equal(found[name], value, err_msg=name)
   moments = _values(tuned, 4, "train")["opt_state"][1]["mu"]
-  factors = {factor for kernel in functional.adapted for factor in factor_names(kernel)}
+  factors = {factor for kernel in functional.lora_kernels for factor in factor_names(kernel)}
   assert set(moments) == factors | {name for name in before if head_of(name)}
   meta = read_meta(tuned / "checkpoints" / "4")
   assert meta["init"]["step"] == 7 and meta["init"]["held_out_bp_seen"]["test"] == 0

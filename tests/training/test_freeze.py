@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.model.finetuning import head_of, names_under
-from alphaecoli.model.functional import FunctionalModel, factor_names
+from alphaecoli.model.finetuning import factor_names, head_of, names_under
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, LossWeights, MeshConfig
 from alphaecoli.training.losses import known_counts, losses
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.step import abstract_state, compile_train_step, init_state, make_train_step
+from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, init_config, random_batch, stand_in, tiny_config
 
 ONES = LossWeights(1.0, 1.0, 1.0)
@@ -32,11 +32,11 @@ def _mesh(data=1, fsdp=1):
 def _steps(functional, config, mesh, n=3, **options):
   """The first and the last state, as host arrays, and the metrics of n steps on one batch."""
   optimizer = make_optimizer(config.optimizer, config.train.steps)
-  pure = make_train_step(functional, optimizer, ONES, **options)
+  definition = StepDefinition(functional, optimizer, ONES, mesh, **options)
   with jax.set_mesh(mesh):
-    state = init_state(functional, optimizer, 0, mesh)
+    state = definition.init_state(0)
     before = jax.device_get(state)
-    step = compile_train_step(pure, functional, optimizer, mesh)
+    step = definition.jit()
     batch, history = put_batch(random_batch(config), mesh), []
     for _ in range(n):
       state, metrics = step(state, batch, jax.random.key(1))
@@ -60,7 +60,7 @@ def _moments(state):
 )
 def test_frozen_parameters_and_statistics_stay_bit_for_bit(mesh, options):
   config = CONFIG if not options else tiny_config(train__batch_windows=6)
-  functional = stand_in().tuned(init_config(freeze="first,norm,operon"))
+  functional = stand_in().with_finetuning(init_config(freeze="first,norm,operon"))
   before, after, _ = _steps(functional, config, _mesh(*mesh), **options)
   assert _changed(before.stats, after.stats) == set()
   learn = {"expression/kernel", "expression/bias", "density/kernel", "density/bias"}
@@ -68,7 +68,7 @@ def test_frozen_parameters_and_statistics_stay_bit_for_bit(mesh, options):
 
 
 def test_a_norm_that_is_not_frozen_moves():
-  functional = stand_in().tuned(init_config(freeze="first"))
+  functional = stand_in().with_finetuning(init_config(freeze="first"))
   before, after, _ = _steps(functional, CONFIG, _mesh())
   assert _changed(before.stats, after.stats) == {"norm/mean_square"}
 
@@ -79,38 +79,39 @@ def test_no_gradient_of_frozen_parts_is_computed():
   def flops(functional):
     optimizer, mesh = make_optimizer(CONFIG.optimizer, 8), _mesh()
     with jax.set_mesh(mesh):
-      state = abstract_state(functional, optimizer, mesh)
-      step = jax.jit(make_train_step(functional, optimizer, ONES))
-      lowered = step.lower(state, put_batch(random_batch(CONFIG), mesh), jax.random.key(0))
+      definition = StepDefinition(functional, optimizer, ONES, mesh)
+      lowered = definition.jit().lower(
+        definition.abstract_state(), put_batch(random_batch(CONFIG), mesh), jax.random.key(0)
+      )
     return lowered.cost_analysis()["flops"]
 
   model = FunctionalModel.of_model(CONFIG.model, TABLE)
-  assert flops(model.tuned(init_config(freeze="trunk"))) < 0.45 * flops(model)
+  assert flops(model.with_finetuning(init_config(freeze="trunk"))) < 0.45 * flops(model)
 
 
 @pytest.fixture(scope="module")
-def tuned():
+def lora():
   """The tiny AlphaEcoli on data 2 x fsdp 4, trunk frozen, with factors of rank 2."""
   init = init_config(freeze="trunk", lora_rank=2, lora_alpha=4.0)
-  functional = FunctionalModel.of_model(CONFIG.model, TABLE).tuned(init)
+  functional = FunctionalModel.of_model(CONFIG.model, TABLE).with_finetuning(init)
   return functional, *_steps(functional, CONFIG, _mesh(2, 4))
 
 
-def test_of_the_real_model_only_factors_and_heads_learn(tuned):
-  functional, before, after, _ = tuned
+def test_of_the_real_model_only_factors_and_heads_learn(lora):
+  functional, before, after, _ = lora
   assert _changed(before.stats, after.stats) == set()
-  factors = {name for kernel in functional.adapted for name in factor_names(kernel)}
+  factors = {name for kernel in functional.lora_kernels for name in factor_names(kernel)}
   heads = {name for name in functional.params if head_of(name)}
   assert _changed(before.params, after.params) == factors | heads == _moments(after)
-  kinds = {name.split("/")[-2] for name in functional.adapted}
+  kinds = {name.split("/")[-2] for name in functional.lora_kernels}
   assert {"query", "key", "value", "output", "expand", "contract", "linear"} <= kinds
 
 
 def test_a_frozen_trunk_trains_on_the_outputs_of_evaluation_and_factors_start_at_its_function(
-  tuned,
+  lora,
 ):
   """The first loss is that of the base model with its running statistics."""
-  _, before, _, history = tuned
+  _, before, _, history = lora
   base = FunctionalModel.of_model(CONFIG.model, TABLE)
   own = {name: before.params[name] for name in base.params}
   stats = {name: value * 1.5 for name, value in before.stats.items()}
@@ -125,16 +126,16 @@ def test_a_frozen_trunk_trains_on_the_outputs_of_evaluation_and_factors_start_at
   assert abs(loss(own, stats) / loss(own, before.stats) - 1) > 1e-3  # the test can see statistics
 
 
-def test_factors_and_their_moments_follow_the_rules(tuned):
-  _, _, state, _ = tuned
+def test_factors_and_their_moments_follow_the_rules(lora):
+  _, _, state, _ = lora
   down, up = factor_names("embed_one_bp/skip/kernel")
   for values in (state.params, state.opt_state[1].mu):
     assert values[down].sharding.shard_shape(values[down].shape) == values[down].shape
     assert values[up].sharding.shard_shape(values[up].shape)[1] == values[up].shape[1] // 4
 
 
-def test_the_module_has_kernels_with_their_factors_added(tuned):
-  functional, _, state, _ = tuned
+def test_the_module_has_kernels_with_their_factors_added(lora):
+  functional, _, state, _ = lora
   merged, _ = functional.split(functional.merge(state.params, state.stats))
   down, up = (np.asarray(state.params[name], np.float64) for name in factor_names(QUERY))
   expected = np.asarray(state.params[QUERY], np.float64) + 4.0 / 2 * down @ up
@@ -143,8 +144,8 @@ def test_the_module_has_kernels_with_their_factors_added(tuned):
   assert merged.keys() == FunctionalModel.of_model(CONFIG.model, TABLE).params.keys()
 
 
-def test_the_parameter_table_says_what_learns(tuned):
-  functional, *_ = tuned
+def test_the_parameter_table_says_what_learns(lora):
+  functional, *_ = lora
   header, *rows = functional.parameter_table().splitlines()
   assert header.split() == ["parameters", "learn", "frozen"]
   counts = {row.split()[0]: [int(n.replace(",", "")) for n in row.split()[1:]] for row in rows}
@@ -175,7 +176,7 @@ def test_parts_are_named_by_prefix_or_shorthand():
 )
 def test_parts_that_can_not_be_are_refused(values, message):
   with pytest.raises(ConfigError, match=message) as failure:
-    FunctionalModel.of_model(CONFIG.model, TABLE).tuned(init_config(**values))
+    FunctionalModel.of_model(CONFIG.model, TABLE).with_finetuning(init_config(**values))
   assert "\n" not in str(failure.value)
 
 

@@ -20,18 +20,18 @@ from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.run import bases_seen_before
 from alphaecoli.model import alphagenome as published
-from alphaecoli.model.finetuning import head_of
-from alphaecoli.model.functional import FunctionalModel, factor_names
+from alphaecoli.model.finetuning import factor_names, head_of
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import LossWeights, MeshConfig
+from alphaecoli.schema import MeshConfig
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.splits import TEST, VALIDATION
 from alphaecoli.tracks.track_table import ExpressionTrack
 from alphaecoli.training.initialize import first_values, training_data
 from alphaecoli.training.loop import Setup, state_items
-from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.pretrained import _read_published
 from alphaecoli.training.run import start
+from alphaecoli.training.step import StepDefinition
 from tests import stores
 from tests.model import test_alphagenome
 from tests.training.small import (
@@ -75,7 +75,7 @@ def source(tmp_path_factory):
 
 
 def _first(store, config, mesh=None):
-  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
+  functional = FunctionalModel.of_config(config, store.table)
   mesh = mesh or _mesh()
   params, stats, origin = first_values(functional, config, Organisms.of([store]), mesh)
   assert params.keys() == functional.params.keys() and stats.keys() == functional.stats.keys()
@@ -106,7 +106,7 @@ def test_a_run_starts_with_the_values_of_a_checkpoint(store, source, devices, ca
   )
   init = origin["init"]
   assert init["step"] == 7 and init["from"].endswith("checkpoints/7") and init["fresh_heads"] == []
-  assert "after step 7" in caplog.text and "FRESH" not in caplog.text
+  assert "after step 7" in caplog.text and "fresh" not in caplog.text
 
 
 def test_the_hash_of_a_start_is_that_of_its_values(store, source, tmp_path):
@@ -129,7 +129,7 @@ def test_a_head_whose_tracks_differ_is_fresh_and_named(store, tmp_path, caplog):
   found, _, origin = _first(store, config)
   fresh, _ = random_values(FunctionalModel.of_model(config.model, store.table), 3)
   _same(found, {n: (fresh if head_of(n) == "gene_expression" else params)[n] for n in found})
-  assert "FRESH HEAD: gene_expression, as its tracks are others" in caplog.text
+  assert "fresh head: gene_expression, as its tracks are others" in caplog.text
   assert origin["init"]["fresh_heads"] == ["gene_expression"]
 
 
@@ -145,7 +145,7 @@ def test_more_tracks_than_before_can_be_learnt(toy_store, source, tmp_path):
 def test_a_head_that_was_not_trained_is_fresh(store, tmp_path, caplog):
   params, _ = save_checkpoint(tmp_path, tiny_config(loss__weights__gene_density=0.0), trained_on=[])
   found, _, _ = _first(store, tiny_config(init__checkpoint=str(tmp_path)))
-  assert "FRESH HEAD: gene_density, as the start has none trained" in caplog.text
+  assert "fresh head: gene_density, as the start has none trained" in caplog.text
   kernel = "gene_density/linear/kernel"
   assert (found[kernel] != params[kernel]).any()
 
@@ -159,7 +159,7 @@ def test_organisms_that_come_new_have_fresh_rows(store, source, caplog):
   assert len(tables) == 4
   for name in tables:
     np.testing.assert_array_equal(found[name], np.concatenate([params[name], fresh[name][1:]]))
-  assert "FRESH ORGANISMS: rows 1 to 2" in caplog.text
+  assert "fresh organisms: rows 1 to 2" in caplog.text
 
 
 def test_another_trunk_is_refused_with_its_sizes(store, source):
@@ -214,7 +214,7 @@ def test_a_start_that_has_seen_what_is_held_out_is_refused(store, other_fold, tm
   assert "data.fold" in str(failure.value) and "\n" not in str(failure.value)
   allowed = tiny_config(init__checkpoint=str(tmp_path), init__allow_seen=True)
   origin = _first(other_fold, allowed)[2]
-  assert "NOT HELD OUT" in caplog.text and origin["init"]["held_out_bp_seen"] == total
+  assert "not held out" in caplog.text and origin["init"]["held_out_bp_seen"] == total
   assert bases_seen_before(origin, TEST) == total[TEST] and bases_seen_before({}, TEST) == 0
   assert origin["trained_on"] == [training_data(store), training_data(other_fold)]
 
@@ -244,14 +244,14 @@ def test_another_genome_has_seen_nothing_held_out(store, tmp_path):
 def test_a_start_that_does_not_say_what_it_has_seen_is_loud(store, tmp_path, caplog):
   save_checkpoint(tmp_path, tiny_config())
   origin = _first(store, tiny_config(init__checkpoint=str(tmp_path)))[2]
-  assert "DOES NOT SAY WHAT IT WAS TRAINED ON" in caplog.text
+  assert "does not say WHAT IT WAS TRAINED ON" in caplog.text
   assert origin["init"]["held_out_bp_seen"] is None
 
 
 def test_an_older_checkpoint_on_the_same_store_is_known(store, tmp_path, caplog):
   save_checkpoint(tmp_path, tiny_config(), store_fingerprint=store.fingerprint)
   origin = _first(store, tiny_config(init__checkpoint=str(tmp_path)))[2]
-  assert "DOES NOT SAY" not in caplog.text
+  assert "does not say" not in caplog.text
   assert origin["init"]["held_out_bp_seen"] == {VALIDATION: 0, TEST: 0}
 
 
@@ -260,13 +260,9 @@ def test_a_run_under_way_goes_on_from_its_own_checkpoint(store, source, tmp_path
   begin = tmp_path / "begin"
   shutil.copytree(source[0], begin)
   config = with_mesh(tiny_config(init__checkpoint=str(begin), init__freeze="trunk"), 2, 4)
-  optimizer = make_optimizer(config.optimizer, 8)
-  functional = FunctionalModel.of_model(config.model, store.table).tuned(config.init)
-  weights = LossWeights(1.0, 1.0, 1.0)
   mesh, path = _mesh(2, 4), tmp_path / "run" / "checkpoints"
-  setup = Setup(
-    config, tmp_path / "run", Organisms.of([store]), mesh, weights, functional, optimizer
-  )
+  definition = StepDefinition.of_config(config, store.table, mesh)
+  setup = Setup(config, tmp_path / "run", Organisms.of([store]), definition)
 
   def begin_or_go_on():
     with jax.set_mesh(mesh), Checkpoints(path, keep_last=1, keep_best=0) as checkpoints:
@@ -332,7 +328,7 @@ def test_a_run_starts_from_parameters_under_published_names(store, tmp_path, dev
   rows = tree[0]["alphagenome/embed"]["embeddings"]
   np.testing.assert_array_equal(found["organism/table"], rows[:1])
   assert origin["init"]["fresh_heads"] == ["gene_expression", "gene_density", "operon_membership"]
-  assert "MODEL TERMS APPLY" in caplog.text and "model-terms" in origin["init"]["terms"]
+  assert "model terms apply" in caplog.text and "model-terms" in origin["init"]["terms"]
   assert origin["init"]["step"] is None and origin["trained_on"] == [training_data(store)]
   assert "of the start's 2 organisms the first 1 are kept" in caplog.text
 

@@ -20,19 +20,13 @@ from alphaecoli.parallel.batches import check_batch_size, put_batch
 from alphaecoli.parallel.sharding import make_mesh, n_window_shards
 from alphaecoli.schema import PAIR_BP, Config, LossWeights, MeshConfig
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.step import (
-  TrainState,
-  abstract_state,
-  compile_train_step,
-  init_state,
-  make_train_step,
-  state_shardings,
-)
+from alphaecoli.training.step import StepDefinition, TrainState, state_shardings
 from tests.training.small import TABLE, random_batch, tiny_config, with_mesh
 
 STEPS = 20
 STATES = (0, 7, 19)  # steps of the run on one device whose gradients are compared
 ONE = (1, 1, 1)
+ONES = LossWeights(1.0, 1.0, 1.0)
 SHORT_BP, LONG_BP = 4096, 16384
 CASES = [
   ((2, 2, 2), SHORT_BP, 1),
@@ -88,10 +82,10 @@ def _parts(window_bp, parts=1):
 def program(shape, window_bp, parts):
   config, functional, optimizer = _parts(window_bp, parts)
   mesh = _mesh(shape)
-  abstract = abstract_state(functional, optimizer, mesh)
-  pure = make_train_step(functional, optimizer, LossWeights(1.0, 1.0, 1.0), accumulate_steps=parts)
+  definition = StepDefinition(functional, optimizer, ONES, mesh, accumulate_steps=parts)
+  abstract = definition.abstract_state()
   with jax.set_mesh(mesh), tempfile.TemporaryFile() as log:
-    lowered = compile_train_step(pure, functional, optimizer, mesh).lower(
+    lowered = definition.jit().lower(
       abstract, put_batch(random_batch(config), mesh), jax.random.key(0)
     )
     before = os.dup(2)
@@ -109,7 +103,7 @@ def program(shape, window_bp, parts):
 @functools.cache
 def first_state():
   _, functional, optimizer = _parts(SHORT_BP)
-  return jax.device_get(init_state(functional, optimizer, 0, _mesh(ONE)))
+  return jax.device_get(StepDefinition(functional, optimizer, ONES, _mesh(ONE)).init_state(0))
 
 
 @functools.cache
@@ -238,7 +232,7 @@ def test_parameters_and_moments_take_one_part_in_fsdp_of_the_memory(shape):
   config, functional, _ = _parts(SHORT_BP)
   optimizer = make_optimizer(config.optimizer, STEPS)
   mesh, fsdp = _mesh(shape), shape[1]
-  abstract = abstract_state(functional, optimizer, mesh)
+  abstract = StepDefinition(functional, optimizer, ONES, mesh).abstract_state()
   state = jax.tree.map(lambda a: jax.device_put(np.zeros(a.shape, a.dtype), a.sharding), abstract)
   small = (
     r"/(scale|offset|table|query_bias|key_bias|residual_scale)'|gene_|operon_|bias/linear|\.count"
@@ -259,7 +253,7 @@ def test_parameters_and_moments_take_one_part_in_fsdp_of_the_memory(shape):
 
 def test_the_state_stays_where_it_lies_after_steps():
   _, functional, optimizer = _parts(SHORT_BP)
-  abstract = abstract_state(functional, optimizer, _mesh((2, 2, 2)))
+  abstract = StepDefinition(functional, optimizer, ONES, _mesh((2, 2, 2))).abstract_state()
   _, state, _ = run_of((2, 2, 2), SHORT_BP, 1)
   for leaf, target in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
     assert leaf.sharding.is_equivalent_to(target.sharding, leaf.ndim)

@@ -213,7 +213,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_loudly(store, finished, tmp_
   shutil.copytree(finished, workdir)
   _damage(workdir / "checkpoints" / "8", kind)
   assert train_on(store, _config(), workdir, stand_in()) == 0
-  assert "CHECKPOINT 8 IS DAMAGED" in caplog.text and "ERROR" in caplog.text
+  assert "checkpoint 8 is damaged" in caplog.text and "ERROR" in caplog.text
   expected, found = _arrays(finished, 8), _arrays(workdir, 8)
   for name, value in expected.items():
     np.testing.assert_array_equal(found[name], value, err_msg=name)
@@ -226,7 +226,7 @@ def test_a_damaged_score_is_said_and_does_not_keep_the_run_from_going_on(
   shutil.copytree(finished, workdir)
   (workdir / "checkpoints" / "8" / "metrics" / "metrics").write_text('{"loss')
   assert train_on(store, _config(train__steps=9), workdir, stand_in()) == 0
-  assert "checkpoints/8/metrics/metrics IS DAMAGED" in caplog.text
+  assert "checkpoints/8/metrics/metrics is damaged" in caplog.text
   assert read_score(workdir / "checkpoints" / "9") is not None
 
 
@@ -246,7 +246,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_head_step_and_windows
   workdir = tmp_path / "copy"
   shutil.copytree(finished, workdir)
   shutil.rmtree(workdir / "checkpoints" / "8")
-  original = loop_module.training_batches
+  original = loop_module.configured_batches
 
   def poisoned(*args, **kwargs):
     for i, batch in enumerate(original(*args, **kwargs), start=kwargs["first_step"]):
@@ -254,7 +254,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_head_step_and_windows
         batch["gene_density"][:] = np.inf
       yield batch
 
-  monkeypatch.setattr(loop_module, "training_batches", poisoned)
+  monkeypatch.setattr(loop_module, "configured_batches", poisoned)
   config = _config()
   batches = stream(config, store, first_step=6)
   windows = next(batches)
@@ -296,7 +296,7 @@ def test_without_expression_data_the_other_heads_are_trained(tmp_path, caplog):
   workdir = tmp_path / "run"
   workdir.mkdir()
   assert train_on(store, _config(train__steps=2), workdir, stand_in()) == 0
-  assert "THE DATA HAVE NO gene_expression" in caplog.text
+  assert "the data have no gene_expression" in caplog.text
   (record,) = _records(workdir)
   assert "loss/gene_density" in record and "loss/gene_expression" not in record
 

@@ -12,7 +12,7 @@ from alphaecoli.schema import LossWeights
 from alphaecoli.training import profiler as speed
 from alphaecoli.training.metrics_log import Stopwatch
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.step import abstract_state, make_train_step
+from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
 
 
@@ -35,10 +35,10 @@ def test_flops_are_those_of_the_whole_step_without_the_optimiser_or_recomputatio
   functional, mesh = FunctionalModel.of_model(config.model, TABLE), make_mesh(config.mesh)
   optimizer = make_optimizer(config.optimizer, 8)
   with jax.set_mesh(mesh):
-    step = make_train_step(functional, optimizer, LossWeights(1.0, 1.0, 1.0))
+    definition = StepDefinition(functional, optimizer, LossWeights(1.0, 1.0, 1.0), mesh)
     batch = put_batch(random_batch(config), mesh)
     key = jax.random.key(0)
-    lowered = jax.jit(step).lower(abstract_state(functional, optimizer, mesh), batch, key)
+    lowered = definition.jit().lower(definition.abstract_state(), batch, key)
   whole = lowered.cost_analysis()["flops"]
   found = _model_flops(config, functional)
   assert found == pytest.approx(whole, rel=0.1)

@@ -8,7 +8,7 @@ from alphaecoli.parallel.batches import check_batch_size, device_batches, put_ba
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, LossWeights, MeshConfig
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.step import compile_train_step, init_state, make_train_step
+from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
 
 ONES = LossWeights(1.0, 1.0, 1.0)
@@ -21,10 +21,9 @@ def _mesh(data=1, fsdp=1):
 def _steps(functional, config, mesh, n, weights=ONES, optimizer=None, **options):
   """The state and the metrics of every step after n steps on one batch."""
   optimizer = optimizer or make_optimizer(config.optimizer, config.train.steps)
-  pure = make_train_step(functional, optimizer, weights, **options)
+  definition = StepDefinition(functional, optimizer, weights, mesh, **options)
   with jax.set_mesh(mesh):
-    state = init_state(functional, optimizer, 0, mesh)
-    step = compile_train_step(pure, functional, optimizer, mesh)
+    state, step = definition.init_state(0), definition.jit()
     batch, history = put_batch(random_batch(config), mesh), []
     for _ in range(n):
       state, metrics = step(state, batch, jax.random.key(1))
@@ -129,13 +128,12 @@ def test_device_batches_come_in_order_and_one_ahead():
 
 def test_a_step_without_known_expression_keeps_every_value_finite():
   config, functional, mesh = tiny_config(), stand_in(), _mesh()
-  optimizer = make_optimizer(config.optimizer, 8)
+  definition = StepDefinition(functional, make_optimizer(config.optimizer, 8), ONES, mesh)
   batch = random_batch(config)
   batch["gene_expression_known"][:] = False
   batch["gene_expression"][:] = np.nan
   with jax.set_mesh(mesh):
-    state = init_state(functional, optimizer, 0, mesh)
-    step = jax.jit(make_train_step(functional, optimizer, ONES))
+    state, step = definition.init_state(0), definition.jit()
     state, metrics = step(state, put_batch(batch, mesh), jax.random.key(0))
   assert metrics["loss/gene_expression"] == 0 and metrics["known/gene_expression"] == 0
   assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))

@@ -6,20 +6,18 @@ import pytest
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.bed import Element, read_elements
-from alphaecoli.genomics.genes import AnnotatedGene, ContigFeatures, PlacedGene
+from alphaecoli.genomics.genes import ContigFeatures, Gene
 from alphaecoli.genomics.sequence import Contig, decode, reverse_complement
 from alphaecoli.inference.arguments import AnnotatedGenome
 from alphaecoli.plotting import logo
 from tests.inference.standin import predictor, random_codes
 
 CODES = random_codes(6000, seed=3)
-GENE = AnnotatedGene("g1", "b1", "toyA", "gene", "c", 2900, 3100, -1, ((2900, 3100),), 0)
+GENE = Gene("g1", "toyA", "b1", 2900, 3100, -1, "gene", contig="c")
 
 
 def known(circular=False):
-  return AnnotatedGenome(
-    [Contig("c", CODES, circular=circular)], {"c": ContigFeatures([PlacedGene(GENE)])}
-  )
+  return AnnotatedGenome([Contig("c", CODES, circular=circular)], {"c": ContigFeatures([GENE])})
 
 
 def mean_of_target(codes, window, span, circular):
@@ -106,9 +104,7 @@ def test_what_does_not_fit_is_one_line(interval, target, text):
 def test_gene_needs_an_annotation_and_one_name():
   with pytest.raises(ConfigError, match="needs an annotation, and the genome was read without"):
     predictor().ism("c:1-9", Contig("c", CODES), target="toyA")
-  twice = AnnotatedGenome(
-    [Contig("c", CODES)], {"c": ContigFeatures([PlacedGene(GENE), PlacedGene(GENE)])}
-  )
+  twice = AnnotatedGenome([Contig("c", CODES)], {"c": ContigFeatures([GENE, GENE])})
   with pytest.raises(ConfigError, match="2 genes are called 'b1': c:2901-3100"):
     predictor().ism("c:1-9", twice, target="b1")
 

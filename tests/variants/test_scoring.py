@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import AnnotatedGene, PlacedGene
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import Contig, decode
 from alphaecoli.genomics.vcf import Variant, as_variants, read_vcf
 from alphaecoli.inference.arguments import AnnotatedGenome
@@ -101,9 +101,7 @@ def compare(model, codes, circular, variant, window, both=False):
 
 
 def annotated(codes, circular, genes=()):
-  placed = [
-    PlacedGene(AnnotatedGene(n, n, n, "gene", "c", a, b, s, ((a, b),), 0)) for n, a, b, s in genes
-  ]
+  placed = [Gene(n, n, n, a, b, s, "gene", contig="c") for n, a, b, s in genes]
   return AnnotatedGenome([Contig("c", codes, circular=circular)], {"c": ContigFeatures(placed)})
 
 
@@ -179,7 +177,7 @@ def test_neighbours_share_the_references_window():
   ],
 )
 def test_distance_is_counted_as_the_gene_is_read(start, end, strand, distance):
-  gene = AnnotatedGene("g", "", "", "gene", "c", start, end, strand, ((start, end),), 0)
+  gene = Gene("g", "", "", start, end, strand, "gene", contig="c")
   view = View(0, 1000, 1000, True, 0, 1000)
   assert distance_bp(gene, 99, 100, view) == distance
 

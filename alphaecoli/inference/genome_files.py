@@ -16,7 +16,7 @@ ANNOTATIONS = (".gff3", ".gff")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Source:
+class GenomeFile:
   """One genome to predict.
 
   Attributes:
@@ -31,20 +31,20 @@ class Source:
 
   @property
   def bytes(self) -> int:
-    """Size of the file; 0 where there is none."""
+    """Returns the size of the file; 0 where there is none."""
     return self.path.stat().st_size if self.path.is_file() else 0
 
   @property
   def expected_bp(self) -> int:
-    """A guess at its bases from the file's size, until it is read."""
+    """Guesses its bases from the file's size, until it is read."""
     genbank = _suffix(self.path) in SEQUENCES[4:]
     return int(self.bytes * (3.5 if self.path.suffix in PACKED else 1.0) / (2.3 if genbank else 1))
 
 
-def find_sources(
+def find_genome_files(
   paths: Sequence[Path], listed: Path | None, annotation: Path | None, reserved: Sequence[str] = ()
-) -> list[Source]:
-  """The genomes that the command line names.
+) -> list[GenomeFile]:
+  """Finds the genomes that the command line names.
 
   Args:
     paths: files, and folders whose FASTA and GenBank files are taken (not those of folders within).
@@ -77,13 +77,13 @@ def find_sources(
   elif annotation is not None:
     found = {path: gff or _of_stem(annotation, stem(path)) for path, gff in found.items()}
   if alone:
-    return [Source(path, gff) for path, gff in found.items()]
+    return [GenomeFile(path, gff) for path, gff in found.items()]
   names = folder_names(list(found), reserved)
-  return [Source(path, gff, names[path]) for path, gff in found.items()]
+  return [GenomeFile(path, gff, names[path]) for path, gff in found.items()]
 
 
 def _inside(folder: Path) -> list[Path]:
-  """FASTA and GenBank files of a folder, sorted by name."""
+  """Lists the FASTA and GenBank files of a folder, sorted by name."""
   files = [p for p in sorted(folder.iterdir()) if _suffix(p) in SEQUENCES and p.is_file()]
   if not files:
     raise ConfigError(
@@ -94,7 +94,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[tuple[Path, Path | None]]:
-  """Paths, and the annotations beside them."""
+  """Reads paths, and the annotations beside them."""
   rows = []
   for words in read_table(path, "--list"):
     if words[0].startswith((">", "LOCUS ")):
@@ -106,7 +106,7 @@ def _read_list(path: Path) -> list[tuple[Path, Path | None]]:
 
 
 def read_table(path: Path, flag: str) -> list[list[str]]:
-  """Rows of a tab-separated text file, without empty lines and comments.
+  """Reads the rows of a tab-separated text file, without empty lines and comments.
 
   Raises:
     DataError: it can not be read, or has no row.
@@ -123,24 +123,24 @@ def read_table(path: Path, flag: str) -> list[list[str]]:
 
 
 def _of_stem(folder: Path, name: str) -> Path | None:
-  """The GFF3 of a stem in a folder."""
+  """Finds the GFF3 of a stem in a folder."""
   names = [name + suffix + packed for suffix in ANNOTATIONS for packed in ("", *PACKED)]
   return next((folder / n for n in names if (folder / n).is_file()), None)
 
 
 def _suffix(path: Path) -> str:
-  """The ending without .gz, in lower case."""
+  """Returns the ending without .gz, in lower case."""
   return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def stem(path: Path) -> str:
-  """A file's name without its endings."""
+  """Returns a file's name without its endings."""
   name = path.name.removesuffix(".gz")
   return Path(name).stem if _suffix(path) in (*SEQUENCES, *ANNOTATIONS) else name
 
 
 def folder_names(paths: Sequence[Path], reserved: Sequence[str] = ()) -> dict[Path, str]:
-  """A folder for each file: the first of these that no other file has.
+  """Names a folder for each file: the first of these that no other file has.
 
   Its stem, its name, its folder and stem, its stem and a hash of its path. Adding files changes a
   name only where it stops being the only one.
@@ -162,8 +162,8 @@ def folder_names(paths: Sequence[Path], reserved: Sequence[str] = ()) -> dict[Pa
   return names
 
 
-def share(sources: Sequence[Source], index: int, count: int) -> list[Source]:
-  """The genomes of one process out of several, about the same number of bytes for each.
+def shard(files: Sequence[GenomeFile], index: int, count: int) -> list[GenomeFile]:
+  """Chooses the genomes of one process out of several, about the same number of bytes for each.
 
   The same everywhere where the files are the same, so that processes need not talk: largest first,
   each to the process that has least.
@@ -175,19 +175,19 @@ def share(sources: Sequence[Source], index: int, count: int) -> list[Source]:
     raise ConfigError(f"process {index} of {count}; expected 0 to {max(count - 1, 0)}")
   load = [(0, process) for process in range(count)]
   mine = []
-  sizes = {source: source.bytes for source in sources}
-  for source, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0].folder)):
+  sizes = {file: file.bytes for file in files}
+  for file, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0].folder)):
     total, process = heapq.heappop(load)
     heapq.heappush(load, (total + max(size, 1), process))
     if process == index:
-      mine.append(source)
+      mine.append(file)
   return mine
 
 
-def find_share(
+def find_process(
   index: int | None, count: int | None, environment: Mapping[str, str]
 ) -> tuple[int, int]:
-  """Which process this is, and of how many: by flags, else SLURM or Open MPI, else the only one.
+  """Finds this process among all: by flags, else SLURM or Open MPI, else it is the only one.
 
   Raises:
     ConfigError: one flag without the other.
