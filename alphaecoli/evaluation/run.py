@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import dataclasses
 import io
 import os
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from alphaecoli.checkpoints.read import (
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import evaluate, make_predict
 from alphaecoli.evaluation.results import Report
+from alphaecoli.evaluation.rivals import measure
 from alphaecoli.files import write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
@@ -53,6 +55,9 @@ def run(options: argparse.Namespace) -> int:
   for row, store in enumerate(stores):
     report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows, row)
     if jax.process_index() == 0:
+      if options.rivals:
+        rivals = measure(store, options.split, loaded.config.data.window_bp)
+        report = dataclasses.replace(report, rivals=rivals)
       name = store.organism if len(stores) > 1 else ""
       print(f"{name and name + ', '}step {loaded.step}, {report.table()}")
       write_files(workdir, report, loaded, store, name)
