@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError
+from alphaecoli.evaluation.rivals import require
 from alphaecoli.evaluation.run import run
 from alphaecoli.parallel import distributed
 from alphaecoli.tracks.splits import SPLITS, TEST
@@ -35,10 +36,17 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   parser.add_argument(
     "--batch-windows", type=int, help="windows at once; default: evaluation.batch_windows"
   )
+  parser.add_argument(
+    "--rivals",
+    action="store_true",
+    help="also measure simple rules: pip install alphaecoli[rivals]",
+  )
   distributed.add_flags(parser)
   options = parser.parse_args(list(arguments))
   if options.batch_windows is not None and options.batch_windows < 1:
     raise ConfigError(f"--batch-windows={options.batch_windows}; expected at least 1")
+  if options.rivals:
+    require()
   return options
 
 

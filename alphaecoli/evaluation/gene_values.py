@@ -13,63 +13,83 @@ from alphaecoli.tracks.store import TrackStore
 Columns = dict[str, np.ndarray]
 
 
+def split_genes(layout: Layout, store: TrackStore) -> Columns:
+  """Returns the genes that lie fully in a split, with their observed values.
+
+  Returns:
+    One row a gene, ordered along the split: `row`, its number in the store's table; gene_id, name,
+    locus_tag, start, end, strand, type, operon_id as there; `first` and `last`, the half-open split
+    positions; `target_z` (G, T), NaN where unknown.
+  """
+  genes, table = store.genes, store.table
+  spans = _locate(layout, zip(genes.start, genes.end, strict=True))
+  inside = sorted(spans, key=lambda i: (spans[i].start, spans[i].stop))
+  columns = {
+    key: np.asarray(getattr(genes, key))[inside]
+    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "type", "operon_id")
+  }
+  mean = np.array([t.mean for t in table.expression])
+  std = np.array([t.std for t in table.expression])
+  return columns | {
+    "row": np.array(inside, np.int64),
+    "first": np.array([spans[i].start for i in inside], np.int64),
+    "last": np.array([spans[i].stop for i in inside], np.int64),
+    "target_z": (np.asarray(genes.log_tpm, np.float64)[inside] - mean) / std,
+  }
+
+
 def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
   """Computes observed and predicted values of the genes that lie fully in the split.
 
   Returns:
-    One row a gene, ordered along the split: gene_id, name, locus_tag, start, end, strand, operon_id
-    as in the store; `first` and `last`, the half-open split positions; `target_z` and `predicted_z`
-    (G, T), NaN where unknown or not predicted; `probability`, the mean predicted probability of its
-    bases to lie in an operon. The bases of an interrupted gene are those of its fragments.
+    The columns of `split_genes`, and `predicted_z` (G, T), NaN where not predicted;
+    `probability`, the mean predicted probability of its bases to lie in an operon. The bases of an
+    interrupted gene are those of its fragments.
   """
-  genes, table = store.genes, store.table
-  slices = _locate(assembly.layout, zip(genes.start, genes.end, strict=True))
-  inside = sorted(slices, key=lambda i: (slices[i].start, slices[i].stop))
-  bases = [list(_locate(assembly.layout, genes.fragments[i]).values()) for i in inside]
-  columns = {
-    key: np.asarray(getattr(genes, key))[inside]
-    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
-  }
-  first = np.array([slices[i].start for i in inside], np.int64)
-  last = np.array([slices[i].stop for i in inside], np.int64)
-  mean = np.array([t.mean for t in table.expression])
-  std = np.array([t.std for t in table.expression])
+  columns = split_genes(assembly.layout, store)
+  fragments = (store.genes.fragments[row] for row in columns["row"])
+  bases = [list(_locate(assembly.layout, parts).values()) for parts in fragments]
   probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
   return columns | {
-    "first": first,
-    "last": last,
-    "target_z": (np.asarray(genes.log_tpm, np.float64)[inside] - mean) / std,
     "predicted_z": _means(assembly.predictions["gene_expression"], bases),
     "probability": _means(probability, bases)[:, 0],
   }
 
 
-def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns:
-  """Finds neighbouring genes on one strand, with what tells whether one operon holds both.
+def split_pairs(layout: Layout, genes: Mapping[str, np.ndarray]) -> Columns:
+  """Returns neighbouring genes on one strand.
 
   Two genes are a pair when one follows the other among all genes of the split, ordered by where
   they start, when both have the same known strand and lie in the same region.
 
+  Args:
+    layout: regions of the split.
+    genes: what `split_genes` returns.
+
   Returns:
-    One row a pair: `left` and `right`, rows of `genes`; `same_operon`; `probability`, the mean
-    predicted probability over the bases between the two midpoints; `distance_bp` from the end of
-    the left gene to the start of the right one, negative where they overlap.
+    One row a pair: `left` and `right`, rows of `genes`; `same_operon`; `low` and `high`, the
+    half-open split positions from one midpoint to the other; `distance_bp` from the end of the left
+    gene to the start of the right one, negative where they overlap.
   """
   found = neighbours(genes["first"], genes["last"], genes["strand"])
-  region = _region_of(assembly.layout, genes["first"])
+  region = _region_of(layout, genes["first"])
   within = region[found.left] == region[found.right]
-  left, right, low, high, distance_bp = (column[within] for column in found)
+  columns = {key: column[within] for key, column in found._asdict().items()}
+  left, right = (genes["operon_id"][columns[side]] for side in ("left", "right"))
+  return columns | {"same_operon": (left == right) & (left != "")}
+
+
+def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns:
+  """Neighbouring genes on one strand, with what tells whether they share an operon.
+
+  Returns:
+    The columns of `split_pairs`, and `probability`, the mean predicted probability over the bases
+    between the two midpoints.
+  """
+  pairs = split_pairs(assembly.layout, genes)
   probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
-  operon = genes["operon_id"]
-  return {
-    "left": left,
-    "right": right,
-    "same_operon": (operon[left] == operon[right]) & (operon[left] != ""),
-    "probability": _means(probability, [[slice(*ends)] for ends in zip(low, high, strict=True)])[
-      :, 0
-    ],
-    "distance_bp": distance_bp,
-  }
+  between = [[slice(*ends)] for ends in zip(pairs["low"], pairs["high"], strict=True)]
+  return pairs | {"probability": _means(probability, between)[:, 0]}
 
 
 def _locate(layout: Layout, intervals: Iterable[tuple[int, int]]) -> dict[int, slice]:

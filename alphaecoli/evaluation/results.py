@@ -8,6 +8,7 @@ import numpy as np
 from scipy import special
 
 from alphaecoli.evaluation import metrics
+from alphaecoli.evaluation.rivals import RIVAL_COLUMNS, Rivals
 from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.schema import HEADS
 
@@ -67,6 +68,7 @@ class Report:
     metrics: in the order of the table.
     skipped: reason, by head without metrics.
     predictions: arrays behind the metrics; not in the JSON.
+    rivals: simple rules on the same values, where they were asked for.
   """
 
   split: str
@@ -74,6 +76,7 @@ class Report:
   metrics: tuple[Metric, ...]
   skipped: Mapping[str, str]
   predictions: Predictions
+  rivals: Rivals | None = None
 
   def scalars(self) -> dict[str, float]:
     """Returns the model's defined values by name, such as loss/total."""
@@ -93,6 +96,7 @@ class Report:
         for m in self.metrics
       },
       "calibration": self._calibration(),
+      **({} if self.rivals is None else {"rivals": self.rivals.to_json()}),
     }
 
   def _calibration(self) -> dict[str, list[Any]] | None:
@@ -111,18 +115,26 @@ class Report:
 
   def table(self) -> str:
     """Formats the metrics as text of fixed width; a dash where a value is undefined."""
-    width = max([len(m.name) for m in self.metrics] + [len("metric")])
+    columns = [] if self.rivals is None else [self.rivals.column(c) for c in RIVAL_COLUMNS]
+    names = {m.name for m in self.metrics}
+    alone = {k: v for column in columns for k, v in column.items() if k not in names}
+    nan = float("nan")
+    rows = [*self.metrics, *(Metric(k, nan, nan, v.n, v.over) for k, v in alone.items())]
+    width = max([len(m.name) for m in rows] + [len("metric")])
+    titles = ["model", "baseline", *(RIVAL_COLUMNS if columns else ()), "n"]
     lines = [
       f"{self.split} split, {self.n_bases:,} bases",
-      f"{'metric':<{width}}  {'model':>9}  {'baseline':>9}  {'n':>9}",
+      f"{'metric':<{width}}" + "".join(f"  {title:>9}" for title in titles),
     ]
-    for m in self.metrics:
-      model, baseline = _number(m.model), _number(m.baseline)
-      lines.append(f"{m.name:<{width}}  {model:>9}  {baseline:>9}  {m.n:>9,} {m.over}")
+    for f in rows:
+      of_rivals = (column[f.name].value if f.name in column else nan for column in columns)
+      values = "".join(f"  {_number(v):>9}" for v in (f.model, f.baseline, *of_rivals))
+      lines.append(f"{f.name:<{width}}{values}  {f.n:>9,} {f.over}")
     lines += [f"{head}: skipped, {why}" for head, why in self.skipped.items()]
     lines.append(
       "baselines: training mean of each target; for pairs, the distance between the genes"
     )
+    lines += [] if self.rivals is None else self.rivals.notes()
     return "\n".join(lines)
 
 

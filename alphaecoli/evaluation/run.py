@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from alphaecoli.checkpoints.read import (
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.results import Report
+from alphaecoli.evaluation.rivals import measure
 from alphaecoli.files import atomic_write, write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
@@ -52,6 +54,9 @@ def run(options: argparse.Namespace) -> int:
   for row, store in enumerate(stores):
     report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows, row)
     if jax.process_index() == 0:
+      if options.rivals:
+        rivals = measure(store, options.split, loaded.config.data.window_bp)
+        report = dataclasses.replace(report, rivals=rivals)
       name = store.organism if len(stores) > 1 else ""
       print(f"{name and name + ', '}step {loaded.step}, {report.table()}")
       write_files(workdir, report, loaded, store, name)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 
 from alphaecoli.errors import UserError
 from alphaecoli.schema import HEADS
@@ -35,6 +35,11 @@ class Layout:
   def n_bases(self) -> int:
     """Bases in all regions."""
     return sum(end - start for start, end in self.regions)
+
+  def positions(self) -> Int64[np.ndarray, "n"]:
+    """Returns the position on the chromosome of every split position."""
+    parts = [np.arange(start, end) % self.length_bp for start, end in self.regions]
+    return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
 
   def locate(self, start: int, end: int) -> slice | None:
     """Returns the split positions of [start, end), None unless one region holds all of it."""

@@ -43,10 +43,10 @@ class GeneTargets:
 
 
 def is_protein_coding(genes: GeneTable) -> np.ndarray:
-  """Returns which genes code for one uninterrupted protein: whole codons, no pseudogene."""
+  """Returns which genes code for one uninterrupted protein: whole codons, a known strand."""
   named = np.isin(np.char.lower(genes.type), _PROTEIN)
   single = np.array([len(parts) == 1 for parts in genes.fragments], bool)
-  return named & single & ((genes.end - genes.start) % CODON_POSITIONS == 0)
+  return named & single & (genes.strand != 0) & ((genes.end - genes.start) % CODON_POSITIONS == 0)
 
 
 def is_rna(genes: GeneTable) -> np.ndarray:

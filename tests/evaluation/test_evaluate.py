@@ -74,6 +74,19 @@ def test_the_command_prints_the_table_and_writes_json_and_genes(workdir, capsys)
     assert text == "" or float(text) == pytest.approx(value, abs=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:sequence should be at least")  # Prodigal's
+def test_the_command_prints_and_writes_rivals_when_asked(workdir, capsys):
+  pytest.importorskip("pyrodigal")
+  assert evaluate.main(["--workdir", str(workdir), "--rivals"]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[1].split() == ["metric", "model", "baseline", "rule", "fitted", "n"]
+  found = json.loads((workdir / "evaluation_test.json").read_text())
+  ridge = found["rivals"]["codon_ridge"]["metrics"]["gene_expression/genes_r2"]
+  assert ridge["n"] == found["metrics"]["gene_expression/genes_r2"]["n"]
+  line = next(line for line in lines if line.startswith("gene_expression/genes_r2 "))
+  assert line.split()[4] == f"{ridge['value']:.4f}"
+
+
 def _config(workdir: Path):
   meta = json.loads((workdir / CHECKPOINTS_DIR / "1" / "meta" / "metadata").read_text())
   return resolve(meta["config"])

@@ -1,0 +1,270 @@
+"""Fits the rivals of rivals.py: each on the training split, its choices made on validation."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from alphaecoli.data.windows import tile_windows
+from alphaecoli.evaluation import called_genes, metrics, rival_features
+from alphaecoli.evaluation.called_genes import CalledGenes
+from alphaecoli.evaluation.gene_values import Columns, split_genes, split_pairs
+from alphaecoli.evaluation.split_arrays import Layout
+from alphaecoli.genomics.intervals import split_at_origin
+from alphaecoli.schema import BIN_BP
+from alphaecoli.tracks.density import DensityIndex, mean_of_genes
+from alphaecoli.tracks.gene_targets import is_protein_coding
+from alphaecoli.tracks.splits import SPLITS, TRAIN, VALIDATION
+from alphaecoli.tracks.store import TrackStore
+
+MATE_GAPS_BP = (20, 50, 100, 200)
+RIDGE_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+LOGISTIC_STRENGTHS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
+_OVER_BASES = ("auroc", "auprc", "accuracy", "f1", "brier", "calibration_error")
+_RANKING = ("auroc", "auprc")  # what a score that is no probability has
+_NO_DATA = "the track store has no such data"
+
+
+class Value(NamedTuple):
+  """One metric of a rival.
+
+  Attributes:
+    value: NaN where undefined.
+    n: number of values it was computed from.
+    over: what these are: genes, bases, bins or pairs.
+  """
+
+  value: float
+  n: int
+  over: str
+
+
+class AbsentError(Exception):
+  """A rival can not be fitted; says why."""
+
+
+class Found(NamedTuple):
+  """Metrics of one or several rivals, and what was chosen on validation for the last."""
+
+  metrics: Sequence[Mapping[str, Value]]
+  chosen: Mapping[str, float]
+
+
+class SplitData:
+  """A store, and the genes of its splits as the model's metrics count them."""
+
+  def __init__(self, store: TrackStore, window_bp: int):
+    self.store = store
+    self.window_bp = window_bp
+    self.layouts = {
+      name: Layout(tuple((r.start, r.end) for r in store.regions(name)), store.length_bp)
+      for name in SPLITS
+    }
+    self.genes: dict[str, Columns] = {n: split_genes(a, store) for n, a in self.layouts.items()}
+    self.codons = rival_features.codon_counts(store)
+
+  def bases(self, split: str) -> Int64[np.ndarray, "n"]:
+    """Returns the positions of a split on the chromosome."""
+    return self.layouts[split].positions()
+
+  def bins(self, split: str) -> list[tuple[int, int]]:
+    """Returns first base and number of the bins that the model's metrics count."""
+    tiles = tile_windows(self.store.regions(split), self.window_bp, self.store.length_bp)
+    repeated = (-(-tile.first_new_bp // BIN_BP) for tile in tiles)
+    return [
+      (tile.start + skip * BIN_BP, self.window_bp // BIN_BP - skip)
+      for tile, skip in zip(tiles, repeated, strict=True)
+      if skip * BIN_BP < self.window_bp
+    ]
+
+  def training_bins(self) -> list[tuple[int, int]]:
+    """Returns first base and number of the whole bins of each training region."""
+    return [(r.start, r.length_bp // BIN_BP) for r in self.store.regions(TRAIN)]
+
+
+def codon_ridge(data: SplitData, split: str) -> Found:
+  """Predicts the expression of genes."""
+  store = data.store
+  if not store.table.has_expression:
+    raise AbsentError(_NO_DATA)
+  options = {
+    gap: rival_features.expression_features(store, data.codons, gap) for gap in MATE_GAPS_BP
+  }
+  rows = {name: genes["row"] for name, genes in data.genes.items()}
+  target = {name: genes["target_z"] for name, genes in data.genes.items()}
+  predicted = np.full((len(store.genes), len(store.table.expression)), np.nan)
+  chosen: dict[str, float] = {}
+  for i, track in enumerate(store.table.names):
+    known = {name: ~np.isnan(z[:, i]) for name, z in target.items()}
+    fit_y = target[TRAIN][known[TRAIN], i]
+    check_y = target[VALIDATION][known[VALIDATION], i]
+    if len(fit_y) < 2:
+      raise AbsentError("fewer than two training genes have a value")
+    best = -np.inf
+    for gap, features in options.items():
+      fit_x = features[rows[TRAIN][known[TRAIN]]]
+      check_x = features[rows[VALIDATION][known[VALIDATION]]]
+      for penalty in RIDGE_PENALTIES:
+        model = _scaled(Ridge(alpha=penalty)).fit(fit_x, fit_y)
+        score = -metrics.mse(check_y, model.predict(check_x)) if len(check_y) else 0.0
+        if score > best:
+          best, predicted[:, i] = score, model.predict(features)
+          suffix = f"/{track}" if len(store.table.names) > 1 else ""
+          chosen |= {f"mate_gap_bp{suffix}": float(gap), f"penalty{suffix}": penalty}
+  return Found([_expression_metrics(data, split, predicted)], chosen)
+
+
+def _expression_metrics(
+  data: SplitData, split: str, predicted: Float64[np.ndarray, "G T"]
+) -> dict[str, Value]:
+  """Measures predicted z-scores of genes over genes and over bases, as the model's are."""
+  store, genes = data.store, data.genes[split]
+  coding = is_protein_coding(store.genes)[genes["row"]]
+  laid = split_at_origin(store.regions(split), store.length_bp)
+  measured = np.where(np.isnan(store.genes.log_tpm), np.nan, predicted)
+  pieces = mean_of_genes(store.genes.fragments, measured, store.length_bp)
+  observed = np.concatenate([store.gene_expression[a:b] for a, b in laid])
+  of_bases = np.concatenate([pieces.dense(a, b) for a, b in laid])
+  each: dict[str, list[Value]] = {}
+  for i in range(predicted.shape[1]):
+    y, p = genes["target_z"][:, i], predicted[genes["row"], i]
+    for prefix, which in (("genes", ~np.isnan(y)), ("coding_genes", ~np.isnan(y) & coding)):
+      for key in ("r2", "pearson", "spearman"):
+        value = getattr(metrics, key)(y[which], p[which])
+        each.setdefault(f"{prefix}_{key}", []).append(Value(value, int(which.sum()), "genes"))
+    known = ~np.isnan(observed[:, i])
+    r2 = metrics.r2(observed[known, i], of_bases[known, i])
+    each.setdefault("bases_r2", []).append(Value(r2, int(known.sum()), "bases"))
+  found = {}
+  for key, values in each.items():
+    name = f"gene_expression/{key}"
+    defined = [v.value for v in values if np.isfinite(v.value)]
+    mean = float(np.mean(defined)) if defined else metrics.NAN
+    found[name] = Value(mean, sum(v.n for v in values), values[0].over)
+    if len(values) > 1:
+      found |= {f"{name}/{t}": v for t, v in zip(store.table.names, values, strict=True)}
+  return found
+
+
+def pair_model(data: SplitData, split: str) -> Found:
+  """Tells neighbours that share an operon from others, by their gap and by a linear model."""
+  if not data.store.table.has_operons:
+    raise AbsentError(_NO_DATA)
+  pairs = {name: split_pairs(data.layouts[name], genes) for name, genes in data.genes.items()}
+
+  def features(name: str) -> Float64[np.ndarray, "p F"]:
+    left, right = (data.genes[name]["row"][pairs[name][side]] for side in ("left", "right"))
+    gap = pairs[name]["distance_bp"]
+    return rival_features.pair_features(data.store, data.codons, left, right, gap)
+
+  label = {name: columns["same_operon"] for name, columns in pairs.items()}
+  check_x = features(VALIDATION)
+  model, strength = _choose_logistic(
+    features(TRAIN),
+    label[TRAIN],
+    np.ones(len(label[TRAIN])),
+    lambda m: metrics.auroc(label[VALIDATION], _decide(m, check_x)),
+  )
+  n = len(label[split])
+  by_gap = metrics.auroc(label[split], -pairs[split]["distance_bp"].astype(np.float64))
+  by_model = metrics.auroc(label[split], _decide(model, features(split)))
+  name = "operon_membership/pairs_auroc"
+  return Found(
+    [{name: Value(by_gap, n, "pairs")}, {name: Value(by_model, n, "pairs")}], {"C": strength}
+  )
+
+
+def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
+  """Tells bases in operons from others by the gaps between called genes."""
+  store, length_bp = data.store, data.store.length_bp
+  if not store.table.has_operons:
+    raise AbsentError(_NO_DATA)
+  cut = called_genes.segments(genes, store)
+  label = np.asarray(store.operon_membership)
+  spans = zip(cut.start, cut.end, strict=True)
+  inside = [data.layouts[TRAIN].locate(int(a), int(b)) is not None for a, b in spans]
+  positive = np.append(0, np.cumsum(np.append(label, label), dtype=np.int64))
+  positive_bp = (positive[cut.end] - positive[cut.start])[inside]
+  fit_x, size = cut.features[inside], (cut.end - cut.start)[inside]
+  of_class = np.append(np.ones(len(size), bool), np.zeros(len(size), bool))
+  weight = np.append(positive_bp, size - positive_bp) / 1000.0
+
+  def track(score: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "L"]:
+    return called_genes.paint(cut, score, len(genes.start), length_bp)
+
+  check = data.bases(VALIDATION)
+  model, strength = _choose_logistic(
+    np.concatenate([fit_x, fit_x])[weight > 0],
+    of_class[weight > 0],
+    weight[weight > 0],
+    lambda m: metrics.auroc(label[check], track(_decide(m, cut.features))[check]),
+  )
+  at = data.bases(split)
+  fitted = track(model.predict_proba(cut.features)[:, 1])[at]
+  rule = track(-np.abs(cut.gap_bp))[at]
+
+  def over_bases(score: Float64[np.ndarray, "n"], names: Iterable[str]) -> dict[str, Value]:
+    return {
+      f"operon_membership/{name}": Value(getattr(metrics, name)(label[at], score), len(at), "bases")
+      for name in names
+    }
+
+  fitted = np.clip(fitted, 0, 1)
+  return Found([over_bases(rule, _RANKING), over_bases(fitted, _OVER_BASES)], {"C": strength})
+
+
+def density(data: SplitData, genes: CalledGenes, split: str) -> Found:
+  """Predicts genes per bin by called genes, and by a line through those of training bins."""
+  store = data.store
+  annotated = DensityIndex.of_genes(store.genes.fragments, store.length_bp, store.circular)
+
+  def arrays(bins: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    x = [called_genes.density_features(genes, store, start, n) for start, n in bins]
+    y = [annotated.counts(start, n) for start, n in bins]
+    return np.concatenate(x), np.concatenate(y)
+
+  model = LinearRegression().fit(*arrays(data.training_bins()))
+  x, y = arrays(data.bins(split))
+  found = []
+  for predicted in (x[:, 0], model.predict(x)):
+    found.append(
+      {
+        f"gene_density/{key}": Value(getattr(metrics, key)(y, predicted), len(y), "bins")
+        for key in ("r2", "pearson", "mse")
+      }
+    )
+  return Found(found, {})
+
+
+def _scaled(model: Any) -> Pipeline:
+  """Returns a model on features of mean 0 and standard deviation 1 in training."""
+  return make_pipeline(StandardScaler(), model)
+
+
+def _choose_logistic(
+  features: Float64[np.ndarray, "n F"],
+  label: Bool[np.ndarray, "n"],
+  weight: Float64[np.ndarray, "n"],
+  score: Callable[[Any], float],
+) -> tuple[Any, float]:
+  """Fits logistic regressions and returns the one that scores best, with its C."""
+  if label.all() or not label.any():
+    raise AbsentError("the training split has one class alone")
+  best: tuple[float, Any, float] | None = None
+  for strength in LOGISTIC_STRENGTHS:
+    model = _scaled(LogisticRegression(C=strength, max_iter=2000))
+    model.fit(features, label, logisticregression__sample_weight=weight)
+    found = np.nan_to_num(score(model), nan=-np.inf)
+    if best is None or found > best[0]:
+      best = found, model, strength
+  assert best is not None
+  return best[1], best[2]
+
+
+def _decide(model: Any, features: Float64[np.ndarray, "n F"]) -> Float64[np.ndarray, "n"]:
+  """Returns log odds; none for no rows."""
+  return model.decision_function(features) if len(features) else np.zeros(0)
