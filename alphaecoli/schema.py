@@ -252,6 +252,13 @@ class LossConfig:
   """The losses."""
 
   weights: LossWeights
+  expression_weighting: str
+
+  def __post_init__(self):
+    if self.expression_weighting not in ("gene", "base"):
+      raise ConfigError(
+        f"loss.expression_weighting={self.expression_weighting!r}; expected gene or base"
+      )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

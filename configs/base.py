@@ -79,6 +79,7 @@ def get_config() -> ConfigDict:
   optimizer.clip_norm = 1.0  # global gradient norm
 
   config.loss = loss = ConfigDict()
+  loss.expression_weighting = "gene"  # each gene counts once, or each base: gene or base
   # Weight of each head's loss in the total, as in the table of heads; 0 switches a head off.
   loss.weights = ConfigDict({head.name: head.weight for head in HEADS.values()})
 

@@ -16,11 +16,12 @@ from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.gene_values import gene_columns, pair_columns
 from alphaecoli.evaluation.results import Metric, Predictions, Report
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
+from alphaecoli.evaluation.structure import junction_metrics, junction_scores, structure_metrics
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.batches import prefetch, put_batch
 from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
 from alphaecoli.schema import BIN_BP, HEADS, Config, LossWeights
-from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.store import WEIGHTED, TrackStore
 from alphaecoli.tracks.track_table import TrackTable, active_weights
 
 LOGGER = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def evaluate_on(
     contributes=shard.first,
     progress=progress,
     organism=organism,
+    expression_weighting=config.loss.expression_weighting,
   )
 
 
@@ -98,6 +100,7 @@ def evaluate(
   contributes: bool = True,
   progress: Progress | None = None,
   organism: int = 0,
+  expression_weighting: str = "gene",
 ) -> Report:
   """Measures a model on a split, every base once, in one pass.
 
@@ -120,6 +123,7 @@ def evaluate(
     contributes: False in all but one of the processes that hold the same windows.
     progress: wrapper of the batches, for a progress bar.
     organism: the store's row of the organism embedding.
+    expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
 
   Raises:
     UserError: a prediction is not finite.
@@ -139,7 +143,7 @@ def evaluate(
   )
   if count > 1:
     assembly.gather(contributes)
-  return summarise(assembly, store, split, weights)
+  return summarise(assembly, store, split, weights, expression_weighting)
 
 
 def assemble(
@@ -175,9 +179,13 @@ def assemble(
 
 
 def summarise(
-  assembly: Assembly, store: TrackStore, split: str, weights: LossWeights | None = None
+  assembly: Assembly,
+  store: TrackStore,
+  split: str,
+  weights: LossWeights | None = None,
+  expression_weighting: str = "gene",
 ) -> Report:
-  """Computes the metrics of an assembled split."""
+  """Computes the metrics of an assembled split. Arguments: see `evaluate`."""
   weights = LossWeights(*(1.0 for _ in HEADS)) if weights is None else weights
   table = store.table
   skipped = _skipped(assembly, table, weights)
@@ -192,7 +200,16 @@ def summarise(
     found += _density_metrics(assembly, table)
   if "operon_membership" not in skipped:
     found += _operon_metrics(assembly, table, pairs)
-  losses = {head: _head_loss(assembly, table, head) for head in HEADS if head not in skipped}
+  if "gene_structure" not in skipped:
+    found += structure_metrics(assembly, store, split)
+  if "operon_junction" not in skipped:
+    pairs["junction"] = junction_scores(assembly, genes, pairs)
+    found += junction_metrics(assembly, store, pairs)
+  losses = {
+    head: _head_loss(assembly, store, head, expression_weighting)
+    for head in HEADS
+    if head not in skipped
+  }
   found += [*losses.values(), _total_loss(losses, weights, assembly.layout.n_bases)]
   predictions = Predictions(assembly.layout, assembly.predictions, assembly.targets, genes, pairs)
   return Report(split, assembly.layout.n_bases, tuple(found), skipped, predictions)
@@ -307,16 +324,39 @@ def _operon_metrics(
   return [*found, _metric(name, metrics.auroc, same, score, -distance, "pairs")]
 
 
-def _head_loss(assembly: Assembly, table: TrackTable, head: str) -> Metric:
-  """Computes the training loss of a head over all its known values."""
-  target, model = _known_values(assembly, head, slice(None))
-  loss = {"squared_error": metrics.mse, "cross_entropy": metrics.cross_entropy}[HEADS[head].loss]
+def _head_loss(
+  assembly: Assembly, store: TrackStore, head: str, expression_weighting: str
+) -> Metric:
+  """Computes the training loss of a head over all its known values, weighted as in training."""
+  table, target = store.table, assembly.targets[head]
+  mask = ~np.isnan(target)
+  weight = np.ones(target.shape)
+  if head in WEIGHTED and (head, expression_weighting) != ("gene_expression", "base"):
+    regions = assembly.layout.regions
+    parts = [store.target_weight(head, start, end - start) for start, end in regions]
+    weight = np.concatenate(parts).astype(np.float64)
+  loss = {"squared_error": _squared_error, "cross_entropy": _cross_entropy}[HEADS[head].loss]
   baseline = {
     "gene_density": table.density_mean,
     "operon_membership": float(special.logit(table.operon_prevalence)),
   }.get(head, 0.0)  # z-scores: 0 is their training mean
+  values = target[mask].astype(np.float64)
+  model, constant = (
+    float(np.average(loss(values, guess), weights=weight[mask])) if weight[mask].any() else 0.0
+    for guess in (assembly.predictions[head][mask].astype(np.float64), baseline)
+  )
   over = "bins" if HEADS[head].resolution_bp == BIN_BP else "bases"
-  return _metric(f"loss/{head}", loss, target, model, baseline, over)
+  return Metric(f"loss/{head}", model, constant, int(mask.sum()), over)
+
+
+def _squared_error(target: np.ndarray, prediction: Any) -> np.ndarray:
+  """Squares the differences."""
+  return np.square(prediction - target)
+
+
+def _cross_entropy(target: np.ndarray, logit: Any) -> np.ndarray:
+  """Computes binary cross-entropies from logits, in nats; finite for any finite logit."""
+  return np.maximum(logit, 0) - logit * target + np.log1p(np.exp(-np.abs(logit)))
 
 
 def _total_loss(losses: Mapping[str, Metric], weights: LossWeights, n_bases: int) -> Metric:

@@ -136,7 +136,7 @@ def _expression_metrics(
       for key in ("r2", "pearson", "spearman"):
         value = getattr(metrics, key)(y[which], p[which])
         each.setdefault(f"{prefix}_{key}", []).append(Value(value, int(which.sum()), "genes"))
-    known = ~np.isnan(observed[:, i])
+    known = ~np.isnan(observed[:, i]) & ~np.isnan(of_bases[:, i])
     r2 = metrics.r2(observed[known, i], of_bases[known, i])
     each.setdefault("bases_r2", []).append(Value(r2, int(known.sum()), "bases"))
   found = {}

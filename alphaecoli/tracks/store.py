@@ -238,6 +238,12 @@ class TrackStore:
     order = self._reverse_order if reverse else slice(None)
     forward["gene_expression_weight"][...] = weight[:, order]
 
+  def target_weight(self, head: str, start: int, n: int) -> Shaped[np.ndarray, "S T"]:
+    """Returns the weights of n bases' targets from `start` on: 1 / length of their gene or pair."""
+    targets = self._gene_targets
+    track = targets.expression_weight if head == "gene_expression" else targets.junction_weight
+    return wrapped(track, start % self.length_bp, n, self.length_bp)
+
   @functools.cached_property
   def _gene_targets(self) -> GeneTargets:
     return gene_targets(self.genes, self.length_bp, self.circular, self.table.has_operons)

@@ -43,21 +43,26 @@ def cross_entropy(
 ELEMENTWISE = {"squared_error": squared_error, "cross_entropy": cross_entropy}
 
 
-def target_weights(batch: Mapping[str, Array], head: str) -> Float32[Array, "B S T"]:
-  """Returns the weight of each target value: 0 where unknown, 1 where the batch gives none."""
-  known = batch[f"{head}_known"]
-  return (
-    jnp.where(known, batch[f"{head}_weight"], 0)
-    if f"{head}_weight" in batch
-    else (known.astype(jnp.float32))
-  )
+def target_weights(
+  batch: Mapping[str, Array], head: str, expression_weighting: str = "gene"
+) -> Float32[Array, "B S T"]:
+  """Returns the weight of each target value: 0 where unknown, 1 where the batch gives none.
+
+  With `expression_weighting` "base", all known bases' expression weighs the same.
+  """
+  known, name = batch[f"{head}_known"], f"{head}_weight"
+  if name not in batch or (head, expression_weighting) == ("gene_expression", "base"):
+    return known.astype(jnp.float32)
+  return jnp.where(known, batch[name], 0)
 
 
 def known_counts(
-  batch: Mapping[str, Array], heads: Iterable[str] = HEADS
+  batch: Mapping[str, Array],
+  heads: Iterable[str] = HEADS,
+  expression_weighting: str = "gene",
 ) -> dict[str, Float32[Array, ""]]:
   """Returns the sum of the weights of each head's known targets in a batch."""
-  return {head: _total(target_weights(batch, head)) for head in heads}
+  return {head: _total(target_weights(batch, head, expression_weighting)) for head in heads}
 
 
 def losses(
@@ -66,6 +71,7 @@ def losses(
   weights: HeadWeights,
   counts: Mapping[str, Array] | None = None,
   heads: Mapping[str, Head] = HEADS,
+  expression_weighting: str = "gene",
 ) -> tuple[Float32[Array, ""], dict[str, Float32[Array, ""]]]:
   """Computes the losses of a batch.
 
@@ -73,20 +79,21 @@ def losses(
     outputs: raw outputs of the model: z-scores, genes per bin, logits.
     batch: targets and their masks.
     weights: weight of each head in the total; a head with weight 0 is left out altogether.
-    counts: known values to divide by, where `batch` is only a part of the batch whose mean is
+    counts: total weights to divide by, where `batch` is only a part of the batch whose mean is
       wanted; the parts' losses then sum to the whole's. By default those of `batch`.
     heads: table of heads, for the loss of each.
+    expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
 
   Returns:
-    The weighted sum, and the mean over known values of each head with a weight: 0, with finite
-    gradients, where nothing is known.
+    The weighted sum, and the weighted mean over known values of each head with a weight: 0, with
+    finite gradients, where nothing is known.
   """
-  counts = known_counts(batch, heads) if counts is None else counts
+  counts = known_counts(batch, heads, expression_weighting) if counts is None else counts
   by_head = {}
   for head in active_heads(weights):
     elementwise = ELEMENTWISE[heads[head].loss]
     values = elementwise(outputs[head], batch[head], batch[f"{head}_known"])
-    values = values * target_weights(batch, head)
+    values = values * target_weights(batch, head, expression_weighting)
     by_head[head] = _total(values) / jnp.where(counts[head] > 0, counts[head], 1)
   total = sum((getattr(weights, h) * loss for h, loss in by_head.items()), jnp.float32(0))
   return total, by_head

@@ -52,6 +52,7 @@ class StepDefinition:
     mesh: devices.
     accumulate_steps: micro-batches of a batch.
     dropout: whether the heads' inputs have dropout.
+    expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
   """
 
   functional: FunctionalModel
@@ -60,6 +61,7 @@ class StepDefinition:
   mesh: Mesh
   accumulate_steps: int = 1
   dropout: bool = False
+  expression_weighting: str = "gene"
 
   @classmethod
   def of_config(
@@ -73,6 +75,7 @@ class StepDefinition:
       mesh=mesh,
       accumulate_steps=config.train.accumulate_steps,
       dropout=config.model.head_dropout > 0,
+      expression_weighting=config.loss.expression_weighting,
     )
 
   def jit(self) -> Any:
@@ -83,6 +86,7 @@ class StepDefinition:
       self.weights,
       accumulate_steps=self.accumulate_steps,
       dropout=self.dropout,
+      expression_weighting=self.expression_weighting,
     )
     shardings = state_shardings(self.abstract_state()), NamedSharding(self.mesh, PartitionSpec())
     return jax.jit(pure, donate_argnums=0, out_shardings=shardings)
@@ -119,6 +123,7 @@ def make_train_step(
   *,
   accumulate_steps: int = 1,
   dropout: bool = False,
+  expression_weighting: str = "gene",
 ) -> TrainStep:
   """Makes the step as a pure function, not compiled.
 
@@ -141,7 +146,7 @@ def make_train_step(
     outputs = model(
       batch["sequence"], batch["organism"], train=True, dropout_key=key if dropout else None
     )
-    total, by_head = losses(outputs, batch, weights, counts, functional.heads)
+    total, by_head = losses(outputs, batch, weights, counts, functional.heads, expression_weighting)
     metrics = {"loss/total": total} | {f"loss/{head}": value for head, value in by_head.items()}
     for head in heads:
       metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / accumulate_steps
@@ -152,7 +157,8 @@ def make_train_step(
 
   def step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
     key = jax.random.fold_in(key, state.step)
-    counts, learning = known_counts(batch, functional.heads), functional.learning(state.params)
+    counts = known_counts(batch, functional.heads, expression_weighting)
+    learning = functional.learning(state.params)
     one = functools.partial(gradient, learning, state)
     if accumulate_steps == 1:
       grads, (stats, metrics) = one(batch, counts, key)
