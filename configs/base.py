@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
   model.pair_channels = 128  # features of the pair stack
   model.pair_heads = 32  # heads of sequence-to-pair attention
   model.pair_head_dim = 128  # features of each
-  model.pair_features = 32  # central stretches that encode the distance of a pair
+  model.pair_features = 32  # central-mask features that encode the distance of a pair
   model.pair_every = 2  # layers between pair updates
   model.n_organisms = 1  # rows of the organism embedding
   model.batch_norm_decay = 0.9  # of the running mean square

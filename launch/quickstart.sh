@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to held-out figures and predicted tracks, on two CPU cores, in about a quarter of an hour:
 # makes .venv, installs, trains on the embedded E. coli K-12 data set, evaluates on chromosome the
-# model never saw, predicts the whole genome, draws a held-out stretch and writes a report (HTML).
+# model never saw, predicts the whole genome, draws a held-out region and writes a report (HTML).
 # Arguments go to the training command: bash launch/quickstart.sh --config.train.steps=200
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +18,7 @@ echo "2/5 Evaluating on the test split"
 echo "3/5 Predicting the whole genome"
 "$python" -m alphaecoli.predict --checkpoint "$workdir" --fasta "$genome" --circular all \
   --store "$workdir" --out predictions
-echo "4/5 Drawing a held-out stretch"
+echo "4/5 Drawing a held-out region"
 "$python" -m alphaecoli.plot --workdir "$workdir" --predictions predictions --out predictions/held_out.png
 echo "5/5 Writing the report"
 "$python" -m alphaecoli.report --workdir "$workdir" --predictions predictions

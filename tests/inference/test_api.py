@@ -94,7 +94,7 @@ def test_one_window_is_the_models_output_anywhere_on_a_ring():
 
 @pytest.mark.parametrize("circular", [False, True], ids=["linear", "circular"])
 @pytest.mark.parametrize("length", [100, 2000, 2049, 9001])
-def test_windows_hold_their_stretch_and_stay_on_a_linear_contig(length, circular):
+def test_windows_hold_their_region_and_stay_on_a_linear_contig(length, circular):
   for start in range(0, length, 97):
     for end in (start + 1, min(start + 300, length)):
       first = window_start(length, start, end, WINDOW_BP, circular)
@@ -105,7 +105,7 @@ def test_windows_hold_their_stretch_and_stay_on_a_linear_contig(length, circular
         assert abs((start + end) / 2 - first - WINDOW_BP / 2) <= 64
 
 
-def test_embeddings_are_those_of_a_window_around_the_stretch():
+def test_embeddings_are_those_of_a_window_around_the_region():
   found = predictor().embed(CODES, (4000, 4500), circular=True)
   assert (found.start, found.end) == (3968, 4608)
   first = found.window[0]

@@ -93,7 +93,7 @@ def test_gene_that_reaches_past_the_others_ends_the_operon():
   assert (operon.start, operon.end) == (0, 50)
 
 
-def test_stretches_close_small_gaps_and_drop_short_ones():
+def test_regions_close_small_gaps_and_drop_short_ones():
   membership = np.zeros(3000)
   membership[[*range(100, 300), *range(400, 600)]] = 0.5  # a gap of 100
   membership[1000:1299] = 0.9  # too short
@@ -106,7 +106,7 @@ def test_stretches_close_small_gaps_and_drop_short_ones():
   assert found[0].probability == pytest.approx(0.4)
 
 
-def test_stretch_across_the_origin_of_a_ring():
+def test_region_across_the_origin_of_a_circular_genome():
   membership = np.zeros(2000)
   membership[[*range(150), *range(1800, 1990)]] = 1.0
   assert operons_of_bases(membership, circular=False) == []

@@ -60,7 +60,7 @@ def folder(predictor, toy_store, tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", ["test", "validation", "train"])
-def test_chosen_stretch_lies_in_the_split_and_holds_an_operon_with_data(toy_store, split):
+def test_chosen_region_lies_in_the_split_and_holds_an_operon_with_data(toy_store, split):
   start, end = observed.choose_region(toy_store, split, width_bp=5000)
   assert end - start == 5000
   assert any(a <= start and end <= b for a, b in toy_store.regions(split))

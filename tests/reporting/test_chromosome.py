@@ -143,7 +143,7 @@ def test_loci_by_name_by_locus_tag_and_by_place(toy_store):
   assert (third.start, third.end) == (100, 2100)  # 1-based and inclusive in text
 
 
-def test_loci_by_default_are_the_stretch_that_plot_draws(toy_store):
+def test_loci_by_default_are_the_region_that_plot_draws(toy_store):
   from alphaecoli.plotting.observed import choose_region
 
   (locus,) = choose_loci(toy_store, None, "validation")

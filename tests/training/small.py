@@ -100,8 +100,8 @@ def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
     ("gene_density", length // 128),
     ("operon_membership", length),
   ):
-    stretches = rng.integers(0, 2, (rows, 8, 1)).astype(np.float32)  # as long as genes
-    batch[head] = np.repeat(stretches, n // 8, axis=1)
+    regions = rng.integers(0, 2, (rows, 8, 1)).astype(np.float32)  # as long as genes
+    batch[head] = np.repeat(regions, n // 8, axis=1)
     batch[f"{head}_known"] = rng.random((rows, n, 1)) < (share if rows > 1 else 0.5)
   return batch
 

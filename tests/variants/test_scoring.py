@@ -212,7 +212,7 @@ class Runs(StandIn):
   ],
   ids=["about-the-variant", "about-the-gene", "nearest-of-two", "none"],
 )
-def test_operon_is_the_predicted_stretch(position, genes, operon):
+def test_operon_is_the_predicted_region(position, genes, operon):
   codes = np.zeros(9000, np.uint8)
   for start in (3600, 4300, 4810):  # bases that are not A lie in operons
     codes[start : start + 400] = CODES[:400] % 3 + 1

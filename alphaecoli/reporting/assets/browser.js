@@ -6,7 +6,7 @@ class Browser extends Tracks {
     this.listen();
   }
 
-  /** Shows a stretch, kept within the chromosome. */
+  /** Shows a region, kept within the chromosome. */
   show(start, end) {
     const width = Math.min(Math.max(end - start, MIN_WIDTH_BP), VIEW.length_bp);
     const middle = (start + end) / 2;
@@ -30,10 +30,10 @@ class Browser extends Tracks {
   /** Goes to a gene, a locus tag, start-end or contig:start-end (1-based, inclusive); says so where there is none. */
   go(text) {
     const wanted = text.trim(), lower = wanted.toLowerCase();
-    const stretch = wanted.slice(wanted.lastIndexOf(":") + 1).match(/^([\d,]+)\s*[-–]\s*([\d,]+)$/);
+    const region = wanted.slice(wanted.lastIndexOf(":") + 1).match(/^([\d,]+)\s*[-–]\s*([\d,]+)$/);
     const named = wanted.includes(":") ? wanted.slice(0, wanted.lastIndexOf(":")) === VIEW.contig : true;
-    if (stretch && named) {
-      const [start, end] = [1, 2].map((i) => Number(stretch[i].replaceAll(",", "")));
+    if (region && named) {
+      const [start, end] = [1, 2].map((i) => Number(region[i].replaceAll(",", "")));
       if (1 <= start && start <= end && end <= VIEW.length_bp) return this.show(start - 1, end);
     }
     const row = GENES.name.findIndex((name, i) => name.toLowerCase() === lower || GENES.tag[i].toLowerCase() === lower);
@@ -41,7 +41,7 @@ class Browser extends Tracks {
       const room = Math.max(10000 - (GENES.end[row] - GENES.start[row]) / 2, 2000);
       return this.show(GENES.start[row] - room, GENES.end[row] + room);
     }
-    byId("region").textContent = `“${wanted}” is no gene, locus tag or stretch of ${VIEW.contig} (1-${VIEW.length_bp}).`;
+    byId("region").textContent = `“${wanted}” is no gene, locus tag or region of ${VIEW.contig} (1-${VIEW.length_bp}).`;
   }
 
   /** The gene under a point of the canvas, or -1. */

@@ -17,8 +17,8 @@ function drawCircle() {
     "aria-label": `Circular overview of ${VIEW.contig}: splits, expression, gene density and operons. Arrow keys read values, Enter opens the browser.`,
   });
   drawScale(svg);
-  for (const [split, arcs] of Object.entries(VIEW.splits)) {
-    for (const [a, b] of arcs) draw(svg, "path", { d: wedge(a, b, 272, 286), fill: `var(--${split})`, class: "split" });
+  for (const [split, regions] of Object.entries(VIEW.splits)) {
+    for (const [a, b] of regions) draw(svg, "path", { d: wedge(a, b, 272, 286), fill: `var(--${split})`, class: "split" });
   }
   const size = VIEW.length_bp / SLICES;
   const slices = Array.from({ length: SLICES }, (_, i) => {

@@ -93,8 +93,8 @@ function observedOver(name, a, b) {
   return bases ? sum / bases : null;
 }
 
-/** Which split a stretch lies in. */
+/** Which split a region lies in. */
 function splitOf(start, end) {
-  const found = Object.entries(VIEW.splits).filter(([, arcs]) => arcs.some(([a, b]) => a < end && b > start));
+  const found = Object.entries(VIEW.splits).filter(([, regions]) => regions.some(([a, b]) => a < end && b > start));
   return `${found.map(([name]) => name).join(", ")} ${found.length > 1 ? "splits" : "split"}`;
 }

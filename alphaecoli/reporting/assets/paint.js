@@ -108,9 +108,9 @@ class Tracks {
   /** The whole chromosome by split, with a frame about what is shown. */
   drawOverview() {
     const [top, bottom] = LANES.overview, pen = this.pen, bp = VIEW.length_bp / this.width;
-    for (const [split, arcs] of Object.entries(VIEW.splits)) {
+    for (const [split, regions] of Object.entries(VIEW.splits)) {
       pen.fillStyle = this.colour(split);
-      for (const [a, b] of arcs) pen.fillRect(LEFT + a / bp, top + 5, (b - a) / bp, bottom - top - 9);
+      for (const [a, b] of regions) pen.fillRect(LEFT + a / bp, top + 5, (b - a) / bp, bottom - top - 9);
     }
     pen.strokeStyle = this.colour("text");
     pen.lineWidth = 2;
