@@ -224,7 +224,7 @@ class InitConfig:
 
 
 def weights_of(heads: Mapping[str, Head]) -> Any:
-  """Makes the class that holds the loss weight of each head; 0 switches a head off."""
+  """Makes the class that holds the loss weight of each head; 0, the default, switches it off."""
 
   def check(self: Any) -> None:
     _at_least("loss.weights", self, **dict.fromkeys(heads, 0))
@@ -233,7 +233,7 @@ def weights_of(heads: Mapping[str, Head]) -> Any:
 
   return dataclasses.make_dataclass(
     "LossWeights",
-    [(name, float) for name in heads],
+    [(name, float, 0.0) for name in heads],
     namespace={
       "__post_init__": check,
       "__doc__": "Weight of each head's loss in the total; 0 switches a head off.",

@@ -61,8 +61,12 @@ def known_counts(
   heads: Iterable[str] = HEADS,
   expression_weighting: str = "gene",
 ) -> dict[str, Float32[Array, ""]]:
-  """Returns the sum of the weights of each head's known targets in a batch."""
-  return {head: _total(target_weights(batch, head, expression_weighting)) for head in heads}
+  """Returns the sum of the weights of each head's known targets, of the heads in a batch."""
+  return {
+    head: _total(target_weights(batch, head, expression_weighting))
+    for head in heads
+    if f"{head}_known" in batch
+  }
 
 
 def losses(
