@@ -58,8 +58,8 @@ _HEADS = (
   Head("operon_membership", 1, _BCE, _NATS, "training prevalence", output="sigmoid", units=_P),
   Head("gene_structure", 1, _BCE, _NATS, "probability 0.5", channels=8, output="sigmoid", units=_P,
        auxiliary=True),
-  Head("operon_junction", 1, _BCE, _NATS, "negative distance between the genes", channels=2,
-       output="sigmoid", units=_P, auxiliary=True),
+  Head("operon_junction", 1, _BCE, _NATS, "probability 0.5", channels=2, output="sigmoid", units=_P,
+       auxiliary=True),
 )  # fmt: skip
 # A new head is one entry here, and its module.
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}

@@ -21,6 +21,7 @@ from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.batches import prefetch, put_batch
 from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
 from alphaecoli.schema import BIN_BP, HEADS, Config, LossWeights
+from alphaecoli.tracks.gene_targets import is_protein_coding
 from alphaecoli.tracks.store import WEIGHTED, TrackStore
 from alphaecoli.tracks.track_table import TrackTable, active_weights
 
@@ -195,7 +196,7 @@ def summarise(
   pairs = pair_columns(assembly, genes)
   found: list[Metric] = []
   if "gene_expression" not in skipped:
-    found += _expression_metrics(assembly, table, genes)
+    found += _expression_metrics(assembly, store, genes)
   if "gene_density" not in skipped:
     found += _density_metrics(assembly, table)
   if "operon_membership" not in skipped:
@@ -204,7 +205,7 @@ def summarise(
     found += structure_metrics(assembly, store, split)
   if "operon_junction" not in skipped:
     pairs["junction"] = junction_scores(assembly, genes, pairs)
-    found += junction_metrics(assembly, store, pairs)
+    found += junction_metrics(assembly, store, pairs, calls="gene_structure" not in skipped)
   losses = {
     head: _head_loss(assembly, store, head, expression_weighting)
     for head in HEADS
@@ -254,20 +255,22 @@ def _metric(
 
 
 def _expression_metrics(
-  assembly: Assembly, table: TrackTable, genes: Mapping[str, np.ndarray]
+  assembly: Assembly, store: TrackStore, genes: Mapping[str, np.ndarray]
 ) -> list[Metric]:
   """Computes metrics over genes and bases: of one track, or the mean over tracks and of each."""
   over_genes = {"r2": metrics.r2, "pearson": metrics.pearson, "spearman": metrics.spearman}
+  table, coding = store.table, is_protein_coding(store.genes)[genes["row"]]
   single = len(table.expression) == 1
   found: dict[str, list[Metric]] = {}
   for i, track in enumerate(table.names):
     suffix = "" if single else f"/{track}"
     target, model = genes["target_z"][:, i], genes["predicted_z"][:, i]
     mask = ~np.isnan(target) & ~np.isnan(model)
-    for key, metric in over_genes.items():
-      name = f"gene_expression/genes_{key}"
-      genewise = _metric(name + suffix, metric, target[mask], model[mask], 0, "genes")
-      found.setdefault(name, []).append(genewise)
+    for which, rows in (("genes", mask), ("coding_genes", mask & coding)):
+      for key, metric in over_genes.items():
+        name = f"gene_expression/{which}_{key}"
+        genewise = _metric(name + suffix, metric, target[rows], model[rows], 0, "genes")
+        found.setdefault(name, []).append(genewise)
     name = "gene_expression/bases_r2"
     bases = _metric(
       name + suffix, metrics.r2, *_known_values(assembly, "gene_expression", i), 0, "bases"
@@ -306,57 +309,32 @@ def _operon_metrics(
   """Computes metrics over bases, then over pairs of genes."""
   target, logit = _known_values(assembly, "operon_membership")
   probability = special.expit(logit)
-  by_name = {
-    "auroc": metrics.auroc,
-    "auprc": metrics.auprc,
-    "accuracy": metrics.accuracy,
-    "f1": metrics.f1,
-    "brier": metrics.brier,
-    "calibration_error": metrics.calibration_error,
-  }
-  prior = table.operon_prevalence
+  values = target, probability, table.operon_prevalence, "bases"
   found = [
-    _metric(f"operon_membership/{key}", metric, target, probability, prior, "bases")
-    for key, metric in by_name.items()
+    _metric(f"operon_membership/{key}", getattr(metrics, key), *values)
+    for key in ("auroc", "auprc", "accuracy", "f1", "brier", "calibration_error")
   ]
   same, score, distance = pairs["same_operon"], pairs["probability"], pairs["distance_bp"]
   name = "operon_membership/pairs_auroc"
   return [*found, _metric(name, metrics.auroc, same, score, -distance, "pairs")]
 
 
-def _head_loss(
-  assembly: Assembly, store: TrackStore, head: str, expression_weighting: str
-) -> Metric:
+def _head_loss(assembly: Assembly, store: TrackStore, head: str, weighting: str) -> Metric:
   """Computes the training loss of a head over all its known values, weighted as in training."""
   table, target = store.table, assembly.targets[head]
   mask = ~np.isnan(target)
   weight = np.ones(target.shape)
-  if head in WEIGHTED and (head, expression_weighting) != ("gene_expression", "base"):
-    regions = assembly.layout.regions
-    parts = [store.target_weight(head, start, end - start) for start, end in regions]
+  if head in WEIGHTED and (head, weighting) != ("gene_expression", "base"):
+    parts = [store.target_weight(head, a, b - a) for a, b in assembly.layout.regions]
     weight = np.concatenate(parts).astype(np.float64)
-  loss = {"squared_error": _squared_error, "cross_entropy": _cross_entropy}[HEADS[head].loss]
-  baseline = {
+  loss = {"squared_error": metrics.mse, "cross_entropy": metrics.cross_entropy}[HEADS[head].loss]
+  constant = {
     "gene_density": table.density_mean,
     "operon_membership": float(special.logit(table.operon_prevalence)),
   }.get(head, 0.0)  # z-scores: 0 is their training mean
-  values = target[mask].astype(np.float64)
-  model, constant = (
-    float(np.average(loss(values, guess), weights=weight[mask])) if weight[mask].any() else 0.0
-    for guess in (assembly.predictions[head][mask].astype(np.float64), baseline)
-  )
   over = "bins" if HEADS[head].resolution_bp == BIN_BP else "bases"
-  return Metric(f"loss/{head}", model, constant, int(mask.sum()), over)
-
-
-def _squared_error(target: np.ndarray, prediction: Any) -> np.ndarray:
-  """Squares the differences."""
-  return np.square(prediction - target)
-
-
-def _cross_entropy(target: np.ndarray, logit: Any) -> np.ndarray:
-  """Computes binary cross-entropies from logits, in nats; finite for any finite logit."""
-  return np.maximum(logit, 0) - logit * target + np.log1p(np.exp(-np.abs(logit)))
+  values = (target[mask], assembly.predictions[head][mask], constant, over)
+  return _metric(f"loss/{head}", functools.partial(loss, weight=weight[mask]), *values)
 
 
 def _total_loss(losses: Mapping[str, Metric], weights: LossWeights, n_bases: int) -> Metric:

@@ -29,10 +29,14 @@ def _is_constant(values: Float64[np.ndarray, "n"]) -> bool:
   return len(values) == 0 or bool(np.all(values == values[0]))
 
 
-def mse(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
-  """Mean squared error; NaN without values."""
+def mse(
+  target: Shaped[np.ndarray, "n"],
+  prediction: Shaped[np.ndarray, "n"],
+  weight: Shaped[np.ndarray, "n"] | None = None,
+) -> float:
+  """Mean squared error, of weighted values where weights are given; NaN without values."""
   target, prediction = _pair(target, prediction)
-  return float(np.mean((prediction - target) ** 2)) if len(target) else NAN
+  return float(np.average((prediction - target) ** 2, weights=weight)) if len(target) else NAN
 
 
 def r2(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
@@ -150,9 +154,14 @@ def calibration_error(
   return float(np.nansum(curve.n * np.abs(curve.label - curve.probability)) / len(label))
 
 
-def cross_entropy(label: Shaped[np.ndarray, "n"], logit: Float[np.ndarray, "n"]) -> float:
-  """Mean binary cross-entropy from logits, in nats; finite for any finite logit."""
+def cross_entropy(
+  label: Shaped[np.ndarray, "n"],
+  logit: Float[np.ndarray, "n"],
+  weight: Shaped[np.ndarray, "n"] | None = None,
+) -> float:
+  """Mean, or weighted mean, binary cross-entropy of logits, in nats; finite where they are."""
   label, logit = _pair(label, logit)
   if not len(label):
     return NAN
-  return float(np.mean(np.maximum(logit, 0) - logit * label + np.log1p(np.exp(-np.abs(logit)))))
+  values = np.maximum(logit, 0) - logit * label + np.log1p(np.exp(-np.abs(logit)))
+  return float(np.average(values, weights=weight))

@@ -16,6 +16,12 @@ FORMAT_VERSION = 1
 BASELINES = {
   **{head.name: head.baseline for head in HEADS.values()},
   "operon_membership/pairs_auroc": "negative distance between the genes",
+  "operon_junction/pairs_auroc": "negative distance between the genes",
+}
+# Metrics over the same values and labels, so that the rivals of one are those of the other.
+_SAME = {
+  "operon_junction/pairs_auroc": "operon_membership/pairs_auroc",
+  "operon_junction/bases_auroc": "operon_membership/auroc",
 }
 
 
@@ -127,7 +133,8 @@ class Report:
       f"{'metric':<{width}}" + "".join(f"  {title:>9}" for title in titles),
     ]
     for f in rows:
-      of_rivals = (column[f.name].value if f.name in column else nan for column in columns)
+      name = _SAME.get(f.name, f.name)
+      of_rivals = (column[name].value if name in column else nan for column in columns)
       values = "".join(f"  {_number(v):>9}" for v in (f.model, f.baseline, *of_rivals))
       lines.append(f"{f.name:<{width}}{values}  {f.n:>9,} {f.over}")
     lines += [f"{head}: skipped, {why}" for head, why in self.skipped.items()]

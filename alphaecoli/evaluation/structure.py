@@ -45,17 +45,23 @@ def structure_metrics(assembly: Assembly, store: TrackStore, split: str) -> list
 
 
 def junction_metrics(
-  assembly: Assembly, store: TrackStore, pairs: Mapping[str, np.ndarray]
+  assembly: Assembly, store: TrackStore, pairs: Mapping[str, np.ndarray], calls: bool
 ) -> list[Metric]:
   """Computes the metrics of operon_junction: over annotated pairs, and over bases by called genes.
 
   A base scores by the junctions on either side of the gene, called from sequence, that it lies in:
   annotation takes no part.
+
+  Args:
+    assembly: split put together.
+    store: targets.
+    pairs: neighbours, with the score of their junction.
+    calls: whether gene_structure can call genes, so that bases have a score.
   """
   same, score, distance = pairs["same_operon"], pairs["junction"], pairs["distance_bp"]
   model, baseline = metrics.auroc(same, score), metrics.auroc(same, -distance.astype(np.float64))
   found = [Metric("operon_junction/pairs_auroc", model, baseline, len(same), "pairs")]
-  if "gene_structure" not in assembly.heads:
+  if not calls:
     return found
   target = assembly.targets["operon_membership"][:, 0]
   mask = ~np.isnan(target)
@@ -102,9 +108,9 @@ def junction_scores(
 ) -> Float64[np.ndarray, "p"]:
   """Averages the junction's log odds over the bases of each annotated pair, on its strand."""
   logits = assembly.predictions["operon_junction"].astype(np.float64)
-  first, last, strand = genes["first"], genes["last"], genes["strand"]
+  first, last, strand = (genes[key].tolist() for key in ("first", "last", "strand"))
   found = []
-  for left, right in zip(pairs["left"], pairs["right"], strict=True):
+  for left, right in zip(pairs["left"].tolist(), pairs["right"].tolist(), strict=True):
     ends = junction_interval((first[left], last[left]), (first[right], last[right]))
     found.append(logits[slice(*ends), int(strand[left] < 0)].mean())
   return np.array(found, np.float64)

@@ -22,6 +22,8 @@ def chromosome() -> dict[str, np.ndarray]:
     "gene_expression": expression,
     "gene_density": rng.normal(size=(LENGTH_BP, 1)).astype(np.float32),  # of the bin from here
     "operon_membership": rng.integers(0, 2, (LENGTH_BP, 1)).astype(np.float32),
+    "gene_structure": rng.choice([0, 1, np.nan], (LENGTH_BP, 8)).astype(np.float32),
+    "operon_junction": rng.choice([0, 1, np.nan], (LENGTH_BP, 2)).astype(np.float32),
   }
 
 
@@ -42,17 +44,12 @@ def window(start: int, repeated: int) -> dict[str, np.ndarray]:
   rows = (start + np.arange(WINDOW_BP)) % LENGTH_BP
   new = np.arange(WINDOW_BP) >= repeated
   bins = np.arange(0, WINDOW_BP, 128)
-  expression = TRUTH["gene_expression"][rows]
-  return {
-    "sequence": np.zeros(WINDOW_BP, np.uint8),
-    "start": np.int32(start),
-    "gene_expression": np.nan_to_num(expression),
-    "gene_expression_known": ~np.isnan(expression) & new[:, None],
-    "gene_density": TRUTH["gene_density"][rows[bins]],
-    "gene_density_known": new[bins][:, None],
-    "operon_membership": TRUTH["operon_membership"][rows],
-    "operon_membership_known": new[:, None],
-  }
+  found = {"sequence": np.zeros(WINDOW_BP, np.uint8), "start": np.int32(start)}
+  for head, truth in TRUTH.items():
+    at = bins if head == "gene_density" else slice(None)
+    found[head] = np.nan_to_num(truth[rows[at]])
+    found[f"{head}_known"] = ~np.isnan(truth[rows[at]]) & new[at][:, None]
+  return found
 
 
 def batches(process: int, processes: int, rows: int) -> list[dict[str, np.ndarray]]:
@@ -95,7 +92,7 @@ def test_every_base_is_there_once_for_any_number_of_processes(processes, rows):
   whole = merged([assembled(p, processes, rows) for p in range(processes)])
   rows = np.concatenate([np.arange(start, end) % LENGTH_BP for start, end in REGIONS])
   assert len(rows) == sum(end - start for start, end in REGIONS)
-  for head in ("gene_expression", "operon_membership"):
+  for head in set(HEADS) - {"gene_density"}:
     np.testing.assert_array_equal(whole.targets[head], TRUTH[head][rows])
     known = ~np.isnan(TRUTH[head][rows])
     np.testing.assert_array_equal(

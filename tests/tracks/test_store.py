@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import alphaecoli
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.tracks.store import FILES, open_store
+from alphaecoli.schema import HEADS
+from alphaecoli.tracks.store import FILES, WEIGHTED, open_store
 from tests import toy
 from tests.stores import hand_worked_store, random_store
 
@@ -25,6 +26,12 @@ TYPES = {
   "gene_density_known": np.bool_,
   "operon_membership": np.float32,
   "operon_membership_known": np.bool_,
+  "gene_structure": np.float32,
+  "gene_structure_known": np.bool_,
+  "operon_junction": np.float32,
+  "operon_junction_known": np.bool_,
+  "gene_expression_weight": np.float32,
+  "operon_junction_weight": np.float32,
   "start": np.int32,
   "reverse": np.bool_,
   "organism": np.int32,
@@ -72,8 +79,10 @@ def reverse_complement(window, names):
   text = [letters["ACGTN"[code]] for code in out["sequence"]]
   out["sequence"] = np.array(["ACGTN".index(c) for c in text], np.uint8)
   order = [names.index(n[:-1] + {"+": "-", "-": "+"}[n[-1]]) for n in names]
-  for key in ("gene_expression", "gene_expression_known"):
+  for key in ("gene_expression", "gene_expression_known", "gene_expression_weight"):
     out[key] = out[key][:, order]
+  for key in (k for k in out if k.startswith(("gene_structure", "operon_junction"))):
+    out[key] = np.roll(out[key], out[key].shape[1] // 2, axis=1)  # the other strand's first
   out["reverse"] = ~window["reverse"]
   return out
 
@@ -99,6 +108,11 @@ def test_a_window_is_the_slice_of_the_doubled_chromosome(store, start, n_bins):
   np.testing.assert_array_equal(window["operon_membership"][:, 0], rows["operon_membership"])
   np.testing.assert_array_equal(window["gene_density"], density(first, window_bp))
   assert window["gene_density_known"].all() and window["operon_membership_known"].all()
+  whole = store.window(0, LENGTH_BP)  # test_gene_targets.py holds it against genes
+  for key in window.keys() - doubled(store).keys():
+    if window[key].ndim and "density" not in key:
+      expected = np.concatenate([whole[key]] * 2)[first : first + window_bp]
+      np.testing.assert_array_equal(window[key], expected, err_msg=key)
   assert (window["start"], window["reverse"], window["organism"]) == (first, False, 0)
 
 
@@ -129,8 +143,12 @@ def test_arrays_have_the_shapes_and_types_of_the_specification(store):
   assert window["gene_expression"].shape == (2048, 4)
   assert window["gene_density"].shape == (16, 1)
   assert window["operon_membership"].shape == (2048, 1)
-  for key in ("gene_expression", "gene_density", "operon_membership"):
+  assert window["gene_structure"].shape == (2048, 8)
+  assert window["operon_junction"].shape == (2048, 2)
+  for key in HEADS:
     assert window[f"{key}_known"].shape == window[key].shape
+  for key in WEIGHTED:
+    assert window[f"{key}_weight"].shape == window[key].shape
 
 
 def test_rows_of_a_batch_equal_single_windows(store):
@@ -151,8 +169,9 @@ def test_repeated_bases_and_bins_that_hold_one_are_unknown(store, first_new_bp):
   )
   whole = (positions >= first_new_bp).reshape(16, 128).all(axis=1)
   np.testing.assert_array_equal(batch["gene_density_known"][0, :, 0], whole)
-  assert not batch["gene_expression_known"][0, :first_new_bp].any()
-  assert batch["gene_expression_known"].any()
+  for head in ("gene_expression", "gene_structure", "operon_junction"):
+    assert not batch[f"{head}_known"][0, :first_new_bp].any()
+    assert batch[f"{head}_known"].any()
 
 
 @pytest.mark.parametrize(
