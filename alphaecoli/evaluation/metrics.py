@@ -30,15 +30,16 @@ def _is_constant(values: Float64[np.ndarray, "n"]) -> bool:
 
 
 def mse(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
-  """Mean squared error; NaN without values."""
+  """Computes the mean squared error; NaN without values."""
   target, prediction = _pair(target, prediction)
   return float(np.mean((prediction - target) ** 2)) if len(target) else NAN
 
 
 def r2(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
-  """Coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)²; NaN for a constant target.
+  """Computes the coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)².
 
-  1 is perfect, 0 is as good as the mean of these very targets, and it may be negative.
+  1 is perfect, 0 is as good as the mean of these very targets, and it may be negative; NaN for a
+  constant target.
   """
   target, prediction = _pair(target, prediction)
   return NAN if _is_constant(target) else float(r2_score(target, prediction))
@@ -60,7 +61,7 @@ def spearman(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"
 
 
 def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
-  """Probability that a positive scores above a negative, ties counting half.
+  """Computes the probability that a positive scores above a negative, ties counting half.
 
   NaN unless both classes occur.
   """
@@ -75,23 +76,23 @@ def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> floa
 
 
 def auprc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
-  """Average precision, Σ (R_k - R_{k-1}) P_k over the distinct thresholds; NaN without positives.
+  """Computes average precision, Σ (R_k - R_{k-1}) P_k over the distinct thresholds.
 
-  No interpolation. The value of a constant score is the fraction of positives.
+  No interpolation. The value of a constant score is the fraction of positives; NaN without them.
   """
   positive = np.asarray(label) > THRESHOLD
   return float(average_precision_score(positive, score)) if positive.any() else NAN
 
 
 def accuracy(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
-  """Share of values on the right side of 0.5 (0.5 itself counts as positive)."""
+  """Computes the share of values on the right side of 0.5 (0.5 itself counts as positive)."""
   if not len(label):
     return NAN
   return float(np.mean((np.asarray(label) > THRESHOLD) == (np.asarray(probability) >= THRESHOLD)))
 
 
 def f1(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
-  """2 TP / (2 TP + FP + FN) at 0.5; NaN where neither side has a positive."""
+  """Computes 2 TP / (2 TP + FP + FN) at 0.5; NaN where neither side has a positive."""
   actual, called = np.asarray(label) > THRESHOLD, np.asarray(probability) >= THRESHOLD
   total = int(actual.sum()) + int(called.sum())
   return float(2 * np.sum(actual & called) / total) if total else NAN
@@ -140,7 +141,7 @@ def calibration_error(
   probability: Float[np.ndarray, "n"],
   n_bins: int = CALIBRATION_BINS,
 ) -> float:
-  """Expected calibration error: Σ_k n_k/n · |mean label - mean probability| over `reliability`.
+  """Computes expected calibration error, Σ_k n_k/n · |mean label - mean probability|.
 
   Source: Guo et al. 2017, arXiv:1706.04599, equation 3, with their K = 15.
   """
@@ -151,7 +152,7 @@ def calibration_error(
 
 
 def cross_entropy(label: Shaped[np.ndarray, "n"], logit: Float[np.ndarray, "n"]) -> float:
-  """Mean binary cross-entropy from logits, in nats; finite for any finite logit."""
+  """Computes the mean binary cross-entropy from logits, in nats; finite for any finite logit."""
   label, logit = _pair(label, logit)
   if not len(label):
     return NAN
