@@ -83,7 +83,7 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
 def _executed(
   computations: dict[str, list[str]], name: str, times: int
 ) -> Iterator[tuple[str, int]]:
-  """Every instruction that a computation runs, those it calls included, and how often."""
+  """Yields every instruction that a computation runs, those it calls included, and how often."""
   for line in computations.get(name, []):
     yield line, times
     trips = _TRIPS.search(line)

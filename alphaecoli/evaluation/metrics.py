@@ -34,15 +34,16 @@ def mse(
   prediction: Shaped[np.ndarray, "n"],
   weight: Shaped[np.ndarray, "n"] | None = None,
 ) -> float:
-  """Mean squared error, of weighted values where weights are given; NaN without values."""
+  """Computes the mean squared error, of weighted values where weights are given; NaN without values."""
   target, prediction = _pair(target, prediction)
   return float(np.average((prediction - target) ** 2, weights=weight)) if len(target) else NAN
 
 
 def r2(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
-  """Coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)²; NaN for a constant target.
+  """Computes the coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)².
 
-  1 is perfect, 0 is as good as the mean of these very targets, and it may be negative.
+  1 is perfect, 0 is as good as the mean of these very targets, and it may be negative; NaN for a
+  constant target.
   """
   target, prediction = _pair(target, prediction)
   return NAN if _is_constant(target) else float(r2_score(target, prediction))
@@ -64,7 +65,7 @@ def spearman(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"
 
 
 def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
-  """Probability that a positive scores above a negative, ties counting half.
+  """Computes the probability that a positive scores above a negative, ties counting half.
 
   NaN unless both classes occur.
   """
@@ -79,23 +80,23 @@ def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> floa
 
 
 def auprc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
-  """Average precision, Σ (R_k - R_{k-1}) P_k over the distinct thresholds; NaN without positives.
+  """Computes average precision, Σ (R_k - R_{k-1}) P_k over the distinct thresholds.
 
-  No interpolation. The value of a constant score is the fraction of positives.
+  No interpolation. The value of a constant score is the fraction of positives; NaN without them.
   """
   positive = np.asarray(label) > THRESHOLD
   return float(average_precision_score(positive, score)) if positive.any() else NAN
 
 
 def accuracy(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
-  """Share of values on the right side of 0.5 (0.5 itself counts as positive)."""
+  """Computes the share of values on the right side of 0.5 (0.5 itself counts as positive)."""
   if not len(label):
     return NAN
   return float(np.mean((np.asarray(label) > THRESHOLD) == (np.asarray(probability) >= THRESHOLD)))
 
 
 def f1(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
-  """2 TP / (2 TP + FP + FN) at 0.5; NaN where neither side has a positive."""
+  """Computes 2 TP / (2 TP + FP + FN) at 0.5; NaN where neither side has a positive."""
   actual, called = np.asarray(label) > THRESHOLD, np.asarray(probability) >= THRESHOLD
   total = int(actual.sum()) + int(called.sum())
   return float(2 * np.sum(actual & called) / total) if total else NAN
@@ -144,7 +145,7 @@ def calibration_error(
   probability: Float[np.ndarray, "n"],
   n_bins: int = CALIBRATION_BINS,
 ) -> float:
-  """Expected calibration error: Σ_k n_k/n · |mean label - mean probability| over `reliability`.
+  """Computes expected calibration error, Σ_k n_k/n · |mean label - mean probability|.
 
   Source: Guo et al. 2017, arXiv:1706.04599, equation 3, with their K = 15.
   """
@@ -159,7 +160,7 @@ def cross_entropy(
   logit: Float[np.ndarray, "n"],
   weight: Shaped[np.ndarray, "n"] | None = None,
 ) -> float:
-  """Mean, or weighted mean, binary cross-entropy of logits, in nats; finite where they are."""
+  """Computes the (weighted) mean binary cross-entropy of logits, in nats; finite where they are."""
   label, logit = _pair(label, logit)
   if not len(label):
     return NAN

@@ -47,7 +47,7 @@ class Variant:
 
   @property
   def fault(self) -> str:
-    """Why the alleles cannot be compared as sequences; "" if they can."""
+    """Says why the alleles cannot be compared as sequences; "" if they can."""
     if self.alt in ("", "."):
       return "no alternative allele"
     if self.alt == "*":

@@ -298,7 +298,7 @@ class ZarrArrays:
       )
 
   def close(self) -> None:
-    """Nothing is left to do."""
+    """Does nothing: nothing is left to do."""
 
   def describe(self, units: str) -> list[dict[str, Any]]:
     """Lists the store, for the manifest."""

@@ -114,7 +114,7 @@ class FunctionalModel:
 
   @property
   def base(self) -> dict[str, nnx.Variable]:
-    """The parameters without LoRA factors."""
+    """Returns the parameters without LoRA factors."""
     factors = {factor for kernel in self.lora_kernels for factor in factor_names(kernel)}
     return {name: v for name, v in self.params.items() if name not in factors}
 

@@ -59,7 +59,7 @@ class Linear(nnx.Module):
   def __call__(
     self, x: Float[Array, "*B I"], *, dtype: DTypeLike | None = None
   ) -> Float[Array, "*B O"]:
-    """`dtype` is the output's; without it, the input's."""
+    """Applies the layer; `dtype` is the output's; without it, the input's."""
     kernel = whole(self.kernel[...].astype(x.dtype))
     y = jnp.matmul(x, kernel, preferred_element_type=dtype)
     return y if self.bias is None else add_bias(y, self.bias[...])
@@ -169,7 +169,7 @@ def add_bias(x: Float[Array, "*B C"], bias: Float32[Array, "C"]) -> Float[Array,
 
 
 def convolve(x: Float[Array, "B S I"], kernel: Float32[Array, "W I O"]) -> Float[Array, "B S O"]:
-  """Cross-correlation over positions with zeros beyond the ends."""
+  """Computes the cross-correlation over positions with zeros beyond the ends."""
   kernel = whole(kernel.astype(x.dtype))
   return jax.lax.conv_general_dilated(
     x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
@@ -177,7 +177,7 @@ def convolve(x: Float[Array, "B S I"], kernel: Float32[Array, "W I O"]) -> Float
 
 
 def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
-  """X sigmoid(1.702 x), the approximation AlphaGenome's convolutions use.
+  """Computes x sigmoid(1.702 x), the approximation AlphaGenome's convolutions use.
 
   Source: Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2.
   """
@@ -185,13 +185,13 @@ def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
 
 def max_pool(x: Float[Array, "B S C"]) -> Float[Array, "B S//2 C"]:
-  """Maximum over pairs of positions."""
+  """Takes the maximum over pairs of positions."""
   pairs = rearrange(x, "b (s two) c -> b s two c", two=2)
   return jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
 
 
 def mean_pool(x: Float[Array, "B S C"], width: int) -> Float[Array, "B S//{width} C"]:
-  """Mean over non-overlapping runs of positions."""
+  """Takes the mean over non-overlapping runs of positions."""
   return reduce(x, "b (s width) c -> b s c", "mean", width=width)
 
 

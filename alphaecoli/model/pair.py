@@ -21,7 +21,7 @@ MAX_PAIR_DISTANCE = 512  # pair bins in 2 ** 20 bp, the longest published window
 
 
 def distance_widths(n: int) -> Float32[Array, "{n}"]:
-  """Widths, in pair bins, within which each distance feature is on: linear plus geometric."""
+  """Returns the widths, in pair bins, of the distance features: linear plus geometric."""
   geometric = jnp.geomspace(1, MAX_PAIR_DISTANCE - n + 1, n, endpoint=False, dtype=jnp.float32)
   return jnp.arange(n, dtype=jnp.float32) + geometric
 

@@ -154,7 +154,7 @@ def _draw_expression(
   column: int,
   bounds: tuple[int, int],
 ) -> None:
-  """ln(1 + TPM): measured on genes, predicted at every base."""
+  """Draws ln(1 + TPM): measured on genes, predicted at every base."""
   predicted = prediction.in_units("log_tpm").gene_expression[:, column]
   kb = (observed.start + np.arange(len(observed.log_tpm))) / 1000
   values = observed.log_tpm[:, column]

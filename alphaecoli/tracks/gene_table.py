@@ -60,7 +60,7 @@ class GeneTable:
 
   @functools.cached_property
   def _rows(self) -> dict[str, int]:
-    """Row of each locus tag, and of each id."""
+    """Returns the row of each locus tag, and of each id."""
     ids = {name: row for row, name in enumerate(self.gene_id.tolist())}
     return ids | {name: row for row, name in enumerate(self.locus_tag.tolist()) if name}
 

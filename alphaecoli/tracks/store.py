@@ -55,7 +55,7 @@ class TrackStore:
   """
 
   def __init__(self, path: str | os.PathLike[str], manifest: Mapping[str, Any]):
-    """Use `open_store`."""
+    """Opens the arrays of a store; use `open_store`."""
     self.path = Path(path)
     self.manifest = dict(manifest)
     self.table = TrackTable.from_json(manifest["tracks"])

@@ -57,7 +57,7 @@ class TrackTable:
 
   @property
   def reverse_order(self) -> tuple[int, ...]:
-    """Source of each expression track on the other strand: pairs name+ and name- swap."""
+    """Returns the source of each expression track on the other strand: name+ and name- swap."""
     position = {name: i for i, name in enumerate(self.names)}
     swap = {"+": "-", "-": "+"}
     return tuple(

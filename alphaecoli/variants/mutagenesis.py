@@ -111,7 +111,7 @@ class Mutagenesis:
           yield [self.contig, position, BASES[code], BASES[base], *values]
 
   def to_numpy(self) -> Float32[np.ndarray, "n 4 C"]:
-    """`changes`: position, base A C G T, channel."""
+    """Returns `changes`: position, base A C G T, channel."""
     return self.changes
 
   def to_pandas(self) -> "pandas.DataFrame":

@@ -87,7 +87,7 @@ class VariantScores:
     return len(self.scores)
 
   def to_numpy(self) -> dict[str, Float[np.ndarray, "V C"]]:
-    """By place: one row a variant, one column a channel; NaN for refused variants.
+    """Returns arrays by place: one row a variant, one column a channel; NaN for refused variants.
 
     Channels are the expression tracks, density and membership.
     """
@@ -98,7 +98,7 @@ class VariantScores:
     }
 
   def to_pandas(self) -> "pandas.DataFrame":
-    """One row a variant, with the columns of the command's table; `pos` is 1-based.
+    """Returns one row a variant, with the columns of the command's table; `pos` is 1-based.
 
     Raises:
       ConfigError: pandas is not installed.
@@ -107,7 +107,7 @@ class VariantScores:
     return analysis("pandas").DataFrame(rows, columns=score_columns(self.table))
 
   def genes_to_pandas(self) -> "pandas.DataFrame":
-    """One row for each variant and gene in its window.
+    """Returns one row for each variant and gene in its window.
 
     Raises:
       ConfigError: pandas is not installed.

@@ -57,7 +57,7 @@ def score_variants(
   unknown = ContigFeatures()
 
   def windows() -> Iterator[tuple[_Plan | None, UInt8[np.ndarray, " W"]]]:
-    """Reference windows, each followed by the alternatives that it serves."""
+    """Lists reference windows, each followed by the alternatives that it serves."""
     place: tuple[str, int] | None = None
     for variant in variants:
       reason = refusal(variant, contigs, predictor.window_bp)
@@ -167,7 +167,7 @@ def _gene_effect(
   plan: _Plan,
   upstream_bp: int,
 ) -> GeneEffect:
-  """What one variant does to one gene, over those of its bases that both alleles have."""
+  """Computes what one variant does to one gene, over those of its bases that both alleles have."""
   variant, view = plan.variant, plan.view
   bases = gene.bases(view.length_bp)
   rows = view.where(bases)
@@ -190,7 +190,7 @@ def _operon(
   at: Int[np.ndarray, " n"],
   gene: GeneEffect | None,
 ) -> tuple[tuple[int, int] | None, Int[np.ndarray, " m"]]:
-  """The operon at the variant, else the nearest one in the affected gene; its bases in view."""
+  """Finds the operon at a variant, else the nearest in the affected gene, and its bases."""
   own = np.zeros(0, np.int64)
   if gene is not None:
     own = view.where(gene.gene.bases(view.length_bp))
@@ -239,7 +239,7 @@ def operons_in(features: ContigFeatures, view: View) -> list[StartEnd]:
 
 
 def _touches(bounds: Int[np.ndarray, "n 2"], view: View) -> Bool[np.ndarray, " n"]:
-  """Which intervales the view shows, at least in part."""
+  """Tells which intervals the view shows, at least in part."""
   low, high = view.first + view.low, view.first + view.high
   start, end = bounds.T
   if not view.circular:
