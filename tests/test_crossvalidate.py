@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from flax import nnx
 
 from alphaecoli import crossvalidate
 from alphaecoli.errors import ConfigError
+from alphaecoli.evaluation import folds
+from alphaecoli.evaluation import run as evaluation_run
+from alphaecoli.evaluation.rival_fits import Value
+from alphaecoli.evaluation.rivals import DESCRIPTIONS, Rivals
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.tracks.store import open_store
@@ -190,13 +195,38 @@ def test_tables_of_genes_and_pairs_say_what_was_observed_and_by_which_fold(stopp
 def test_a_call_with_nothing_left_only_gathers(stopped_then_continued, capsys, monkeypatch):
   arguments, workdir, _, _ = stopped_then_continued
   monkeypatch.setattr(crossvalidate, "train", None)
-  monkeypatch.setattr("alphaecoli.evaluation.folds.evaluate_run", None)
+  monkeypatch.setattr(folds, "evaluate_run", None)
   written = {name: (workdir / name).read_bytes() for name in OUTPUTS if "npz" not in name}
   assert crossvalidate.main(arguments) == 0
   assert {name: (workdir / name).read_bytes() for name in written} == written
   lines = capsys.readouterr().out.splitlines()
   assert lines[0] == "test split, 3 of 3 folds, mean ± standard deviation"
   assert not any("missing" in line for line in lines)
+
+
+def test_rivals_and_the_validation_split_are_measured_later_where_the_folder_now_lies(
+  stopped_then_continued, tmp_path, monkeypatch
+):
+  arguments, workdir, *_ = stopped_then_continued
+  shutil.copytree(workdir, tmp_path / "moved")
+  arguments = [arguments[0], f"--workdir={tmp_path / 'moved'}"]
+  monkeypatch.setattr(crossvalidate, "train", None)
+  monkeypatch.setattr(crossvalidate, "require", lambda: None)
+  gap = {"pair_gap": {"operon_membership/pairs_auroc": Value(0.75, 8, "pairs")}}
+  skipped = dict.fromkeys(DESCRIPTIONS.keys() - gap, "not here")
+  monkeypatch.setattr(evaluation_run, "measure", lambda *_: Rivals(gap, skipped, {}))
+  assert crossvalidate.main([*arguments, "--folds=1", "--rivals"]) == 0
+  found = json.loads((tmp_path / "moved" / "crossvalidation.json").read_text())
+  pairs = found["metrics"]["operon_membership/pairs_auroc"]
+  assert pairs["pair_gap"]["folds"] == {"1": 0.75} and pairs["model"]["n_folds"] > 1
+  with monkeypatch.context() as patch:
+    patch.setattr(folds, "evaluate_run", None)
+    assert crossvalidate.main([*arguments, "--folds=1", "--rivals"]) == 0
+  assert crossvalidate.main([*arguments, "--folds=2", "--split=validation"]) == 0
+  found = json.loads((tmp_path / "moved" / "crossvalidation_validation.json").read_text())
+  assert found["split"] == "validation" and found["missing"] == [0, 1]
+  with np.load(tmp_path / "moved" / "out_of_fold_validation.npz") as file:
+    assert set(file["fold"][20_000:]) == {2} and set(file["fold"][:20_000]) == {-1}
 
 
 def test_other_values_are_refused_as_in_training(stopped_then_continued):
