@@ -1,16 +1,32 @@
-"""What every command shares: parsing, one-line errors, exit codes."""
+"""What every command shares: parsing, one-line errors, exit codes, progress bars."""
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+  BarColumn,
+  DownloadColumn,
+  MofNCompleteColumn,
+  Progress,
+  ProgressColumn,
+  TaskProgressColumn,
+  TextColumn,
+  TimeRemainingColumn,
+)
 
 from alphaecoli.errors import UserError
 
 LOGGER = logging.getLogger("alphaecoli")
+LINE_EVERY_S = 10.0  # of progress in a log, where there is no terminal
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE_SPACE = "make room on that disk; a training run then goes on from its newest checkpoint"
 _OUT_OF_MEMORY = (
@@ -71,3 +87,111 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     allow_abbrev=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, done: int, active: bool = True) -> Iterator[Callable[[int], None]]:
+  """Shows steps done on a terminal; elsewhere does nothing.
+
+  Yields:
+    Call it with the number of steps done.
+  """
+  if not active or not sys.stderr.isatty():
+    yield lambda step: None
+    return
+  with _bar("training", MofNCompleteColumn()) as bar:
+    task = bar.add_task("", total=total, completed=done)
+    yield lambda step: bar.update(task, completed=step)
+
+
+@contextlib.contextmanager
+def reading_bar() -> Iterator[Callable[[str, int, int, int], None] | None]:
+  """Shows how far a long file is read, on a terminal.
+
+  Yields:
+    Call it with the file's name, bytes read, bytes in all and documents; None where nobody watches.
+  """
+  if not sys.stderr.isatty():
+    yield None
+    return
+  with _bar("reading", DownloadColumn()) as bar:
+    task = bar.add_task("")
+
+    def show(name: str, done: int, total: int, documents: int) -> None:
+      bar.update(task, total=total, completed=done)
+
+    yield show
+
+
+@contextlib.contextmanager
+def _bar(label: str, *columns: ProgressColumn) -> Iterator[Progress]:
+  """Shows a bar on standard error; the log's lines appear above it."""
+  columns = (TextColumn(label), BarColumn(), *columns, TimeRemainingColumn())
+  bar = Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2)
+  with bar:  # it replaces sys.stderr, so that what is written there goes above it
+    streams = [h for h in LOGGER.handlers if isinstance(h, logging.StreamHandler)]
+    before = [handler.setStream(sys.stderr) for handler in streams]
+    try:
+      yield bar
+    finally:
+      for handler, stream in zip(streams, before, strict=True):
+        if stream is not None:
+          handler.setStream(stream)
+
+
+class BaseProgress:
+  """Counts bases; a context manager."""
+
+  def __init__(self, total_bp: int, label: str):
+    """Starts counting; nothing is shown before `__enter__`."""
+    self.total_bp, self.done_bp, self.label = total_bp, 0, label
+    self._started = self._shown = time.monotonic()
+    self._first: tuple[float, int] | None = None  # when the first bases came, and how many
+    self._stack = contextlib.ExitStack()
+    self._bar: Progress | None = None
+
+  def __enter__(self) -> "BaseProgress":
+    self._started = self._shown = time.monotonic()
+    if sys.stderr.isatty():
+      rate = TextColumn("{task.fields[rate]}")
+      self._bar = self._stack.enter_context(_bar(self.label, TaskProgressColumn(), rate))
+      self._task = self._bar.add_task("", total=self.total_bp, rate="")
+    return self
+
+  def expect(self, more_bp: int) -> None:
+    """Corrects how many bases there are in all, by this many more or less."""
+    self.total_bp += more_bp
+    if self._bar is not None:
+      self._bar.update(self._task, total=self.total_bp)
+
+  @property
+  def rate(self) -> str:
+    """Returns bases per second, in words; without the first batch, which waits for the compiler."""
+    since, before = self._first or (self._started, 0)
+    bases, seconds = self.done_bp - before, time.monotonic() - since
+    if not bases:  # there was only one batch
+      bases, seconds = self.done_bp, time.monotonic() - self._started
+    return f"{bases / max(seconds, 1e-9):,.0f} bases/s"
+
+  def __call__(self, bases: int) -> None:
+    """Counts bases."""
+    self.done_bp += bases
+    if self._first is None:
+      self._first = time.monotonic(), self.done_bp
+    if self._bar is not None:
+      self._bar.update(self._task, completed=self.done_bp, rate=self.rate)
+    elif time.monotonic() - self._shown > LINE_EVERY_S:
+      self._shown = time.monotonic()
+      share = 100 * self.done_bp / max(self.total_bp, 1)
+      LOGGER.info("%s: %.0f%% of %s bp, %s", self.label, share, f"{self.total_bp:,}", self.rate)
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    self._stack.close()
+    if kind is None:
+      seconds = time.monotonic() - self._started
+      LOGGER.info("%s: %s bp in %.1f s, %s", self.label, f"{self.done_bp:,}", seconds, self.rate)

@@ -12,7 +12,6 @@ from alphaecoli.files import write_json
 from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.inference.margins import QUANTILES, at_margin, margins, phase_differences, phases
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS
-from alphaecoli.progress import BaseProgress
 from alphaecoli.schema import BIN_BP
 
 DESCRIPTION = """Predicts part of a genome, read as circular, with windows at several offsets
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     (at_margin(predictor, m), phases(at_margin(predictor, m), options.phases)) for m in tried
   ]
   results = []
-  with BaseProgress(bases * sum(len(shifts) + 1 for _, shifts in plans), "phases") as progress:
+  with cli.BaseProgress(bases * sum(len(shifts) + 1 for _, shifts in plans), "phases") as progress:
     for model, shifts in plans:
       found = phase_differences(model, contig.codes[:bases], shifts, progress)
       results.append({"margin_bp": model.margin_bp, "phases": len(shifts) + 1, "heads": found})

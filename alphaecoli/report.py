@@ -10,7 +10,6 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import make_folder, write_text
 from alphaecoli.inference.output import read_manifest, read_prediction
 from alphaecoli.inference.prediction import Prediction
-from alphaecoli.progress import BaseProgress
 from alphaecoli.reporting.chromosome import choose_loci, genome_view
 from alphaecoli.reporting.page import render
 from alphaecoli.reporting.run import Run, read_run
@@ -76,7 +75,7 @@ def _predict(run: Run, folder: Path | None) -> tuple[Prediction | None, str]:
     return None, "none yet, as the run has no checkpoint"
   words = f"step {run.best.step:,}"
   if folder is None:
-    with BaseProgress(run.store.length_bp, f"predicting {run.store.contig}") as progress:
+    with cli.BaseProgress(run.store.length_bp, f"predicting {run.store.contig}") as progress:
       prediction = load_predictor(run.best.path, organism=run.organism or None).predict(
         run.store.sequence, circular=run.store.circular, progress=progress
       )

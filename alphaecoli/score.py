@@ -17,7 +17,6 @@ from alphaecoli.genomics.vcf import read_vcf
 from alphaecoli.inference.arguments import AnnotatedGenome, Interval, read_genome
 from alphaecoli.inference.genomes import read_topology
 from alphaecoli.plotting.logo import draw_logo
-from alphaecoli.progress import BaseProgress
 from alphaecoli.variants.constructs import compare_constructs, pair_columns, pair_row
 from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row
 from alphaecoli.variants.scoring import UPSTREAM_BP, score_variants
@@ -120,7 +119,7 @@ def _variants(
   with contextlib.ExitStack() as stack:
     add = {path: stack.enter_context(tsv_writer(path, names)) for path, names in paths.items()}
     total_bp = len(variants) * predictor.window_bp
-    progress = stack.enter_context(BaseProgress(total_bp, "score"))
+    progress = stack.enter_context(cli.BaseProgress(total_bp, "score"))
     for score in score_variants(
       predictor,
       variants,

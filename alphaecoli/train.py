@@ -39,10 +39,9 @@ def main(arguments: Sequence[str]) -> int:
   profile = profiled_steps(flags.profile, config.train.steps) if flags.profile else None
   workdir = flags.workdir or Path("runs") / (f"{name}-test-mode" if flags.test_mode else name)
   if flags.process_data_only:
-    from alphaecoli.progress import reading_bar
     from alphaecoli.tracks.organisms import open_organisms
 
-    with reading_bar() as show:
+    with cli.reading_bar() as show:
       organisms = open_organisms(config, workdir, show)
     for store in organisms.stores:
       cli.LOGGER.info("track store: %s", store.path)

@@ -20,7 +20,6 @@ from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, put_batch
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh, n_window_shards
-from alphaecoli.progress import reading_bar
 from alphaecoli.schema import BIN_BP, HEADS, Config
 from alphaecoli.tracks.organisms import open_organisms
 from alphaecoli.tracks.store import TrackStore
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
   make_directory(workdir)
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
-  with reading_bar() as show:
+  with cli.reading_bar() as show:
     organisms = open_organisms(config, workdir, show)
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")

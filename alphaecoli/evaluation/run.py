@@ -36,13 +36,37 @@ LOGGER = logging.getLogger(__name__)
 
 
 def run(options: argparse.Namespace) -> int:
-  """Measures and writes; every process of a run calls this."""
-  workdir = options.workdir
-  path, which = choose_checkpoint(workdir, options.checkpoint)
+  """Measures and writes as the command line says; every process of a run calls this."""
+  evaluate_run(
+    options.workdir, options.split, options.checkpoint, options.batch_windows, options.rivals
+  )
+  return 0
+
+
+def evaluate_run(
+  workdir: Path,
+  split: str,
+  checkpoint: str = "best",
+  batch_windows: int | None = None,
+  rivals: bool = False,
+) -> list[tuple[LoadedCheckpoint, TrackStore, Report]]:
+  """Measures a checkpoint of a run on a split of each of its stores; prints and writes the metrics.
+
+  Args:
+    workdir: work directory of the run.
+    split: train, validation or test.
+    checkpoint: best, last or a step.
+    batch_windows: see `evaluate_checkpoint`.
+    rivals: whether simple rules are measured too.
+
+  Raises:
+    UserError: see the message.
+  """
+  path, which = choose_checkpoint(workdir, checkpoint)
   mesh = mesh_of(path, which)
   loaded = load_inference(path, which, mesh)
   LOGGER.info("checkpoint %s on mesh %s", loaded.path, dict(mesh.shape))
-  seen = bases_seen_before(loaded.meta, options.split)
+  seen = bases_seen_before(loaded.meta, split)
   if seen != 0:
     LOGGER.warning(
       "not held out: the model that training started from had seen %s of this split",
@@ -51,16 +75,18 @@ def run(options: argparse.Namespace) -> int:
   stores = one_first("track store", lambda: find_stores(loaded, workdir))
   if loaded.config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
+  measured = []
   for row, store in enumerate(stores):
-    report = evaluate_checkpoint(loaded, store, options.split, mesh, options.batch_windows, row)
+    report = evaluate_checkpoint(loaded, store, split, mesh, batch_windows, row)
     if jax.process_index() == 0:
-      if options.rivals:
-        rivals = measure(store, options.split, loaded.config.data.window_bp)
-        report = dataclasses.replace(report, rivals=rivals)
+      if rivals:
+        found = measure(store, split, loaded.config.data.window_bp)
+        report = dataclasses.replace(report, rivals=found)
       name = store.organism if len(stores) > 1 else ""
       print(f"{name and name + ', '}step {loaded.step}, {report.table()}")
       write_files(workdir, report, loaded, store, name)
-  return 0
+    measured.append((loaded, store, report))
+  return measured
 
 
 def choose_checkpoint(workdir: Path, name: str) -> tuple[Path, str]:
@@ -176,22 +202,34 @@ def write_files(
 def write_genes(path: Path, genes: Mapping[str, np.ndarray], table: TrackTable) -> None:
   """Writes one line a gene of the split: place, operon, observed and predicted expression.
 
-  Expression is ln(1 + TPM), empty where it was not measured; `operon_probability` is the mean over
-  the gene's bases.
+  Expression is empty where it was not measured.
   """
-  columns: dict[str, Any] = {
-    key: genes[key]
-    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
+  columns = {
+    key: _text(values) if values.dtype.kind == "f" else values
+    for key, values in gene_table(genes, table).items()
   }
-  columns["operon_probability"] = _text(genes["probability"])
-  observed, predicted = (table.to_log_tpm(genes[k]) for k in ("target_z", "predicted_z"))
-  for i, track in enumerate(table.names):
-    columns[f"observed_log_tpm:{track}"] = _text(observed[:, i])
-    columns[f"predicted_log_tpm:{track}"] = _text(predicted[:, i])
   with atomic_write(path) as file:
     writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
+
+
+def gene_table(genes: Mapping[str, np.ndarray], table: TrackTable) -> dict[str, np.ndarray]:
+  """Returns the columns of a table of genes.
+
+  Expression is ln(1 + TPM), NaN where it was not measured; `operon_probability` is the mean over
+  the gene's bases.
+  """
+  columns = {
+    key: genes[key]
+    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
+  }
+  columns["operon_probability"] = genes["probability"]
+  observed, predicted = (table.to_log_tpm(genes[k]) for k in ("target_z", "predicted_z"))
+  for i, track in enumerate(table.names):
+    columns[f"observed_log_tpm:{track}"] = observed[:, i]
+    columns[f"predicted_log_tpm:{track}"] = predicted[:, i]
+  return columns
 
 
 def _text(values: np.ndarray) -> list[str]:

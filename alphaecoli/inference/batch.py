@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alphaecoli.checkpoints.read import hash_checkpoint
+from alphaecoli.cli import BaseProgress
 from alphaecoli.errors import DataError, UserError
 from alphaecoli.files import hash_file, make_folder, tsv_writer, version, write_json
 from alphaecoli.inference.genome_files import GenomeFile
@@ -28,7 +29,6 @@ from alphaecoli.inference.output import (
 )
 from alphaecoli.inference.prediction import Prediction, Request
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.progress import BaseProgress
 
 LOGGER = logging.getLogger(__name__)
 

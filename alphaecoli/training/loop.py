@@ -11,13 +11,13 @@ import jax
 
 from alphaecoli.checkpoints.read import SCORE
 from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.cli import progress_bar
 from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.results import OrganismReports, Report
 from alphaecoli.files import write_json
 from alphaecoli.parallel.batches import device_batches
 from alphaecoli.parallel.sharding import window_shard
-from alphaecoli.progress import progress_bar
 from alphaecoli.schema import Config
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, duration, train_line

@@ -87,8 +87,27 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
       f"name, or data.stores have changed{advice}"
     )
   for key in changed:
-    if key not in _SILENT_KEYS and key.split(".")[0] not in _SILENT_SECTIONS:
+    if _is_reported(key):
       LOGGER.warning("%s was %r and is now %r", key, before.get(key), now.get(key))
+
+
+def _is_reported(key: str) -> bool:
+  """Returns whether a changed key makes another run, or at least other steps."""
+  return key not in _SILENT_KEYS and key.split(".", maxsplit=1)[0] not in _SILENT_SECTIONS
+
+
+def is_finished(workdir: Path, config: Config) -> bool:
+  """Returns whether a run of this configuration has come to its end in a work directory.
+
+  False where a key differs that a resumed run reports or refuses.
+  """
+  start = (_starts(workdir) or [{}])[-1]
+  end = start.get("end") or {}
+  if end.get("status") != 0 or end.get("step", 0) < config.train.steps:
+    return False
+  before, now = flat_config(with_new_keys(start["config"])), flat_config(config.to_dict())
+  changed = (k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+  return not any(map(_is_reported, changed))
 
 
 def describe_start(step: int, config: Config, mesh: Mesh, organisms: Organisms) -> dict[str, Any]:

@@ -13,13 +13,13 @@ import numpy as np
 from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR
 from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.cli import reading_bar
 from alphaecoli.errors import UserError
 from alphaecoli.files import write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.progress import reading_bar
 from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms, open_organisms
 from alphaecoli.tracks.store import TrackStore

@@ -8,7 +8,7 @@ import numpy as np
 import pyBigWig
 import pytest
 
-from alphaecoli import predict, progress
+from alphaecoli import cli, predict
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.inference.output import read_prediction
@@ -305,11 +305,11 @@ def test_bad_flag_ends_with_status_2():
 @pytest.mark.parametrize("terminal", [False, True], ids=["log", "bar"])
 def test_progress_counts_bases_per_second_without_the_first_batch(terminal, monkeypatch, caplog):
   now = [100.0]
-  monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-  monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: terminal, raising=False)
+  monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+  monkeypatch.setattr(cli.sys.stderr, "isatty", lambda: terminal, raising=False)
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   caplog.set_level(logging.INFO, "alphaecoli")
-  with progress.BaseProgress(3000, "predict") as shown:
+  with cli.BaseProgress(3000, "predict") as shown:
     for seconds in (60, 11, 9):  # the first batch waits for the compiler
       now[0] += seconds
       shown(1000)

@@ -1,0 +1,179 @@
+"""Metrics over folds: each fold's value, mean and standard deviation, as a table and as files."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alphaecoli.evaluation.results import BASELINES
+from alphaecoli.evaluation.rivals import RIVAL_COLUMNS
+from alphaecoli.files import tsv_writer
+
+FORMAT_VERSION = 1
+MODEL, BASELINE = "model", "baseline"
+Reports = Mapping[int, Mapping[str, Any]]  # by fold, what `Report.to_json` returns
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoldMetric:
+  """One metric of the model, a baseline or a rival over folds.
+
+  Attributes:
+    name: head/metric, as in a report.
+    source: model, baseline or the name of a rival.
+    column: column of the table: the source, or the column of a rival.
+    over: what it was computed from: genes, bases, bins, pairs.
+    values: by fold; NaN where it is undefined.
+    n: by fold, the number of values it was computed from.
+  """
+
+  name: str
+  source: str
+  column: str
+  over: str
+  values: Mapping[int, float]
+  n: Mapping[int, int]
+
+  @property
+  def defined(self) -> list[float]:
+    """The values of the folds where it is defined."""
+    return [value for value in self.values.values() if np.isfinite(value)]
+
+  @property
+  def mean(self) -> float:
+    """Mean over the folds where it is defined; NaN where there is none."""
+    return float(np.mean(self.defined)) if self.defined else float("nan")
+
+  @property
+  def std(self) -> float:
+    """Standard deviation over these folds, with n - 1; NaN of fewer than two."""
+    return float(np.std(self.defined, ddof=1)) if len(self.defined) > 1 else float("nan")
+
+  def text(self) -> str:
+    """Formats mean and standard deviation, a dash where they are undefined."""
+    if not self.defined:
+      return "-"
+    return f"{self.mean:.4f}" + (f" ± {self.std:.4f}" if len(self.defined) > 1 else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregate:
+  """The metrics of the folds that are done.
+
+  Attributes:
+    split: validation or test.
+    n_folds: number of folds in all.
+    folds: numbers of those that are done.
+    metrics: in the order of the table: by name, of the model, the baseline, the rivals.
+  """
+
+  split: str
+  n_folds: int
+  folds: tuple[int, ...]
+  metrics: tuple[FoldMetric, ...]
+
+  @property
+  def missing(self) -> tuple[int, ...]:
+    """Numbers of the folds that are not done."""
+    return tuple(fold for fold in range(self.n_folds) if fold not in self.folds)
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns all values; None where one is undefined."""
+    metrics: dict[str, Any] = {}
+    for metric in self.metrics:
+      metrics.setdefault(metric.name, {"over": metric.over})[metric.source] = {
+        "mean": _none(metric.mean),
+        "std": _none(metric.std),
+        "n_folds": len(metric.defined),
+        "folds": {str(fold): _none(value) for fold, value in metric.values.items()},
+        "n": {str(fold): n for fold, n in metric.n.items()},
+      }
+    return {
+      "format": "alphaecoli-crossvalidation",
+      "format_version": FORMAT_VERSION,
+      "split": self.split,
+      "n_folds": self.n_folds,
+      "folds": list(self.folds),
+      "missing": list(self.missing),
+      "baselines": BASELINES,
+      "metrics": metrics,
+    }
+
+  def write_tsv(self, path: Path) -> None:
+    """Writes one line a metric and source.
+
+    Raises:
+      DataError: the file can not be written.
+    """
+    every = range(self.n_folds)
+    columns = ["metric", "source", "over", "mean", "std", "n_folds", *(f"fold_{k}" for k in every)]
+    with tsv_writer(path, columns) as add:
+      for m in self.metrics:
+        moments = (m.mean, m.std, len(m.defined))
+        add([m.name, m.source, m.over, *moments, *(m.values.get(fold) for fold in every)])
+
+  def table(self) -> str:
+    """Formats means and standard deviations as text of fixed width; says what is missing."""
+    shown = {m.column for m in self.metrics}
+    columns = [MODEL, BASELINE, *(c for c in RIVAL_COLUMNS if c in shown)]
+    rows: dict[str, dict[str, FoldMetric]] = {}
+    for metric in self.metrics:
+      rows.setdefault(metric.name, {})[metric.column] = metric
+    width = max([len(name) for name in rows] + [len("metric")])
+    lines = [
+      f"{self.split} split, {len(self.folds)} of {self.n_folds} folds, mean ± standard deviation",
+      f"{'metric':<{width}}" + "".join(f"  {c:>17}" for c in columns) + "  folds",
+    ]
+    for name, row in rows.items():
+      cells = "".join(f"  {row[c].text() if c in row else '-':>17}" for c in columns)
+      most = max(len(metric.defined) for metric in row.values())
+      lines.append(f"{name:<{width}}{cells}  {most:>5} {next(iter(row.values())).over}")
+    if self.missing:
+      lines.append(f"folds that are missing: {', '.join(map(str, self.missing))}")
+    return "\n".join(lines)
+
+
+def aggregate(reports: Reports, split: str, n_folds: int) -> Aggregate:
+  """Aggregates the reports of folds.
+
+  Args:
+    reports: by fold, of those that are done.
+    split: validation or test.
+    n_folds: number of folds in all.
+  """
+  found: dict[str, dict[str, dict[int, Mapping[str, Any]]]] = {}  # name, source, fold
+  columns = {MODEL: MODEL, BASELINE: BASELINE}
+  for fold, report in reports.items():
+    for name, value in report["metrics"].items():
+      for source in (MODEL, BASELINE):
+        entry = {"value": value[source], "n": value["n"], "over": value["over"]}
+        found.setdefault(name, {}).setdefault(source, {})[fold] = entry
+    for rival, result in report.get("rivals", {}).items():
+      columns[rival] = result["column"]
+      for name, value in result.get("metrics", {}).items():
+        found.setdefault(name, {}).setdefault(rival, {})[fold] = value
+  metrics = tuple(
+    FoldMetric(
+      name,
+      source,
+      columns[source],
+      next(iter(entries.values()))["over"],
+      {fold: _nan(entry["value"]) for fold, entry in entries.items()},
+      {fold: entry["n"] for fold, entry in entries.items()},
+    )
+    for name, sources in found.items()
+    for source, entries in sources.items()
+  )
+  return Aggregate(split, n_folds, tuple(reports), metrics)
+
+
+def _none(value: float) -> float | None:
+  """Returns None in place of NaN, which JSON does not have."""
+  return value if np.isfinite(value) else None
+
+
+def _nan(value: float | None) -> float:
+  """Returns NaN in place of None."""
+  return float("nan") if value is None else float(value)

@@ -1,0 +1,248 @@
+"""The command over three folds of a toy chromosome with a stand-in model, two steps each."""
+
+import csv
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from alphaecoli import crossvalidate
+from alphaecoli.errors import ConfigError
+from alphaecoli.evaluation import folds
+from alphaecoli.evaluation import run as evaluation_run
+from alphaecoli.evaluation.rival_fits import Value
+from alphaecoli.evaluation.rivals import DESCRIPTIONS, Rivals
+from alphaecoli.model.functional import FunctionalModel
+from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.tracks.store import open_store
+from alphaecoli.training import loop
+from alphaecoli.training.preemption import EXIT_STOPPED
+from tests import toy
+from tests.training.small import TINY, StandIn
+
+LENGTH_BP = 30_000
+SMALLEST = {
+  **TINY,
+  "data.n_blocks": 3,
+  "data.n_folds": 3,
+  "train.steps": 2,
+  "evaluation.every_steps": 2,
+  "log.every_steps": 1,
+  "loss.weights.gene_structure": 0.0,  # the stand-in has no auxiliary heads
+  "loss.weights.operon_junction": 0.0,
+}
+OUTPUTS = (
+  "crossvalidation.json", "crossvalidation.tsv", "out_of_fold.npz", "out_of_fold_genes.tsv",
+  "out_of_fold_pairs.tsv",
+)  # fmt: skip
+
+
+def _arguments(folder: Path) -> list[str]:
+  """A dump, a configuration file of it, and the arguments that name them."""
+  dump = toy.write_random(folder / "dump", LENGTH_BP)
+  values = {
+    **SMALLEST,
+    "data.dump": str(dump.dump),
+    "data.genome": str(dump.fasta),
+    "data.min_genes_per_unit": dump.min_genes_per_unit,
+  }
+  file = folder / "tiny.py"
+  file.write_text(
+    "from alphaecoli.config import apply_overrides, base_config\n\n\n"
+    "def get_config():\n"
+    "  config = base_config()\n"
+    f"  apply_overrides(config, {values!r})\n"
+    "  return config\n"
+  )
+  return [f"--config={file}", f"--workdir={folder / 'all'}"]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+  with open(path, newline="") as file:
+    return list(csv.DictReader(file, delimiter="\t"))
+
+
+def _starts(folder: Path) -> list[tuple[int, int, int]]:
+  starts = json.loads((folder / "run.json").read_text())["starts"]
+  return [(s["step"], s["end"]["status"], s["end"]["step"]) for s in starts]
+
+
+def _stop_after_step_1(monkeypatch):
+  add = loop.Watch.add
+
+  def stopping(self, step, metrics):
+    add(self, step, metrics)
+    if step == 1:
+      signal.raise_signal(signal.SIGTERM)
+
+  monkeypatch.setattr(loop.Watch, "add", stopping)
+
+
+class Quick(StandIn, AlphaEcoli):
+  """The stand-in, where checkpoints are to hold the model."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_model():
+  """Has runs and checkpoints take a model that compiles in a second."""
+  quick = FunctionalModel.of(lambda key: Quick(nnx.Rngs(key)))
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ("of_config", "of_model"):
+      patch.setattr(FunctionalModel, name, lambda config, table: quick)
+    yield
+
+
+@pytest.fixture(scope="module")
+def stopped_then_continued(tmp_path_factory):
+  """Arguments and printed tables: fold 0 stopped after a step and continued, then all folds."""
+  folder = tmp_path_factory.mktemp("crossvalidation")
+  arguments, workdir = _arguments(folder), folder / "all"
+  with pytest.MonkeyPatch.context() as patch:
+    _stop_after_step_1(patch)
+    assert crossvalidate.main([*arguments, "--folds=0,2"]) == EXIT_STOPPED
+  assert not (workdir / "fold_2").exists() and not (workdir / OUTPUTS[0]).exists()
+  assert crossvalidate.main([*arguments, "--folds=0"]) == 0
+  with np.load(workdir / "out_of_fold.npz") as file:
+    first = dict(file)
+  first_json = json.loads((workdir / "crossvalidation.json").read_text())
+  before = (workdir / "fold_0" / "run.json").stat().st_mtime_ns
+  assert crossvalidate.main(arguments) == 0
+  assert (workdir / "fold_0" / "run.json").stat().st_mtime_ns == before
+  return arguments, workdir, first, first_json
+
+
+def test_a_stopped_fold_continues_and_folds_left_out_are_missing(stopped_then_continued):
+  _, workdir, first, first_json = stopped_then_continued
+  assert _starts(workdir / "fold_0") == [(0, EXIT_STOPPED, 1), (1, 0, 2)]
+  assert first_json["folds"] == [0] and first_json["missing"] == [1, 2]
+  auroc = first_json["metrics"]["operon_membership/auroc"]["model"]
+  assert auroc["n_folds"] == 1 and auroc["std"] is None and auroc["mean"] == auroc["folds"]["0"]
+  assert sorted(set(first["fold"])) == [-1, 0] and (first["fold"] == 0).sum() == LENGTH_BP / 3
+  np.testing.assert_array_equal(np.isnan(first["operon_membership"]), first["fold"] == -1)
+
+
+def test_all_folds_are_put_together(stopped_then_continued):
+  _, workdir, first, _ = stopped_then_continued
+  assert all((workdir / name).exists() for name in OUTPUTS)
+  assert len(list((workdir / "tracks").iterdir())) == 3
+  found = json.loads((workdir / "crossvalidation.json").read_text())
+  assert found["folds"] == [0, 1, 2] and not found["missing"]
+  for member in found["members"]:
+    assert (workdir / member["checkpoint"] / "params").is_dir()
+  each = [json.loads((workdir / f"fold_{k}/evaluation_test.json").read_text()) for k in range(3)]
+  assert [e["fold"] for e in each] == [0, 1, 2]
+  name = "gene_density/mse"
+  values = [e["metrics"][name]["model"] for e in each]
+  model = found["metrics"][name]["model"]
+  assert list(model["folds"].values()) == values
+  assert model["mean"] == pytest.approx(np.mean(values))
+  assert model["std"] == pytest.approx(np.std(values, ddof=1))
+  (row,) = (
+    row
+    for row in _rows(workdir / "crossvalidation.tsv")
+    if row["metric"] == name and row["source"] == "model"
+  )
+  assert float(row["fold_2"]) == pytest.approx(values[2], rel=1e-5)
+
+  with np.load(workdir / "out_of_fold.npz") as file:
+    arrays = dict(file)
+  edges = [10_000, 20_000]  # block i is the test split of fold i - 1
+  assert {tuple(set(part)) for part in np.split(arrays["fold"], edges)} == {(2,), (0,), (1,)}
+  assert arrays["gene_expression"].shape == (LENGTH_BP, 1)
+  assert np.isfinite(arrays["gene_expression"]).all()
+  assert ((arrays["operon_membership"] > 0) & (arrays["operon_membership"] < 1)).all()
+  known = first["fold"] == 0
+  np.testing.assert_array_equal(
+    arrays["operon_membership"][known], first["operon_membership"][known]
+  )
+
+
+def test_tables_of_genes_and_pairs_say_what_was_observed_and_by_which_fold(stopped_then_continued):
+  _, workdir, _, _ = stopped_then_continued
+  genes = open_store(next((workdir / "tracks").iterdir())).genes
+  block = [(a * 3 // LENGTH_BP, (b - 1) * 3 // LENGTH_BP)
+           for a, b in zip(genes.start, genes.end, strict=True)]  # fmt: skip
+  inside = [i for i, (first, last) in enumerate(block) if first == last]
+  assert 0 < len(inside) < len(block)
+  rows = _rows(workdir / "out_of_fold_genes.tsv")
+  assert [row["gene_id"] for row in rows] == [genes.gene_id[i] for i in inside]
+  with np.load(workdir / "out_of_fold.npz") as file:
+    arrays = dict(file)
+  for i, row in zip(inside, rows, strict=True):
+    assert int(row["fold"]) == (block[i][0] - 1) % 3
+    bases = slice(int(row["start"]), int(row["end"]))
+    predicted = arrays["gene_expression"][bases].mean()
+    assert float(row["predicted_log_tpm:mean"]) == pytest.approx(predicted, rel=1e-4)
+    observed = genes.log_tpm[i, 0]
+    assert (row["observed_log_tpm:mean"] == "") == bool(np.isnan(observed))
+    assert np.isnan(observed) or float(row["observed_log_tpm:mean"]) == pytest.approx(
+      observed, rel=1e-4
+    )
+  fold_of, operon_of = ({row["gene_id"]: row[k] for row in rows} for k in ("fold", "operon_id"))
+  pairs = _rows(workdir / "out_of_fold_pairs.tsv")
+  assert len(pairs) > 5
+  for pair in pairs:
+    left, right = pair["left_id"], pair["right_id"]
+    assert fold_of[left] == fold_of[right] == pair["fold"]
+    assert pair["observed_same_operon"] == str(int(operon_of[left] == operon_of[right] != ""))
+    assert 0 < float(pair["probability"]) < 1
+
+
+def test_a_call_with_nothing_left_only_gathers(stopped_then_continued, capsys, monkeypatch):
+  arguments, workdir, _, _ = stopped_then_continued
+  monkeypatch.setattr(crossvalidate, "train", None)
+  monkeypatch.setattr(folds, "evaluate_run", None)
+  written = {name: (workdir / name).read_bytes() for name in OUTPUTS if "npz" not in name}
+  assert crossvalidate.main(arguments) == 0
+  assert {name: (workdir / name).read_bytes() for name in written} == written
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == "test split, 3 of 3 folds, mean ± standard deviation"
+  assert not any("missing" in line for line in lines)
+
+
+def test_rivals_and_the_validation_split_are_measured_later_where_the_folder_now_lies(
+  stopped_then_continued, tmp_path, monkeypatch
+):
+  arguments, workdir, *_ = stopped_then_continued
+  shutil.copytree(workdir, tmp_path / "moved")
+  arguments = [arguments[0], f"--workdir={tmp_path / 'moved'}"]
+  monkeypatch.setattr(crossvalidate, "train", None)
+  monkeypatch.setattr(crossvalidate, "require", lambda: None)
+  gap = {"pair_gap": {"operon_membership/pairs_auroc": Value(0.75, 8, "pairs")}}
+  skipped = dict.fromkeys(DESCRIPTIONS.keys() - gap, "not here")
+  monkeypatch.setattr(evaluation_run, "measure", lambda *_: Rivals(gap, skipped, {}))
+  assert crossvalidate.main([*arguments, "--folds=1", "--rivals"]) == 0
+  found = json.loads((tmp_path / "moved" / "crossvalidation.json").read_text())
+  pairs = found["metrics"]["operon_membership/pairs_auroc"]
+  assert pairs["pair_gap"]["folds"] == {"1": 0.75} and pairs["model"]["n_folds"] > 1
+  with monkeypatch.context() as patch:
+    patch.setattr(folds, "evaluate_run", None)
+    assert crossvalidate.main([*arguments, "--folds=1", "--rivals"]) == 0
+  assert crossvalidate.main([*arguments, "--folds=2", "--split=validation"]) == 0
+  found = json.loads((tmp_path / "moved" / "crossvalidation_validation.json").read_text())
+  assert found["split"] == "validation" and found["missing"] == [0, 1]
+  with np.load(tmp_path / "moved" / "out_of_fold_validation.npz") as file:
+    assert set(file["fold"][20_000:]) == {2} and set(file["fold"][:20_000]) == {-1}
+
+
+def test_other_values_are_refused_as_in_training(stopped_then_continued):
+  arguments = stopped_then_continued[0]
+  with pytest.raises(ConfigError, match=r"holds another run: model\.channels was 8 and is 16"):
+    crossvalidate.main([*arguments, "--config.model.channels=16"])
+
+
+@pytest.mark.parametrize(
+  ("argument", "message"),
+  [
+    ("--folds=3", r"--folds=3; expected numbers from 0 to 2"),
+    ("--folds=0,one", r"expected numbers"),
+    ("--config.data.stores=('a',)", r"one fold's splits each"),
+  ],
+)
+def test_bad_command_lines_are_one_line_errors(tmp_path, argument, message):
+  with pytest.raises(ConfigError, match=message):
+    crossvalidate.main([*_arguments(tmp_path), argument])
