@@ -224,7 +224,7 @@ class Predictor:
     """Yields the tiles of all contigs, one after the other, and their bases."""
     for request in requests:
       start, end, tiles = self._tiles(request)
-      pending = PendingPrediction(request, start, end, len(tiles), self.table)
+      pending = PendingPrediction(request, start, end, len(tiles), self.table, self.trained_heads)
       for tile in tiles:
         window = tile_codes(request.codes, tile, self.window_bp, request.circular)
         yield (pending, tile), window
