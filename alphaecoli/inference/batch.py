@@ -181,8 +181,6 @@ class GenomeBatch:
     metadata = self._metadata(sequence, annotation, key)
     if genome.annotated or not self._calls_genes:
       metadata["gene_calls"] = None
-    else:
-      LOGGER.info("%s: no annotation, so genes are called from the sequence", file.path)
     return Opened(file, genome, metadata)
 
   def _warn_of_others(self, file: GenomeFile) -> None:

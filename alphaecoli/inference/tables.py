@@ -4,6 +4,7 @@ Positions in tables and GFF3 are 1-based and inclusive; in BED they are 0-based 
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.tracks.store import TrackStore
+
+LOGGER = logging.getLogger(__name__)
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
 STRANDS = {1: "+", -1: "-", 0: "."}
@@ -161,6 +164,7 @@ class CalledGeneFile:
   def __init__(self, contigs: Sequence[NamedContig]):
     """Starts with the directives."""
     self._gff = [gff3_header((c.label, len(c.codes), c.circular) for c in contigs)]
+    self._count = 0
 
   def add(self, contig: NamedContig, calls: Iterable[CalledGene]) -> NamedContig:
     """Adds the genes of a contig, sorted by start; returns the contig with them, named."""
@@ -176,10 +180,13 @@ class CalledGeneFile:
         self._gff.append(gff3_line(contig.label, "CDS", *place, notes, phase=0))
       gene = Gene(name, "", name, call.start, call.end, call.strand, kind, contig=contig.name)
       genes.append(gene)
+    self._count += len(genes)
     return dataclasses.replace(contig, genes=tuple(genes))
 
   def write(self, folder: Path) -> list[Row]:
     """Writes the file; returns it for the manifest."""
+    level = logging.INFO if self._count else logging.WARNING
+    LOGGER.log(level, "no annotation: %d genes called from the sequence", self._count)
     write_text(folder / f"{GENES}.gff3", "".join(self._gff))
     return [{"file": f"{GENES}.gff3", "format": "gff3"}]
 

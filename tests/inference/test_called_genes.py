@@ -69,8 +69,9 @@ def called(folder):
   return [(g.contig, g.start, g.end, g.strand) for g in read_gff3(folder / "genes.gff3").genes]
 
 
-def test_planted_genes_are_called_on_both_strands_and_across_the_origin(run):
+def test_planted_genes_are_called_on_both_strands_and_across_the_origin(run, caplog):
   folder = run()
+  assert "no annotation: 5 genes called from the sequence" in caplog.text
   assert called(folder) == PLANTED
   assert PLANTED[-1][2] > RING_BP
   annotation = read_gff3(folder / "genes.gff3")
