@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from alphaecoli.api import Predictor
-from alphaecoli.inference.prediction import TRACK_HEADS
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 
 WINDOW_BP = 2048
@@ -99,7 +98,6 @@ def predictor(batch_windows: int = 3, margin_bp: int | None = 512, **options: An
     window_bp=WINDOW_BP,
     margin_bp=margin_bp,
     batch_windows=batch_windows,
-    trained_heads=options.pop("trained_heads", TRACK_HEADS),
     **options,
   )
 

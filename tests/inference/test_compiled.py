@@ -39,7 +39,14 @@ def forward(model):
 
 
 def predictor(forward, margin_bp=None) -> Predictor:
-  return Predictor(forward, TABLE, window_bp=WINDOW_BP, margin_bp=margin_bp, batch_windows=2)
+  return Predictor(
+    forward,
+    TABLE,
+    window_bp=WINDOW_BP,
+    margin_bp=margin_bp,
+    batch_windows=2,
+    trained_heads=tuple(HEADS),
+  )
 
 
 def phase_error(forward, margin_bp, shift_bp):
