@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alphaecoli.errors import ConfigError, nearest
-from alphaecoli.schema import HEADS, Config
+from alphaecoli.schema import HEADS, Config, Head
 
 LOGGER = logging.getLogger(__name__)
 _OLD_KEY, _NEW_KEY = "init.from", "init.checkpoint"
@@ -88,12 +88,14 @@ def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
 def with_new_keys(values: Mapping[str, Any]) -> dict[str, Any]:
   """Completes a configuration of an earlier version with the keys that have come since.
 
-  They have the values of configs/base.py, where a new key stands for what was done before it.
+  They have the values of configs/base.py, where a new key stands for what was done before it. A
+  head that has come since has weight 0.
 
   Args:
     values: nested plain values, as `Config.to_dict` gives them.
   """
   base, values = resolve(base_config()).to_dict(), _with_today_names(values)
+  base["loss"]["weights"] = dict.fromkeys(HEADS, 0.0)
 
   def fill(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     filled = {**base, **values}
@@ -103,6 +105,18 @@ def with_new_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
   return fill(base, values)
+
+
+def heads_of(values: Mapping[str, Any]) -> dict[str, Head]:
+  """Returns the heads that a configuration, perhaps of an earlier version, gives a weight.
+
+  A model has these heads, whatever their weights; it has none that came after it.
+
+  Args:
+    values: nested plain values, as a checkpoint holds them.
+  """
+  named = values.get("loss", {}).get("weights", {})
+  return {name: head for name, head in HEADS.items() if name in named}
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:

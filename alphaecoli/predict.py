@@ -17,9 +17,8 @@ from alphaecoli.inference.genomes import read_aliases, read_topology
 from alphaecoli.inference.margins import choose_margin, read_tolerance
 from alphaecoli.inference.operon_calls import OPERON_THRESHOLD
 from alphaecoli.inference.output import FORMATS, PARQUET, Settings
-from alphaecoli.inference.prediction import UNITS
+from alphaecoli.inference.prediction import TRACK_HEADS, UNITS
 from alphaecoli.inference.predictor import Predictor
-from alphaecoli.schema import HEADS
 from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
 
 OPTIONAL = {"zarr": "zarr", PARQUET: "pyarrow"}  # packages of the extra "formats"
@@ -93,6 +92,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     help=f"probability from which genes share an operon; default {OPERON_THRESHOLD}",
   )
   add(
+    "--call-genes",
+    choices=("auto", "never"),
+    default="auto",
+    help="auto: where no annotation is given, call genes from the sequence, if the checkpoint has "
+    "learnt to",
+  )
+  add(
     "--reverse-complement-average",
     action="store_true",
     help="average the predictions of both strands: twice the work",
@@ -126,7 +132,8 @@ def _settings(options: argparse.Namespace) -> Settings:
   if not 0 <= options.operon_threshold <= 1:
     raise ConfigError(f"--operon-threshold={options.operon_threshold}; expected 0 to 1")
   store = _open_store(options.store) if options.store else None
-  return Settings(formats, options.units, options.operon_threshold, store)
+  call_genes = options.call_genes == "auto"
+  return Settings(formats, options.units, options.operon_threshold, store, call_genes)
 
 
 def _open_store(path: Path) -> TrackStore:
@@ -165,7 +172,7 @@ def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predicto
     margin_bp=options.margin_bp,
     organism=options.organism,
   )
-  untrained = [head for head in HEADS if head not in predictor.trained_heads]
+  untrained = [head for head in TRACK_HEADS if head not in predictor.trained_heads]
   if untrained:
     cli.LOGGER.warning("not trained in this checkpoint, so not written: %s", ", ".join(untrained))
   if not tolerance:

@@ -97,6 +97,14 @@ def test_a_checkpoint_of_an_earlier_version_keeps_its_start():
   assert config_lib.resolve(filled).init.checkpoint == "runs/old"
 
 
+def test_a_checkpoint_of_an_earlier_version_gives_no_weight_to_later_heads():
+  values = config_lib.resolve(config_lib.base_config()).to_dict()
+  del values["loss"]["weights"]["gene_structure"]
+  assert "gene_structure" not in config_lib.heads_of(values)
+  weights = config_lib.resolve(config_lib.with_new_keys(values)).loss.weights
+  assert weights.gene_structure == 0 and weights.operon_junction > 0
+
+
 def test_the_command_line_wins_over_test_mode():
   config, _ = config_lib.from_arguments(["--config.train.steps=3"], test_mode=True)
   assert config.train.steps == 3

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from alphaecoli.checkpoints.orbax_errors import BROKEN, clear_after_error, one_line
-from alphaecoli.config import resolve, with_new_keys
+from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import version
 from alphaecoli.model.alphagenome import Tree
@@ -162,7 +162,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   """
   found = find_checkpoint(path, which)
   meta, config, table = read_description(found)
-  functional = FunctionalModel.of_config(config, table)
+  functional = FunctionalModel.of_config(config, table, heads_of(meta["config"]))
   devices = jax.local_devices()[:1]
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
   params, stats = functional.abstract(mesh)

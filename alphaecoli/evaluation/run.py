@@ -157,7 +157,7 @@ def evaluate_checkpoint(
     organism: the store's row of the organism embedding.
   """
   config = loaded.config
-  functional = FunctionalModel.of_model(config.model, loaded.table)
+  functional = FunctionalModel.of_model(config.model, loaded.table, loaded.model.heads)
   params, stats = functional.split(loaded.model)
   with jax.set_mesh(mesh):
     predict = make_predict(functional, mesh)

@@ -1,16 +1,19 @@
-"""Protein-coding genes called from a sequence and the log odds of its codon positions.
+"""Genes called from a sequence and the log odds of its codon positions and RNA genes.
 
-A gene is an open reading frame: from a start codon to the next stop codon of its frame. Its score
-is the sum, over its codons, of the log odds that their bases are the first, second and third of a
-codon on that strand; the start codon is the one that makes the sum largest. Frames that overlap a
-better one are dropped.
+A protein-coding gene is an open reading frame: from a start codon to the next stop codon of its
+frame. Its score is the sum, over its codons, of the log odds that their bases are the first, second
+and third of a codon on that strand; the start codon is the one that makes the sum largest. Frames
+that overlap a better one are dropped.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from alphaecoli.genomics.intervals import regions_of
 from alphaecoli.genomics.sequence import reverse_complement
 
 STOPS = ("TAA", "TAG", "TGA")
@@ -21,6 +24,19 @@ MIN_CODONS = 20  # the shortest gene that is called
 MIN_SCORE = 12.0  # log odds, nats
 MAX_LOGIT = 6.0  # of one base: none decides alone
 MAX_OVERLAP_BP = 60  # with a better gene
+MIN_RNA_BP = 50  # the shortest RNA gene that is called
+WRAP_BP = 50_000  # of a circular contig that are read again on either side: the longest gene there
+# Everything that decides which genes are called, for the record.
+SETTINGS: Mapping[str, Any] = {
+  "start_codons": STARTS,
+  "stop_codons": list(STOPS),
+  "min_codons": MIN_CODONS,
+  "min_score": MIN_SCORE,
+  "max_logit": MAX_LOGIT,
+  "max_overlap_bp": MAX_OVERLAP_BP,
+  "min_rna_bp": MIN_RNA_BP,
+  "wrap_bp": WRAP_BP,
+}
 _CODES = {"A": 0, "C": 1, "G": 2, "T": 3}
 
 
@@ -30,30 +46,76 @@ class CalledGene:
 
   Attributes:
     start: first base on the forward strand.
-    end: base after the last one.
+    end: base after the last one; past the contig's length where the gene passes the origin.
     strand: +1 or -1.
-    score: sum of log odds over its codons, in nats.
+    score: sum of log odds over its codons, in nats; of an RNA gene, over its bases.
+    rna: whether it is an RNA gene, which has no codons.
   """
 
   start: int
   end: int
   strand: int
   score: float
+  rna: bool = False
+
+
+def call_all(
+  codes: UInt8[np.ndarray, "L"], structure: Float[np.ndarray, "L 8"], circular: bool
+) -> list[CalledGene]:
+  """Calls the genes of a contig, protein-coding and RNA, sorted by start.
+
+  Args:
+    codes: bases A C G T as 0 1 2 3, anything else 4.
+    structure: predicted gene_structure, probabilities.
+    circular: whether the contig's end joins its start.
+  """
+  likely = np.clip(structure, 1e-6, 1 - 1e-6)  # 0 and 1 have no log odds
+  logits = np.log(likely) - np.log1p(-likely)
+  found = call_genes(codes, logits, circular=circular) + call_rna_genes(logits, circular=circular)
+  return sorted(found, key=lambda gene: (gene.start, gene.end))
+
+
+def call_rna_genes(logits: Float[np.ndarray, "L 8"], *, circular: bool = False) -> list[CalledGene]:
+  """Calls RNA genes: regions of at least 50 bp where one is more likely than not at every base.
+
+  Args:
+    logits: of gene_structure.
+    circular: whether the contig's end joins its start.
+  """
+  found = []
+  for strand, channel in ((1, 3), (-1, 7)):
+    own = np.clip(logits[:, channel], -MAX_LOGIT, MAX_LOGIT)
+    for start, end in regions_of(own > 0, circular=circular):
+      if end - start >= MIN_RNA_BP:
+        score = own.take(np.arange(start, end), mode="wrap").sum(dtype=np.float64)
+        found.append(CalledGene(start, end, strand, float(score), rna=True))
+  return found
 
 
 def call_genes(
   codes: UInt8[np.ndarray, "L"],
   logits: Float[np.ndarray, "L 8"],
   *,
+  circular: bool = False,
   min_score: float = MIN_SCORE,
 ) -> list[CalledGene]:
-  """Calls the protein-coding genes of a linear region, sorted by start.
+  """Calls the protein-coding genes of a contig or region, sorted by start; all of them are whole.
 
   Args:
     codes: bases A C G T as 0 1 2 3, anything else 4.
     logits: of gene_structure: per strand three codon positions, then RNA genes.
+    circular: whether the end joins the start; genes may then pass the origin.
     min_score: smallest sum of log odds, in nats.
   """
+  if circular:
+    # Bases near the origin are read twice; of the copies of a gene one starts on the contig.
+    length, around = len(codes), min(len(codes), WRAP_BP)
+    at = np.arange(-around, length + around)
+    found = call_genes(
+      codes.take(at, mode="wrap"), logits.take(at, axis=0, mode="wrap"), min_score=min_score
+    )
+    moved = [dataclasses.replace(g, start=g.start - around, end=g.end - around) for g in found]
+    return [g for g in moved if 0 <= g.start < length and g.end - g.start <= length]
   candidates: list[CalledGene] = []
   for strand in (1, -1):
     own = logits[:, :3] if strand > 0 else logits[::-1, 4:7]

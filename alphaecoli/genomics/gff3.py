@@ -149,6 +149,7 @@ def gff3_line(
   score: float | None,
   strand: int,
   attributes: Mapping[str, str],
+  phase: int | None = None,
 ) -> str:
   """Returns a feature line, 1-based and inclusive, escaped; empty attributes are left out.
 
@@ -160,6 +161,7 @@ def gff3_line(
     score: score of the feature; None for none.
     strand: +1, -1 or 0.
     attributes: attributes in the order in which they are written.
+    phase: bases before the first whole codon; None where the feature is no CDS.
 
   Source: Generic Feature Format version 3, version 1.26 of 18 August 2020.
   """
@@ -168,7 +170,8 @@ def gff3_line(
   )
   number = "." if score is None else f"{score:.4g}"
   sign = {1: "+", -1: "-", 0: "."}[strand]
-  columns = [_escape(contig, _SEQID), SOURCE, kind, str(start + 1), str(end), number, sign, "."]
+  frame = "." if phase is None else str(phase)
+  columns = [_escape(contig, _SEQID), SOURCE, kind, str(start + 1), str(end), number, sign, frame]
   return "\t".join([*columns, notes]) + "\n"
 
 

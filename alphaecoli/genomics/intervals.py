@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from alphaecoli.errors import ConfigError
 
@@ -96,6 +96,24 @@ def merge(intervals: Iterable[StartEnd], gap_bp: int = 0) -> list[StartEnd]:
     else:
       merged.append((start, end))
   return merged
+
+
+def regions_of(
+  inside: Bool[np.ndarray, "L"], gap_bp: int = 0, circular: bool = False
+) -> list[StartEnd]:
+  """Returns the regions that a mask marks, sorted by start.
+
+  Args:
+    inside: mask over the bases of a contig.
+    gap_bp: longest gap between two regions that is closed.
+    circular: whether the last region may reach past the origin.
+  """
+  padded = np.concatenate([[False], inside, [False]])
+  edges = np.flatnonzero(padded[1:] != padded[:-1]).tolist()
+  found = merge(zip(edges[::2], edges[1::2], strict=True), gap_bp)
+  if circular and len(found) > 1 and found[0][0] + len(inside) - found[-1][1] <= gap_bp:
+    found = [*found[1:-1], (found[-1][0], found[0][1] + len(inside))]
+  return found
 
 
 def split_at_origin(intervals: Iterable[StartEnd], length_bp: int) -> list[StartEnd]:

@@ -14,6 +14,7 @@ from alphaecoli.checkpoints.read import hash_checkpoint
 from alphaecoli.cli import BaseProgress
 from alphaecoli.errors import DataError, UserError
 from alphaecoli.files import hash_file, make_folder, tsv_writer, version, write_json
+from alphaecoli.genomics.gene_calls import SETTINGS
 from alphaecoli.inference.genome_files import GenomeFile
 from alphaecoli.inference.genomes import Genome, NamedContig, Topology, read_genome
 from alphaecoli.inference.output import (
@@ -104,6 +105,10 @@ class GenomeBatch:
       "aliases": dict(aliases),
       "store": store.fingerprint if store is not None else None,
     }
+    # Only where genes are called: predictions of models that can not are done as they are.
+    self._calls_genes = settings.calls_genes(predictor.trained_heads)
+    if self._calls_genes:
+      self._common["gene_calls"] = SETTINGS
     self._run = key_of(self._common)
 
   def predict(self, files: Sequence[GenomeFile]) -> None:
@@ -165,7 +170,7 @@ class GenomeBatch:
       genome = read_genome(
         file, self.topology, self.aliases, self.settings.store, alone=not file.folder
       )
-      if PARQUET in self.settings.formats and not genome.annotated:
+      if PARQUET in self.settings.formats and not (genome.annotated or self._calls_genes):
         raise DataError(
           f"{file.path}: no genes for the format {PARQUET}; give --annotation or a GenBank file"
         )
@@ -173,7 +178,10 @@ class GenomeBatch:
       if not file.folder:
         raise
       return Opened(file, reason=str(error))
-    return Opened(file, genome, self._metadata(sequence, annotation, key))
+    metadata = self._metadata(sequence, annotation, key)
+    if genome.annotated or not self._calls_genes:
+      metadata["gene_calls"] = None
+    return Opened(file, genome, metadata)
 
   def _warn_of_others(self, file: GenomeFile) -> None:
     """Warns where a folder holds the predictions of another file, which will be replaced."""

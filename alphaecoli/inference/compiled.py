@@ -15,12 +15,18 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, MeshConfig
+from alphaecoli.tracks.gene_targets import STRAND_SWAP
 from alphaecoli.tracks.track_table import TrackTable
 
 # By the name that the table of heads uses.
 OUTPUTS: dict[str, Callable[[Array], Array]] = {
   "identity": lambda value: value,
   "sigmoid": jax.nn.sigmoid,
+}
+# Source of each channel on the other strand; of the expression tracks the track table says it.
+CHANNEL_SWAPS: dict[str, tuple[int, ...]] = {
+  "gene_structure": STRAND_SWAP,
+  "operon_junction": (1, 0),
 }
 
 
@@ -54,7 +60,8 @@ class CompiledModel:
     self._by_window = NamedSharding(self._mesh, PartitionSpec("data"))
     self._graph, state = nnx.split(model)
     self._state = jax.device_put(state, everywhere)
-    self._order, self._row = table.reverse_order, organism
+    self._swaps = {**CHANNEL_SWAPS, "gene_expression": table.reverse_order}
+    self._row = organism
     self._heads, self._both_strands, self._trunk = (
       jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
       for run in (self._outputs, self._strand_mean, self._embeddings)
@@ -82,8 +89,9 @@ class CompiledModel:
     forward = self._outputs(state, codes)
     reverse = self._outputs(state, reverse_complement(codes))
     back = {name: values[:, ::-1] for name, values in reverse.items()}
-    # The other strand's forward track is this strand's reverse track.
-    back["gene_expression"] = back["gene_expression"][..., jnp.array(self._order)]
+    # The other strand's forward channel is this strand's reverse channel.
+    for name in back.keys() & self._swaps.keys():
+      back[name] = back[name][..., jnp.array(self._swaps[name])]
     return jax.tree.map(lambda a, b: (a + b) / 2, forward, back)
 
   def _embeddings(self, state: nnx.State, codes: Array) -> dict[str, Array]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.inference.prediction import TRACK_HEADS
 from alphaecoli.inference.predictor import Predictor, Progress
 from alphaecoli.inference.tiling import check_margin
 from alphaecoli.schema import BIN_BP, HEADS
@@ -59,9 +60,9 @@ def phase_differences(
     progress: called with bases done.
 
   Returns:
-    For each trained head the quantiles `QUANTILES` over all bases (or bins), tracks and shifts;
-    1.0 is the largest. Expression in ln(1 + TPM), density in genes per bin, operon membership as
-    probability.
+    For each trained head with tracks the quantiles `QUANTILES` over all bases (or bins), tracks
+    and shifts; 1.0 is the largest. Expression in ln(1 + TPM), density in genes per bin, operon
+    membership as probability.
 
   Raises:
     DataError: the length is not a multiple of 128.
@@ -69,7 +70,8 @@ def phase_differences(
   if len(codes) % BIN_BP:
     raise DataError(f"a circular contig of {len(codes)} bp; expected a multiple of {BIN_BP}")
   first = predictor.predict(codes, circular=True, progress=progress)
-  found: dict[str, list[np.ndarray]] = {head: [] for head in predictor.trained_heads}
+  heads = [head for head in TRACK_HEADS if head in predictor.trained_heads]
+  found: dict[str, list[np.ndarray]] = {head: [] for head in heads}
   for shift in shifts:
     shifted = predictor.predict(np.roll(codes, -shift), circular=True, progress=progress)
     for head, values in found.items():
@@ -99,9 +101,9 @@ def read_tolerance(text: str) -> dict[str, float]:
   found = {}
   for word in text.split(","):
     head, _, value = word.partition("=")
-    if head not in HEADS or not value.replace(".", "", 1).isdecimal():
+    if head not in TRACK_HEADS or not value.replace(".", "", 1).isdecimal():
       raise ConfigError(
-        f"--phase-tolerance={word}; expected HEAD=VALUE with one of {', '.join(HEADS)}"
+        f"--phase-tolerance={word}; expected HEAD=VALUE with one of {', '.join(TRACK_HEADS)}"
       )
     found[head] = float(value)
   return found

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from alphaecoli.genomics.genes import Gene
-from alphaecoli.genomics.intervals import merge, neighbours
+from alphaecoli.genomics.intervals import neighbours, regions_of
+from alphaecoli.tracks.gene_targets import junction_interval
 
 OPERON_THRESHOLD = 0.5
 # Without genes: gaps that are closed, and the shortest region that counts, a short gene's length.
@@ -25,14 +26,16 @@ class GenePair:
     left: the gene that starts first, by its number on the contig.
     right: the one that follows.
     distance_bp: between them, negative where they overlap.
-    probability: mean predicted probability of the bases between the two midpoints to lie in an
-      operon of several genes.
+    probability: that they share an operon: mean predicted probability of the bases between the two
+      midpoints to lie in an operon of several genes; of `by_junction`, the junction's.
+    probability_membership: the former, where `probability` is the latter.
   """
 
   left: int
   right: int
   distance_bp: int
   probability: float
+  probability_membership: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,6 +83,30 @@ def gene_pairs(
   ]
 
 
+def by_junction(
+  genes: Sequence[Gene], pairs: Sequence[GenePair], junction: Float[np.ndarray, "L 2"]
+) -> list[GenePair]:
+  """Replaces the probability of pairs by the mean over their junction, on their strand.
+
+  Args:
+    genes: as `in_order` gives them.
+    pairs: as `gene_pairs` gives them.
+    junction: of each base of the contig, on the forward and on the reverse strand, the probability
+      that the two genes beside it share an operon.
+  """
+  means = {1: _Means(junction[:, 0]), -1: _Means(junction[:, 1])}
+  found = []
+  for pair in pairs:
+    left, right = genes[pair.left], genes[pair.right]
+    wrapped = len(junction) if pair.right < pair.left else 0  # only the origin lies between
+    follower = right.start + wrapped, right.end + wrapped
+    probability = means[left.strand].of(*junction_interval((left.start, left.end), follower))
+    found.append(
+      dataclasses.replace(pair, probability=probability, probability_membership=pair.probability)
+    )
+  return found
+
+
 def operons_of_genes(
   genes: Sequence[Gene],
   pairs: Sequence[GenePair],
@@ -115,12 +142,7 @@ def operons_of_bases(
   membership: Float[np.ndarray, " L"], circular: bool, threshold: float = OPERON_THRESHOLD
 ) -> list[PredictedOperon]:
   """Finds regions above the threshold: gaps up to 100 bp closed, at least 300 bp long."""
-  length = len(membership)
-  inside = np.concatenate([[False], membership >= threshold, [False]])
-  edges = np.flatnonzero(inside[1:] != inside[:-1]).tolist()
-  regions = merge(zip(edges[::2], edges[1::2], strict=True), GAP_BP)
-  if circular and len(regions) > 1 and regions[0][0] + length - regions[-1][1] <= GAP_BP:
-    regions = [*regions[1:-1], (regions[-1][0], regions[0][1] + length)]
+  regions = regions_of(membership >= threshold, GAP_BP, circular)
   means = _Means(membership)
   return [PredictedOperon(a, b, 0, means.of(a, b)) for a, b in regions if b - a >= SHORTEST_BP]
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,10 +16,16 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.files import write_json
+from alphaecoli.genomics.gene_calls import call_all
 from alphaecoli.inference import tables, writers
 from alphaecoli.inference.genomes import Genome, NamedContig
-from alphaecoli.inference.operon_calls import gene_pairs, operons_of_bases, operons_of_genes
-from alphaecoli.inference.prediction import UNITS, Prediction
+from alphaecoli.inference.operon_calls import (
+  by_junction,
+  gene_pairs,
+  operons_of_bases,
+  operons_of_genes,
+)
+from alphaecoli.inference.prediction import TRACK_HEADS, UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import n_bins
 from alphaecoli.schema import BIN_BP, HEADS
@@ -50,12 +56,18 @@ class Settings:
     units: of expression in the tracks.
     operon_threshold: probability from which genes or bases count as of an operon.
     store: observed expression, operons and splits of genes.
+    call_genes: call genes from sequence where there is no annotation, if the model has learnt to.
   """
 
   formats: tuple[str, ...] = ("bigwig",)
   units: str = "log_tpm"
   operon_threshold: float = 0.5
   store: TrackStore | None = None
+  call_genes: bool = True
+
+  def calls_genes(self, heads: Sequence[str]) -> bool:
+    """Returns whether a model with these trained heads calls genes where none are given."""
+    return self.call_genes and "gene_structure" in heads
 
 
 class GenomeOutput:
@@ -89,16 +101,19 @@ class GenomeOutput:
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
     self._operons = tables.OperonFiles(genome.contigs)
+    calls = settings.calls_genes(self._heads) and not genome.annotated
+    self._called = tables.CalledGeneFile(genome.contigs) if calls else None
 
   def __enter__(self) -> "GenomeOutput":
     contigs = [(contig.label, len(contig.codes)) for contig in self._genome.contigs]
+    heads = [head for head in TRACK_HEADS if head in self._heads]
     try:
       shutil.rmtree(self._partial, ignore_errors=True)  # of a run that was killed
       self._partial.mkdir(parents=True)
     except OSError as error:
       raise DataError(f"{self._folder}: can not be written to: {error.strerror}") from error
     self._writers = [
-      TRACK_FORMATS[name](self._partial, contigs, self._tracks, self._heads)
+      TRACK_FORMATS[name](self._partial, contigs, self._tracks, heads)
       for name in self._settings.formats
       if name != PARQUET
     ]
@@ -120,13 +135,18 @@ class GenomeOutput:
     self._add_features(contig, prediction)
 
   def _add_features(self, contig: NamedContig, prediction: Prediction) -> None:
-    """Adds the operons, pairs and genes of one contig."""
+    """Adds the operons, pairs and genes of one contig; calls its genes where that is asked."""
     threshold, store = self._settings.operon_threshold, self._settings.store
+    if self._called is not None:
+      calls = call_all(contig.codes, prediction.gene_structure, contig.circular)
+      contig = self._called.add(contig, calls)
     names: dict[int, str] = {}
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
-      if self._genome.annotated:
+      if self._genome.annotated or self._called is not None:
         pairs = gene_pairs(contig.genes, membership, contig.circular)
+        if "operon_junction" in self._heads:
+          pairs = by_junction(contig.genes, pairs, prediction.operon_junction)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
         self._pairs += tables.pair_rows(contig, pairs, threshold, store)
       else:
@@ -154,6 +174,8 @@ class GenomeOutput:
     other = [row for row in found if "track" not in row]
     if "operon_membership" in self._heads:
       other += self._operons.write(self._partial)
+    if self._called is not None:
+      other += self._called.write(self._partial)
     for name, rows in ((tables.GENES, self._genes), (tables.PAIRS, self._pairs)):
       if rows:
         tables.write_tsv(self._partial / f"{name}.tsv", rows)
@@ -291,8 +313,7 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
   start, end = start // BIN_BP * BIN_BP, min(n_bins(end) * BIN_BP, length)
   table = TrackTable.from_json(manifest["track_table"])
   arrays: dict[str, Any] = {
-    head.name: np.full(table.shape(head, end - start), np.nan, np.float32)
-    for head in HEADS.values()
+    name: np.full(table.shape(HEADS[name], end - start), np.nan, np.float32) for name in TRACK_HEADS
   }
   tracks = [track for track in manifest["tracks"] if track["file"].endswith(".bw")]
   if not tracks:

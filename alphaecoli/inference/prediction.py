@@ -4,7 +4,7 @@ Order: units, `Request`, `Prediction` and how it is filled, `Embeddings`.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
   import xarray
 
 UNITS = {"log_tpm": "ln(1 + TPM)", "tpm": "TPM", "z": "z-score of ln(1 + TPM)"}
-TRACK_UNITS = {head.name: head.units for head in HEADS.values() if head.units}
+TRACK_HEADS = tuple(head.name for head in HEADS.values() if not head.auxiliary)
+TRACK_UNITS = {name: HEADS[name].units for name in TRACK_HEADS if HEADS[name].units}
 
 
 def from_z(values: np.ndarray, units: str, table: TrackTable) -> Float32[np.ndarray, "S T"]:
@@ -93,8 +94,13 @@ class Prediction:
       (`one_window`) may start anywhere: below 0, say, on a circular contig.
     circular: whether the contig was read as circular.
     contig: its name; empty where there is none.
+    gene_structure: probabilities of each base, on the forward and then on the reverse strand: to be
+      the first, second and third of a codon, and to lie in an RNA gene.
+    operon_junction: probability that the two genes beside a base share an operon, for genes of the
+      forward and of the reverse strand.
 
-  The values of a head that was not trained are NaN.
+  The values of a head that was not trained are NaN; the last two arrays are empty where theirs was
+  not, and where a prediction was read from files.
   """
 
   gene_expression: Float32[np.ndarray, "S T"]
@@ -105,6 +111,12 @@ class Prediction:
   start: int = 0
   circular: bool = False
   contig: str = ""
+  gene_structure: Float32[np.ndarray, "G 8"] = dataclasses.field(
+    default_factory=lambda: np.zeros((0, 8), np.float32)
+  )
+  operon_junction: Float32[np.ndarray, "J 2"] = dataclasses.field(
+    default_factory=lambda: np.zeros((0, 2), np.float32)
+  )
 
   @property
   def tracks(self) -> tuple[str, ...]:
@@ -137,8 +149,8 @@ class Prediction:
     return dataclasses.replace(self, gene_expression=from_z(values, units, self.table), units=units)
 
   def to_numpy(self) -> dict[str, np.ndarray]:
-    """Returns the arrays by head."""
-    return {name: getattr(self, name) for name in ("gene_expression", *TRACK_UNITS)}
+    """Returns the arrays of the tracks by head."""
+    return {name: getattr(self, name) for name in TRACK_HEADS}
 
   def to_pandas(self) -> "pandas.DataFrame":
     """Makes a table of one row a base, by 0-based position; density is that of the base's bin.
@@ -189,11 +201,19 @@ class Prediction:
 class PendingPrediction:
   """The arrays of one request, filled tile by tile."""
 
-  def __init__(self, request: Request, start: int, end: int, n_tiles: int, table: TrackTable):
+  def __init__(
+    self,
+    request: Request,
+    start: int,
+    end: int,
+    n_tiles: int,
+    table: TrackTable,
+    heads: Sequence[str] = TRACK_HEADS,
+  ):
     self.request, self.start, self.end, self.tiles_left = request, start, end, n_tiles
     self.arrays = {
-      head.name: np.full(table.shape(head, end - start), np.nan, np.float32)
-      for head in HEADS.values()
+      name: np.full(table.shape(HEADS[name], end - start), np.nan, np.float32)
+      for name in {*TRACK_HEADS, *heads}
     }
 
   def put(self, tile: Tile, outputs: dict[str, np.ndarray]) -> int:

@@ -12,6 +12,7 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.inference.arguments import locate
 from alphaecoli.inference.compiled import Forward
 from alphaecoli.inference.prediction import (
+  TRACK_HEADS,
   Embeddings,
   PendingPrediction,
   Prediction,
@@ -29,7 +30,6 @@ from alphaecoli.inference.tiling import (
   tile_codes,
   window_start,
 )
-from alphaecoli.schema import HEADS
 from alphaecoli.tracks.track_table import TrackTable
 
 # Called with the number of bases finished since the last call.
@@ -57,7 +57,7 @@ class Predictor:
     window_bp: int,
     margin_bp: int | None = None,
     batch_windows: int = 1,
-    trained_heads: Sequence[str] = tuple(HEADS),
+    trained_heads: Sequence[str] = TRACK_HEADS,
     about: dict[str, Any] | None = None,
   ):
     """Wraps a forward pass.
@@ -224,7 +224,7 @@ class Predictor:
     """Yields the tiles of all contigs, one after the other, and their bases."""
     for request in requests:
       start, end, tiles = self._tiles(request)
-      pending = PendingPrediction(request, start, end, len(tiles), self.table)
+      pending = PendingPrediction(request, start, end, len(tiles), self.table, self.trained_heads)
       for tile in tiles:
         window = tile_codes(request.codes, tile, self.window_bp, request.circular)
         yield (pending, tile), window

@@ -1,8 +1,10 @@
-"""Tables of genes and of neighbouring genes, as TSV and Parquet; operons as GFF3 and BED.
+"""Tables of genes and of neighbouring genes; called genes and operons as GFF3 and BED.
 
 Positions in tables and GFF3 are 1-based and inclusive; in BED they are 0-based and half-open.
 """
 
+import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from alphaecoli.files import optional, tsv_writer, write_text
+from alphaecoli.genomics.gene_calls import CalledGene
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.gff3 import gff3_header, gff3_line
 from alphaecoli.genomics.intervals import split_at_origin
+from alphaecoli.genomics.sequence import decode, reverse_complement
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import UNITS, Prediction
 from alphaecoli.tracks.store import TrackStore
+
+LOGGER = logging.getLogger(__name__)
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
 STRANDS = {1: "+", -1: "-", 0: "."}
@@ -104,6 +110,8 @@ def pair_rows(
       "probability": pair.probability,
       "same_operon": int(pair.probability >= threshold),
     }
+    if pair.probability_membership is not None:
+      row["probability_membership"] = pair.probability_membership
     if store is not None:
       row |= _observed_pair(left, right, store)
     rows.append(row)
@@ -147,7 +155,47 @@ def _unit(column: str) -> str:
   kind = column.partition(":")[0].removeprefix("observed_")
   words = {name: UNITS[name] for name in ("log_tpm", "tpm")}
   words |= {"start": "bp, 1-based", "end": "bp, 1-based, inclusive", "distance_bp": "bp"}
-  return words.get(kind, "probability" if column.endswith("probability") else "")
+  return words.get(kind, "probability" if "probability" in column else "")
+
+
+class CalledGeneFile:
+  """The genes called from the sequence of a genome, gathered contig by contig: GFF3."""
+
+  def __init__(self, contigs: Sequence[NamedContig]):
+    """Starts with the directives."""
+    self._gff = [gff3_header((c.label, len(c.codes), c.circular) for c in contigs)]
+    self._count = 0
+
+  def add(self, contig: NamedContig, calls: Iterable[CalledGene]) -> NamedContig:
+    """Adds the genes of a contig, sorted by start; returns the contig with them, named."""
+    genes: list[Gene] = []
+    for call in calls:
+      name = f"{contig.label}_{len(genes) + 1:04d}"
+      kind = "ncRNA_gene" if call.rna else "gene"
+      place = call.start, call.end, call.score, call.strand
+      notes = {"ID": name, "locus_tag": name}
+      self._gff.append(gff3_line(contig.label, kind, *place, notes))
+      if not call.rna:
+        notes = {"ID": f"{name}.cds", "Parent": name, "locus_tag": name, **_codons(contig, call)}
+        self._gff.append(gff3_line(contig.label, "CDS", *place, notes, phase=0))
+      gene = Gene(name, "", name, call.start, call.end, call.strand, kind, contig=contig.name)
+      genes.append(gene)
+    self._count += len(genes)
+    return dataclasses.replace(contig, genes=tuple(genes))
+
+  def write(self, folder: Path) -> list[Row]:
+    """Writes the file; returns it for the manifest."""
+    level = logging.INFO if self._count else logging.WARNING
+    LOGGER.log(level, "no annotation: %d genes called from the sequence", self._count)
+    write_text(folder / f"{GENES}.gff3", "".join(self._gff))
+    return [{"file": f"{GENES}.gff3", "format": "gff3"}]
+
+
+def _codons(contig: NamedContig, gene: CalledGene) -> dict[str, str]:
+  """Returns the first and the last codon of a gene."""
+  bases = contig.codes.take(np.arange(gene.start, gene.end), mode="wrap")
+  text = decode(bases if gene.strand > 0 else reverse_complement(bases))
+  return {"start_codon": text[:3], "stop_codon": text[-3:]}
 
 
 class OperonFiles:

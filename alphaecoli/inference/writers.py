@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.files import optional, write_json
-from alphaecoli.inference.prediction import TRACK_UNITS, UNITS, Prediction
+from alphaecoli.inference.prediction import TRACK_HEADS, TRACK_UNITS, UNITS, Prediction
 from alphaecoli.schema import HEADS
 
 NPZ, ZARR = "npz", "tracks.zarr"
@@ -35,7 +35,7 @@ class TrackWriter(Protocol):
 
 
 def track_files(
-  tracks: Sequence[str], heads: Sequence[str] = tuple(HEADS), suffix: str = ".bw"
+  tracks: Sequence[str], heads: Sequence[str] = TRACK_HEADS, suffix: str = ".bw"
 ) -> dict[tuple[str, int], str]:
   """Names the file of each (head, column), as `safe_names` spells it."""
   stems = {
@@ -164,7 +164,7 @@ class TrackFiles:
     folder: Path,
     contigs: Sequence[tuple[str, int]],
     tracks: Sequence[str],
-    heads: Sequence[str] = tuple(HEADS),
+    heads: Sequence[str] = TRACK_HEADS,
   ):
     """Opens the files.
 
@@ -240,7 +240,7 @@ class NpzArrays:
     folder: Path,
     contigs: Sequence[tuple[str, int]],
     tracks: Sequence[str],
-    heads: Sequence[str] = tuple(HEADS),
+    heads: Sequence[str] = TRACK_HEADS,
   ):
     """Makes the folder. Arguments as for `TrackFiles`."""
     self._folder, self._heads = folder / NPZ, heads
@@ -273,7 +273,7 @@ class ZarrArrays:
     folder: Path,
     contigs: Sequence[tuple[str, int]],
     tracks: Sequence[str],
-    heads: Sequence[str] = tuple(HEADS),
+    heads: Sequence[str] = TRACK_HEADS,
   ):
     """Makes the store. Arguments as for `TrackFiles`."""
     self._heads = heads

@@ -77,13 +77,15 @@ class FunctionalModel:
     return dataclasses.replace(made, heads=heads)
 
   @classmethod
-  def of_config(cls, config: Config, table: TrackTable) -> "FunctionalModel":
+  def of_config(
+    cls, config: Config, table: TrackTable, heads: Mapping[str, Head] = HEADS
+  ) -> "FunctionalModel":
     """Returns the structure of a run's model, with its frozen parts and LoRA factors.
 
     Raises:
       ConfigError: see `with_finetuning`.
     """
-    return cls.of_model(config.model, table).with_finetuning(config.init)
+    return cls.of_model(config.model, table, heads).with_finetuning(config.init)
 
   def with_finetuning(self, init: InitConfig) -> "FunctionalModel":
     """Returns the model with parts frozen, and LoRA factors beside frozen kernels of its trunk.

@@ -69,7 +69,7 @@ def read_pretrained(path: str, config: Config, table: TrackTable, mesh: Mesh) ->
   found = Path(find_checkpoint(root))
   loaded = load_inference(found, mesh=mesh)
   # Factors are part of the loaded module's kernels: it splits as a model without any.
-  functional = FunctionalModel.of_model(loaded.config.model, loaded.table)
+  functional = FunctionalModel.of_model(loaded.config.model, loaded.table, loaded.model.heads)
   params, stats = functional.split(loaded.model)
   return PretrainedValues(
     path=found,

@@ -15,10 +15,10 @@ import jax
 from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.read import describe_format
-from alphaecoli.config import with_new_keys
+from alphaecoli.config import heads_of, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import write_json
-from alphaecoli.schema import Config
+from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms
 
 LOGGER = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
   """Compares a checkpoint's configuration with this run's; says what else has changed.
 
   Raises:
-    ConfigError: the model, the tracks or the splits differ.
+    ConfigError: the model, the tracks or the splits differ, or the model lacks a head of today.
   """
   before = flat_config(with_new_keys(meta["config"]))
   now = flat_config(config.to_dict())
@@ -81,6 +81,11 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
   if fixed:
     texts = (f"{k} was {before.get(k)!r} and is {now.get(k)!r}" for k in fixed)
     raise ConfigError(f"this work directory holds another run: {', '.join(texts)}{advice}")
+  if lacking := [head for head in HEADS if head not in heads_of(meta["config"])]:
+    raise ConfigError(
+      f"this work directory holds a run of an earlier version, without {' and '.join(lacking)}; "
+      "start a new run from it in another --workdir, with --config.init.checkpoint"
+    )
   if meta["store_fingerprint"] != store_fingerprint:
     raise ConfigError(
       "this work directory holds a run on other tracks: data.dump or data.genome, the files they "

@@ -13,7 +13,7 @@ from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import LossWeights, MeshConfig
+from alphaecoli.schema import HEADS, LossWeights, MeshConfig
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import StepDefinition
@@ -32,7 +32,7 @@ def _mesh(data=1, fsdp=1):
 
 def _definition(functional, mesh):
   optimizer = make_optimizer(CONFIG.optimizer, 8)
-  return StepDefinition(functional, optimizer, LossWeights(1.0, 1.0, 1.0), mesh)
+  return StepDefinition(functional, optimizer, LossWeights(**dict.fromkeys(HEADS, 1.0)), mesh)
 
 
 def _state(functional, mesh):

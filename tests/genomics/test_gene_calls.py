@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alphaecoli.genomics.gene_calls import MIN_CODONS, call_genes
+from alphaecoli.genomics.gene_calls import MAX_LOGIT, MIN_CODONS, call_all, call_genes
 from alphaecoli.genomics.sequence import decode, encode, reverse_complement
 
 STOPS = {"TAA", "TAG", "TGA"}
@@ -80,6 +80,44 @@ def test_genes_shorter_than_the_shortest_are_not_called():
   text = coding(np.random.default_rng(6), MIN_CODONS - 1)
   codes, logits = planted([(600, 1, text)], confidence=6.0)
   assert all(g.start != 600 for g in call_genes(codes, logits))
+
+
+@pytest.mark.parametrize("strand", [1, -1])
+def test_a_circular_contig_has_no_ends(strand):
+  rng = np.random.default_rng(8)
+  genes = [(300, strand, coding(rng, 150)), (1200, -1, coding(rng, 60)), (2000, 1, coding(rng, 80))]
+  codes, logits = planted(genes, length_bp=2600)
+  expected = {(start, start + len(text), s) for start, s, text in genes}
+  for shift in (0, -310, -500, -745, -2100, 900):
+    found = call_genes(np.roll(codes, shift), np.roll(logits, shift, axis=0), circular=True)
+    assert all(0 <= gene.start < 2600 for gene in found)
+    starts = [(gene.start - shift) % 2600 for gene in found]
+    calls = [(s, s + g.end - g.start, g.strand) for s, g in zip(starts, found, strict=True)]
+    assert set(calls) == expected and len(calls) == 3
+  linear = call_genes(np.roll(codes, -500), np.roll(logits, -500, axis=0))
+  assert len(linear) == 2  # the gene that the ends cut is none
+
+
+def test_rna_genes_are_long_regions_of_their_channel():
+  structure = np.full((1000, 8), 0.1)
+  structure[[*range(40), *range(960, 1000)], 3] = 0.9
+  structure[300:349, 3] = 0.9  # too short
+  structure[500:560, 7] = 0.6
+  codes = np.zeros(1000, np.uint8)
+  found = call_all(codes, structure, circular=True)
+  assert [(g.start, g.end, g.strand, g.rna) for g in found] == [
+    (500, 560, -1, True),
+    (960, 1040, 1, True),
+  ]
+  assert found[1].score == pytest.approx(80 * np.log(9))
+  assert [(g.start, g.end) for g in call_all(codes, structure, circular=False)] == [(500, 560)]
+
+
+def test_probabilities_of_0_and_1_count_as_the_largest_log_odds():
+  text = coding(np.random.default_rng(9), 100)
+  codes, logits = planted([(600, 1, text)])
+  (found,) = call_all(codes, (logits > 0).astype(np.float32), circular=False)
+  assert (found.start, found.end, found.score) == (600, 900, 300 * MAX_LOGIT)
 
 
 def test_reverse_complement_calls_the_same_genes():

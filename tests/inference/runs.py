@@ -25,14 +25,18 @@ def tiny_model() -> AlphaEcoli:
 
 
 def save_run(folder: Path, model: AlphaEcoli | None = None) -> Path:
-  """Saves a model as step 7 of a run; returns the run's directory."""
+  """Saves a model as step 7 of a run; returns the run's directory.
+
+  The configuration names the weights of the model's heads alone, as that of earlier versions does.
+  """
+  model = tiny_model() if model is None else model
   data = dataclasses.replace(CONFIG.data, window_bp=WINDOW_BP)
   config = dataclasses.replace(CONFIG, data=data, model=TINY)
-  params, stats = FunctionalModel.of_model(TINY, TABLE).split(
-    tiny_model() if model is None else model
-  )
+  params, stats = FunctionalModel.of_model(TINY, TABLE, model.heads).split(model)
   items = {"params": params, "stats": stats, "train": {"step": jnp.array(7)}}
-  meta = {"config": config.to_dict(), "table": TABLE.to_json()}
+  values = config.to_dict()
+  values["loss"]["weights"] = {name: values["loss"]["weights"][name] for name in model.heads}
+  meta = {"config": values, "table": TABLE.to_json()}
   with Checkpoints(folder / "checkpoints", keep_last=1, keep_best=0) as checkpoints:
     checkpoints.save(7, items, meta)
     checkpoints.wait()

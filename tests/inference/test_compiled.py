@@ -19,8 +19,9 @@ from alphaecoli.inference.compiled import (
   default_batch,
   local_devices,
 )
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.tracks.track_table import trained_heads
-from tests.inference.runs import CONFIG, WINDOW_BP, save_run, tiny_model
+from tests.inference.runs import CONFIG, TINY, WINDOW_BP, save_run, tiny_model
 from tests.inference.standin import TABLE
 
 CODES = np.random.default_rng(0).integers(0, 4, 4 * WINDOW_BP).astype(np.uint8)
@@ -38,7 +39,14 @@ def forward(model):
 
 
 def predictor(forward, margin_bp=None) -> Predictor:
-  return Predictor(forward, TABLE, window_bp=WINDOW_BP, margin_bp=margin_bp, batch_windows=2)
+  return Predictor(
+    forward,
+    TABLE,
+    window_bp=WINDOW_BP,
+    margin_bp=margin_bp,
+    batch_windows=2,
+    trained_heads=tuple(HEADS),
+  )
 
 
 def phase_error(forward, margin_bp, shift_bp):
@@ -80,8 +88,9 @@ def test_window_is_the_models_output(forward, model):
   for row in range(2):
     result = predictor(forward).predict(codes[row], units="z")
     expected = {name: np.asarray(values[row]) for name, values in raw.items()}
-    expected["operon_membership"] = 1 / (1 + np.exp(-expected["operon_membership"]))
     for head in HEADS:
+      if HEADS[head].output == "sigmoid":
+        expected[head] = 1 / (1 + np.exp(-expected[head]))
       np.testing.assert_allclose(getattr(result, head), expected[head], rtol=1e-4, atol=1e-4)
 
 
@@ -96,6 +105,13 @@ def test_average_of_both_strands_does_not_depend_on_the_strand(forward):
   np.testing.assert_allclose(ahead.gene_density, back.gene_density[::-1], rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(
     ahead.operon_membership, back.operon_membership[::-1], rtol=1e-4, atol=1e-4
+  )
+  swapped = [*range(4, 8), *range(4)]  # channels of the other strand
+  np.testing.assert_allclose(
+    ahead.gene_structure, back.gene_structure[::-1, swapped], rtol=1e-4, atol=1e-4
+  )
+  np.testing.assert_allclose(
+    ahead.operon_junction, back.operon_junction[::-1, ::-1], rtol=1e-4, atol=1e-4
   )
   assert np.abs(ahead.gene_expression - single.gene_expression).max() > 1e-2
 
@@ -148,7 +164,7 @@ def test_head_without_weight_or_data_counts_as_untrained():
   assert trained_heads(CONFIG.loss.weights, TABLE) == tuple(HEADS)
   weights = dataclasses.replace(CONFIG.loss.weights, gene_density=0.0)
   no_operons = dataclasses.replace(TABLE, has_operons=False)
-  assert trained_heads(weights, no_operons) == ("gene_expression",)
+  assert trained_heads(weights, no_operons) == ("gene_expression", "gene_structure")
 
 
 def test_devices_by_platform():
@@ -175,6 +191,20 @@ def test_checkpoint_and_fasta_are_all_that_prediction_needs(run, forward, tmp_pa
   result = loaded.predict(CODES, circular=True)
   expected = predictor(forward).predict(CODES, circular=True)
   for head in HEADS:
+    np.testing.assert_allclose(getattr(result, head), getattr(expected, head), rtol=1e-4, atol=1e-4)
+
+
+def test_a_checkpoint_of_before_the_auxiliary_heads_gives_its_tracks(model, forward, tmp_path):
+  heads = {name: head for name, head in HEADS.items() if not head.auxiliary}
+  now, functional = (FunctionalModel.of_model(TINY, TABLE, table) for table in (HEADS, heads))
+  older = functional.merge(*now.split(model))
+  loaded = alphaecoli.load_predictor(save_run(tmp_path, older), batch_windows=2)
+  assert loaded.trained_heads == tuple(heads)
+  assert loaded.about["config"]["loss"]["weights"]["gene_structure"] == 0
+  result, expected = loaded.predict(CODES), predictor(forward).predict(CODES)
+  assert result.gene_structure.shape == (0, 8) and result.operon_junction.shape == (0, 2)
+  assert expected.gene_structure.shape == (len(CODES), 8)
+  for head in heads:
     np.testing.assert_allclose(getattr(result, head), getattr(expected, head), rtol=1e-4, atol=1e-4)
 
 

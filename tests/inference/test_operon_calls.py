@@ -6,6 +6,7 @@ import pytest
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.inference.operon_calls import (
   GenePair,
+  by_junction,
   gene_pairs,
   in_order,
   operons_of_bases,
@@ -64,6 +65,31 @@ def test_turning_a_ring_turns_its_pairs_and_operons(seed):
   assert called(0)[1]
   for shift in (1, 333, 871):
     assert called(shift) == called(0)
+
+
+def test_junctions_replace_the_probability_of_their_own_strand():
+  genes = [gene(0, 100), gene(150, 260), gene(300, 390, -1), gene(380, 480, -1)]
+  membership, junction = np.full(1000, 0.25), np.random.default_rng(0).random((1000, 2))
+  pairs = gene_pairs(genes, membership, circular=False)
+  found = by_junction(genes, pairs, junction)
+  # The gap of the first pair and 30 bp on either side; the overlap of the second and as much.
+  means = [junction[70:180, 0].mean(), junction[350:420, 1].mean()]
+  np.testing.assert_allclose([p.probability for p in found], means, rtol=1e-12)
+  assert [p.probability_membership for p in found] == pytest.approx([0.25, 0.25])
+  assert [(p.left, p.right, p.distance_bp) for p in found] == [(0, 1, 50), (2, 3, -10)]
+  assert [p.probability_membership for p in pairs] == [None, None]
+  assert by_junction([], [], junction) == []
+
+
+def test_a_junction_across_the_origin():
+  genes = [gene(20, 200), gene(900, 990)]
+  junction = np.random.default_rng(1).random((1000, 2))
+  pairs = gene_pairs(genes, np.ones(1000), circular=True)
+  inside, across = by_junction(genes, pairs, junction)
+  assert inside.probability == pytest.approx(junction[170:930, 0].mean())
+  assert across.probability == pytest.approx(junction[[*range(960, 1000), *range(50)], 0].mean())
+  (operon,) = operons_of_genes(genes, [across], np.ones(1000), 0.0)
+  assert (operon.start, operon.end, operon.genes) == (900, 1200, (1, 0))
 
 
 def test_chains_break_at_the_threshold_and_at_other_strands():

@@ -23,7 +23,7 @@ from alphaecoli.model import alphagenome as published
 from alphaecoli.model.finetuning import factor_names, head_of
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import MeshConfig
+from alphaecoli.schema import HEADS, MeshConfig
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.splits import TEST, VALIDATION
 from alphaecoli.tracks.track_table import ExpressionTrack
@@ -50,7 +50,16 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
-_of_model = functools.lru_cache(FunctionalModel.of_model)
+_make = FunctionalModel.of_model
+
+
+@functools.lru_cache
+def _made(config, table, heads):
+  return _make(config, table, {name: HEADS[name] for name in heads})
+
+
+def _of_model(config, table, heads=HEADS):
+  return _made(config, table, tuple(heads))
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from alphaecoli import config as configuration
 from alphaecoli.checkpoints import write as checkpoints
 from alphaecoli.checkpoints.read import read_meta, read_score
+from alphaecoli.errors import ConfigError
 from alphaecoli.training import loop
+from alphaecoli.training.resume import check_resumable
 from tests import processes, toy
 from tests.parallel import distributed_run
 from tests.training.test_run import TIMED
@@ -200,3 +203,13 @@ def test_ten_kills_of_the_real_model_change_nothing(data, tmp_path):
   assert sum(cut for _, cut, _ in history) >= 3 and history[-1][2] < STEPS
   killed.finish()
   same(killed, straight, STEPS)
+
+
+def test_a_run_of_before_a_head_is_not_resumed():
+  config = configuration.resolve(configuration.base_config())
+  older = config.to_dict()
+  del older["loss"]["weights"]["gene_structure"]
+  meta = {"config": older, "store_fingerprint": "f"}
+  with pytest.raises(ConfigError, match=r"earlier version, without gene_structure; .*init\.check"):
+    check_resumable(meta, config, "f")
+  check_resumable({"config": config.to_dict(), "store_fingerprint": "f"}, config, "f")
