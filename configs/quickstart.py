@@ -29,8 +29,8 @@ def get_config() -> ConfigDict:
   config.optimizer.learning_rate = 1.5e-3
   config.optimizer.warmup_steps = 50
   config.optimizer.weight_decay = 0.3
-  config.loss.weights.gene_expression = 0.5  # learns soonest and overfits first
   config.loss.weights.gene_density = 10.0  # a small error that learns slowest
+  config.loss.weights.gene_structure = 2.0  # once the reading frame is found, the rest follows
   config.checkpoint.every_steps = 300
   config.evaluation.every_steps = 300
   config.evaluation.batch_windows = 4

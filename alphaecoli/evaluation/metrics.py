@@ -34,7 +34,7 @@ def mse(
   prediction: Shaped[np.ndarray, "n"],
   weight: Shaped[np.ndarray, "n"] | None = None,
 ) -> float:
-  """Computes the mean squared error, of weighted values where weights are given; NaN without values."""
+  """Computes the (weighted) mean squared error; NaN without values."""
   target, prediction = _pair(target, prediction)
   return float(np.average((prediction - target) ** 2, weights=weight)) if len(target) else NAN
 
