@@ -18,7 +18,7 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, put_batch
 from alphaecoli.parallel.sharding import make_mesh, n_window_shards
-from alphaecoli.schema import PAIR_BP, Config, LossWeights, MeshConfig
+from alphaecoli.schema import HEADS, PAIR_BP, Config, LossWeights, MeshConfig
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import StepDefinition, TrainState, state_shardings
 from tests.training.small import TABLE, random_batch, tiny_config, with_mesh
@@ -26,7 +26,7 @@ from tests.training.small import TABLE, random_batch, tiny_config, with_mesh
 STEPS = 20
 STATES = (0, 7, 19)  # steps of the run on one device whose gradients are compared
 ONE = (1, 1, 1)
-ONES = LossWeights(1.0, 1.0, 1.0)
+ONES = LossWeights(*(1.0 for _ in HEADS))
 SHORT_BP, LONG_BP = 4096, 16384
 CASES = [
   ((2, 2, 2), SHORT_BP, 1),
