@@ -102,7 +102,8 @@ def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
   share = np.linspace(0.05, 0.95, rows)[:, None, None]
   for head in HEADS.values():
     n, channels = length // head.resolution_bp, head.channels or 1
-    regions = rng.integers(0, 2, (rows, 8, channels)).astype(np.float32)  # as long as genes
+    regions = rng.integers(0, 2, (rows, 8, 1))  # as long as genes
+    regions = (regions ^ (np.arange(channels) % 2)).astype(np.float32)
     batch[head.name] = np.repeat(regions, n // 8, axis=1)
     batch[f"{head.name}_known"] = rng.random((rows, n, channels)) < (share if rows > 1 else 0.5)
   for head in WEIGHTED:
