@@ -15,7 +15,8 @@ from alphaecoli.config import TEST_MODE
 from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.layers import Linear, RMSBatchNorm
-from alphaecoli.schema import Config, InitConfig, MeshConfig
+from alphaecoli.schema import HEADS, Config, InitConfig, MeshConfig
+from alphaecoli.tracks.store import WEIGHTED
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
 from alphaecoli.training.loop import state_items
 from alphaecoli.training.step import TrainState
@@ -57,6 +58,8 @@ class StandIn(nnx.Module):
     self.expression = Linear(16, 1, rngs=rngs)
     self.density = Linear(16, 1, rngs=rngs)
     self.operon = Linear(16, 1, rngs=rngs)
+    self.structure = Linear(16, 8, rngs=rngs)
+    self.junction = Linear(16, 2, rngs=rngs)
     self.uses_norm, self.dropout = norm, dropout
 
   def __call__(
@@ -71,6 +74,8 @@ class StandIn(nnx.Module):
       "gene_expression": self.expression(x),
       "gene_density": self.density(x[:, ::128]),
       "operon_membership": self.operon(x),
+      "gene_structure": self.structure(x),
+      "operon_junction": self.junction(x),
     }
 
 
@@ -95,14 +100,15 @@ def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
     "reverse": np.arange(rows) % 2 == 1,
   }
   share = np.linspace(0.05, 0.95, rows)[:, None, None]
-  for head, n in (
-    ("gene_expression", length),
-    ("gene_density", length // 128),
-    ("operon_membership", length),
-  ):
-    regions = rng.integers(0, 2, (rows, 8, 1)).astype(np.float32)  # as long as genes
-    batch[head] = np.repeat(regions, n // 8, axis=1)
-    batch[f"{head}_known"] = rng.random((rows, n, 1)) < (share if rows > 1 else 0.5)
+  for head in HEADS.values():
+    n, channels = length // head.resolution_bp, head.channels or 1
+    regions = rng.integers(0, 2, (rows, 8, 1))  # as long as genes
+    regions = (regions ^ (np.arange(channels) % 2)).astype(np.float32)
+    batch[head.name] = np.repeat(regions, n // 8, axis=1)
+    batch[f"{head.name}_known"] = rng.random((rows, n, channels)) < (share if rows > 1 else 0.5)
+  for head in WEIGHTED:
+    size = 2.0 ** rng.integers(4, 10, (rows, 8, HEADS[head].channels or 1))
+    batch[f"{head}_weight"] = np.repeat(1 / size, length // 8, axis=1).astype(np.float32)
   return batch
 
 

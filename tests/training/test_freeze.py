@@ -16,7 +16,7 @@ from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, init_config, random_batch, stand_in, tiny_config
 
-ONES = LossWeights(1.0, 1.0, 1.0)
+ONES = LossWeights(*(1.0 for _ in HEADS))
 # Decay and a high rate: whatever could pull at a frozen parameter does so. Two pair bins: attention
 # along a row of one has no gradient.
 CONFIG = tiny_config(
@@ -63,7 +63,8 @@ def test_frozen_parameters_and_statistics_stay_bit_for_bit(mesh, options):
   functional = stand_in().with_finetuning(init_config(freeze="first,norm,operon"))
   before, after, _ = _steps(functional, config, _mesh(*mesh), **options)
   assert _changed(before.stats, after.stats) == set()
-  learn = {"expression/kernel", "expression/bias", "density/kernel", "density/bias"}
+  heads = ("expression", "density", "structure", "junction")
+  learn = {f"{head}/{part}" for head in heads for part in ("kernel", "bias")}
   assert _changed(before.params, after.params) == learn == _moments(after)
 
 

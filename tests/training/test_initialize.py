@@ -336,7 +336,7 @@ def test_a_run_starts_from_parameters_under_published_names(store, tmp_path, dev
   np.testing.assert_array_equal(tree[1][norm]["var_ema"][0, 0], mean_square)
   rows = tree[0]["alphagenome/embed"]["embeddings"]
   np.testing.assert_array_equal(found["organism/table"], rows[:1])
-  assert origin["init"]["fresh_heads"] == ["gene_expression", "gene_density", "operon_membership"]
+  assert origin["init"]["fresh_heads"] == list(HEADS)
   assert "model terms apply" in caplog.text and "model-terms" in origin["init"]["terms"]
   assert origin["init"]["step"] is None and origin["trained_on"] == [training_data(store)]
   assert "of the start's 2 organisms the first 1 are kept" in caplog.text

@@ -18,7 +18,7 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, put_batch
 from alphaecoli.parallel.sharding import make_mesh, n_window_shards
-from alphaecoli.schema import PAIR_BP, Config, LossWeights, MeshConfig
+from alphaecoli.schema import HEADS, PAIR_BP, Config, LossWeights, MeshConfig
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import StepDefinition, TrainState, state_shardings
 from tests.training.small import TABLE, random_batch, tiny_config, with_mesh
@@ -26,7 +26,7 @@ from tests.training.small import TABLE, random_batch, tiny_config, with_mesh
 STEPS = 20
 STATES = (0, 7, 19)  # steps of the run on one device whose gradients are compared
 ONE = (1, 1, 1)
-ONES = LossWeights(1.0, 1.0, 1.0)
+ONES = LossWeights(*(1.0 for _ in HEADS))
 SHORT_BP, LONG_BP = 4096, 16384
 CASES = [
   ((2, 2, 2), SHORT_BP, 1),
@@ -134,7 +134,8 @@ cases = pytest.mark.parametrize(
 def test_twenty_steps_are_those_of_one_device(shape, window_bp, parts):
   losses, state, _ = run_of(shape, window_bp, parts)
   expected_losses, expected, _ = run_of(ONE, window_bp, parts)
-  assert losses[-1]["loss/total"] < 0.8 * losses[0]["loss/total"]  # it learns
+  # It learns, and of the 14 channels most are random labels, slow to learn by heart.
+  assert losses[-1]["loss/total"] < 0.85 * losses[0]["loss/total"]
   for found, one in zip(losses, expected_losses, strict=True):
     assert found == pytest.approx(one, rel=2e-3)
   assert _apart(jax.device_get(state.stats), jax.device_get(expected.stats)) < 5e-3

@@ -304,6 +304,7 @@ def test_without_expression_data_the_other_heads_are_trained(tmp_path, caplog):
 def test_a_run_in_which_nothing_would_learn_is_refused(tmp_path, store):
   tracks = {**store.manifest["tracks"], "has_operons": False}
   changed = type(store)(store.path, {**store.manifest, "tracks": tracks})
-  config = tiny_config(loss__weights__gene_expression=0.0, loss__weights__gene_density=0.0)
+  heads = ("gene_expression", "gene_density", "gene_structure")
+  config = tiny_config(**{f"loss__weights__{head}": 0.0 for head in heads})
   with pytest.raises(UserError, match="nothing to train"):
     train_on(changed, with_mesh(config, 8), tmp_path, stand_in())

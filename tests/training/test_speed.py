@@ -8,7 +8,7 @@ from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel import hardware
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import LossWeights
+from alphaecoli.schema import HEADS, LossWeights
 from alphaecoli.training import profiler as speed
 from alphaecoli.training.metrics_log import Stopwatch
 from alphaecoli.training.optimizer import make_optimizer
@@ -24,7 +24,7 @@ def _model_flops(config, functional):
 
 def test_flops_are_three_times_the_multiplications_and_additions_of_the_layers():
   config = with_mesh(tiny_config(), 8)
-  per_base = 2 * (4 * 16 + 16 + 16 + 16 / 128)  # four linear layers of the stand-in
+  per_base = 2 * 16 * (4 + 1 + 1 / 128 + 1 + 8 + 2)  # the linear layers of the stand-in
   layers = 3 * per_base * config.train.batch_windows * config.data.window_bp
   found = _model_flops(config, stand_in())
   assert layers < found < 2.5 * layers  # norm and GELU of 16 features weigh much beside 4 x 16
@@ -35,7 +35,7 @@ def test_flops_are_those_of_the_whole_step_without_the_optimiser_or_recomputatio
   functional, mesh = FunctionalModel.of_model(config.model, TABLE), make_mesh(config.mesh)
   optimizer = make_optimizer(config.optimizer, 8)
   with jax.set_mesh(mesh):
-    definition = StepDefinition(functional, optimizer, LossWeights(1.0, 1.0, 1.0), mesh)
+    definition = StepDefinition(functional, optimizer, LossWeights(*(1.0 for _ in HEADS)), mesh)
     batch = put_batch(random_batch(config), mesh)
     key = jax.random.key(0)
     lowered = definition.jit().lower(definition.abstract_state(), batch, key)

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.step import StepDefinition
 from tests.training.small import TABLE, random_batch, stand_in, tiny_config, with_mesh
 
-ONES = LossWeights(1.0, 1.0, 1.0)
+ONES = LossWeights(*(1.0 for _ in HEADS))
 
 
 def _mesh(data=1, fsdp=1):
@@ -45,21 +46,23 @@ def test_fresh_parameters_are_the_same_on_any_number_of_devices():
 def test_one_batch_can_be_fitted_by_every_head():
   config = tiny_config(
     train__batch_windows=1,
-    train__steps=150,
+    train__steps=300,  # five heads share the trunk
     optimizer__learning_rate=3e-3,
     optimizer__weight_decay=0.0,
   )
   functional = FunctionalModel.of_model(config.model, TABLE)
-  _, history = _steps(functional, config, _mesh(), 150)
+  _, history = _steps(functional, config, _mesh(), 300)
   for head in HEADS:
     assert history[0][f"known/{head}"]
     assert history[-1][f"loss/{head}"] < 0.1 * history[0][f"loss/{head}"], head
 
 
-def test_accumulation_over_micro_batches_equals_the_whole_batch():
+@pytest.mark.parametrize("weighting", ["gene", "base"])
+def test_accumulation_over_micro_batches_equals_the_whole_batch(weighting):
   config, functional = tiny_config(), stand_in(norm=False)
-  whole, whole_metrics = _steps(functional, config, _mesh(), 2)
-  parts, parts_metrics = _steps(functional, config, _mesh(), 2, accumulate_steps=4)
+  options = {"expression_weighting": weighting}
+  whole, whole_metrics = _steps(functional, config, _mesh(), 2, **options)
+  parts, parts_metrics = _steps(functional, config, _mesh(), 2, accumulate_steps=4, **options)
   _close(parts.params, whole.params, atol=1e-6)
   for a, b in zip(whole_metrics, parts_metrics, strict=True):
     _close(b, {n: v for n, v in a.items() if n not in ("start", "reverse")}, rtol=1e-5)
@@ -79,6 +82,27 @@ def test_running_statistics_move_by_the_mean_over_micro_batches():
   parts, _ = _steps(functional, config, _mesh(), 1, accumulate_steps=4)
   _close(parts.stats, state.stats, rtol=1e-6)
   assert (parts.stats["norm/mean_square"] != 1).any()
+
+
+def test_the_configuration_says_whether_genes_or_bases_count_alike():
+  functional, batch, found = stand_in(), random_batch(tiny_config()), {}
+  for weighting in ("gene", "base"):
+    config = tiny_config(loss__expression_weighting=weighting)
+    definition = StepDefinition.of_config(config, TABLE, _mesh(), functional)
+    with jax.set_mesh(_mesh()):
+      state = definition.init_state(0)
+      _, metrics = definition.jit()(state, put_batch(batch, _mesh()), jax.random.key(1))
+    found[weighting] = jax.device_get(metrics)
+  known = batch["gene_expression_known"]
+  weight = batch["gene_expression_weight"][known]
+  np.testing.assert_allclose(found["base"]["known/gene_expression"], known.sum())
+  np.testing.assert_allclose(found["gene"]["known/gene_expression"], weight.sum(), rtol=1e-6)
+  params, stats = functional.init(0, _mesh())
+  model = functional.merge(params, stats)
+  outputs = model(jnp.asarray(batch["sequence"]), jnp.asarray(batch["organism"]), train=True)
+  error = np.square(np.asarray(outputs["gene_expression"]) - batch["gene_expression"])[known]
+  for weighting, expected in (("gene", np.average(error, weights=weight)), ("base", error.mean())):
+    np.testing.assert_allclose(found[weighting]["loss/gene_expression"], expected, rtol=1e-5)
 
 
 def test_a_head_with_weight_zero_is_not_computed_and_does_not_learn():
