@@ -134,7 +134,8 @@ def make_train_step(
 
   Returns:
     A function of state, batch and key. Its metrics are float32 scalars: loss/total, loss/<head>,
-    grad_norm (before clipping), output_std/<head>, known/<head>, stats_finite (1 or 0); and start
+    grad_norm (before clipping), output_std/<head>, known/<head> (known values, or the sum of their
+    weights: genes, pairs), stats_finite (1 or 0); and start
     and reverse of the batch's windows.
   """
   heads = active_heads(weights)
