@@ -46,12 +46,12 @@ class QualityReport:
 
   @property
   def reasons(self) -> dict[str, int]:
-    """Count of every reason."""
+    """Returns the count of every reason."""
     return {reason: entry.count for reason, entry in self._entries.items()}
 
   @property
   def totals(self) -> dict[str, int]:
-    """Plain amounts by name."""
+    """Returns plain amounts by name."""
     return dict(self._totals)
 
   def to_json(self) -> dict[str, Any]:

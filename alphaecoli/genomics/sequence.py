@@ -53,7 +53,7 @@ class Contig:
 
   @property
   def length_bp(self) -> int:
-    """Bases of the contig."""
+    """Returns the number of bases."""
     return len(self.codes)
 
 

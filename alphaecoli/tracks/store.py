@@ -78,22 +78,22 @@ class TrackStore:
 
   @functools.cached_property
   def sequence(self) -> UInt8[np.ndarray, "L"]:
-    """Bases as 0 to 4."""
+    """Reads the bases as 0 to 4."""
     return self._load("sequence")
 
   @functools.cached_property
   def gene_expression(self) -> Shaped[np.ndarray, "L T"]:
-    """Z-scores, NaN where unknown."""
+    """Reads the z-scores, NaN where unknown."""
     return self._load("gene_expression")
 
   @functools.cached_property
   def operon_membership(self) -> UInt8[np.ndarray, "L"]:
-    """1 within an operon."""
+    """Reads the operon mask, 1 within an operon."""
     return self._load("operon_membership")
 
   @functools.cached_property
   def genes(self) -> GeneTable:
-    """Genes of the store."""
+    """Reads the genes of the store."""
     path = self.path / GENES
     try:
       return read_genes(path, self.table.names)
@@ -111,7 +111,7 @@ class TrackStore:
 
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
-    """Quality report, as `QualityReport.to_json` writes it."""
+    """Reads the quality report, as `QualityReport.to_json` writes it."""
     return json.loads((self.path / QUALITY).read_text())
 
   @functools.cached_property
