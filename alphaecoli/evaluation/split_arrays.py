@@ -114,7 +114,7 @@ class Assembly:
     """Adds what the other processes of this run have predicted; every process ends with the whole.
 
     Args:
-      contributes: False where another process has predicted the same.
+      contributes: whether this process's predictions count: False where another has the same.
     """
     for head in HEADS:
       for track in range(self.targets[head].shape[1]):  # one by one: memory of a column a process

@@ -71,7 +71,7 @@ def initialize(flags: argparse.Namespace) -> None:
   """Joins the other processes, if any. Comes before anything that uses a device.
 
   Args:
-    flags: with the values of `add_flags`.
+    flags: values of the flags that `add_flags` adds.
 
   Raises:
     ConfigError: see `settings`.

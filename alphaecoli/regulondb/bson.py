@@ -217,6 +217,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _looks_like(collection: str, document: Document) -> bool:
+  """Returns whether a document may be one of a collection, by its keys."""
   if collection == "geneDatamart":
     return isinstance(document.get("gene"), dict) and "datasetIds" not in document
   if collection == "operonDatamart":

@@ -24,9 +24,9 @@ def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
   """Renders the page.
 
   Args:
-    run: what the work directory holds.
-    view: from `genome_view`.
-    predictions: where the predictions come from, in words.
+    run: content of the work directory.
+    view: object that `genome_view` returns.
+    predictions: origin of the predictions, in words.
 
   Returns:
     HTML that needs no other file and no network.

@@ -49,7 +49,7 @@ class Interruption:
   def requested(self) -> bool:
     """Returns whether to stop here. Every process asks at the same places and gets the same answer.
 
-    Several processes agree on a question that none of them has asked yet.
+    Several processes stop at the same question, the first that none of them has asked yet.
     """
     if jax.process_count() == 1:
       return bool(self.signal_name)
