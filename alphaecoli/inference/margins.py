@@ -19,7 +19,7 @@ from alphaecoli.schema import BIN_BP, HEADS
 
 # Quantiles of the absolute difference that are reported; the last one is the largest difference.
 QUANTILES = (0.5, 0.99, 1.0)
-SIXTEENTHS = (0, 2, 4, 6, 7)  # margins that are tried, in sixteenths of the window
+SHARES = (0, 2, 4, 6, 7)  # margins that are tried, in sixteenths of the window
 SAMPLE_WINDOWS, SAMPLE_PHASES = 16, 7
 
 
@@ -89,7 +89,7 @@ def _quantiles(values: Iterable[np.ndarray]) -> dict[float, float]:
 
 def margins(window_bp: int) -> list[int]:
   """Chooses margins to compare: 0, 1/8, 1/4, 3/8 and 7/16 of the window, in whole bins."""
-  return sorted({window_bp * n // 16 // BIN_BP * BIN_BP for n in SIXTEENTHS})
+  return sorted({window_bp * n // 16 // BIN_BP * BIN_BP for n in SHARES})
 
 
 def read_tolerance(text: str) -> dict[str, float]:

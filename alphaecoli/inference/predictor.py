@@ -46,7 +46,7 @@ class Predictor:
     margin_bp: bases on either side of a window's kept part.
     batch_windows: windows computed at once; the last batch of a call is filled with N.
     trained_heads: the others give NaN.
-    about: where the model comes from, for the record.
+    about: metadata of the model, its checkpoint among them.
   """
 
   def __init__(

@@ -136,7 +136,7 @@ def _scatter(run: Run) -> list[dict[str, Any]]:
     observed, predicted = f"observed_log_tpm:{track}", _PREDICTED + track
     points = [g for g in genes if g[observed] and g[predicted]]
     suffix = "" if len(tracks) == 1 else f"/{track}"
-    metrics = {
+    of_track = {
       key: metrics.get(f"gene_expression/genes_{key}{suffix}", {}).get("model")
       for key in ("r2", "pearson", "spearman")
     }
@@ -144,7 +144,7 @@ def _scatter(run: Run) -> list[dict[str, Any]]:
       found.append(
         {
           "track": track,
-          **metrics,
+          **of_track,
           "name": [g["name"] for g in points],
           "tag": [g["locus_tag"] for g in points],
           "observed": [float(g[observed]) for g in points],
