@@ -48,6 +48,7 @@ def check_evaluation_regions(regions: Sequence[Region], window_bp: int) -> None:
 
 
 def _too_long(window_bp: int, what: str, region_bp: int) -> None:
+  """Raises ConfigError for a window longer than a region; says which would fit."""
   possible = region_bp // PAIR_BP * PAIR_BP
   do = f"at most {possible} fits" if possible else "use fewer data.n_blocks"
   raise ConfigError(f"data.window_bp={window_bp} is longer than {what} ({region_bp} bp); {do}")

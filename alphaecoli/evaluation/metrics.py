@@ -137,6 +137,7 @@ def reliability(
   first, as `sklearn.calibration.calibration_curve(strategy="uniform")`.
   """
   label, probability = _pair(label, probability)
+  # The inner edges alone; side "left", the default, closes bins on the right.
   bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], probability)
   n = np.bincount(bins, minlength=n_bins)
   filled = np.where(n, n, 1)

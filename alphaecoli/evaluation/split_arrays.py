@@ -33,7 +33,7 @@ class Layout:
 
   @property
   def n_bases(self) -> int:
-    """Bases in all regions."""
+    """Returns the number of bases in all regions."""
     return sum(end - start for start, end in self.regions)
 
   def positions(self) -> Int64[np.ndarray, "n"]:

@@ -8,6 +8,8 @@ MAX_EXAMPLES = 5
 
 @dataclasses.dataclass
 class _Entry:
+  """Count, examples and data sets of one reason."""
+
   count: int = 0
   examples: list[str] = dataclasses.field(default_factory=list)
   datasets: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -70,6 +72,7 @@ class QualityReport:
 
 
 def _describe(reason: str, entry: _Entry) -> str:
+  """Formats a reason with the names of data sets, or examples."""
   names = list(entry.datasets) or entry.examples
   shown = ", ".join(names[:MAX_EXAMPLES])
   more = len(names) - MAX_EXAMPLES if entry.datasets else entry.count - len(entry.examples)

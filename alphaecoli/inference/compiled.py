@@ -76,6 +76,7 @@ class CompiledModel:
     return self._run(self._trunk, windows)
 
   def _run(self, compiled: Any, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+    """Calls a compiled function on windows, spread over the devices."""
     with jax.set_mesh(self._mesh):
       return compiled(self._state, jax.device_put(windows, self._by_window))
 

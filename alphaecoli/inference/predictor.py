@@ -161,10 +161,10 @@ class Predictor:
     """Computes the trunk's embeddings of an interval, in one window that is centred on it.
 
     Args:
-      sequence: as for `predict`.
-      interval: as for `predict`, at most `window_bp` long; by default the whole sequence. Widened
-        to whole bins of 128 bp, and to whole pairs of 2,048 bp of the window.
-      circular: as for `predict`.
+      sequence: sequence, as for `predict`.
+      interval: part to embed, as for `predict`, at most `window_bp` long; by default the whole
+        sequence. Widened to whole bins of 128 bp, and to whole pairs of 2,048 bp of the window.
+      circular: whether the contig's end joins its start, as for `predict`.
 
     Raises:
       DataError: not a sequence.

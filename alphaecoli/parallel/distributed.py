@@ -188,6 +188,7 @@ def _detect(environment: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _several(number: str | None) -> bool:
+  """Returns whether a variable of the environment is a number above 1."""
   return number is not None and number.isdecimal() and int(number) > 1
 
 

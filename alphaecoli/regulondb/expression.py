@@ -200,6 +200,7 @@ class _Fold:
   def _flush_unit(
     self, unit: str, rows: Int64[np.ndarray, "N"], cols: Int64[np.ndarray, "N"]
   ) -> None:
+    """Moves the gathered values of one unit into its arrays, block by block."""
     values, written, absent = _parse(self.values[unit])
     bad = written & ~((values >= 0) & (values < _MAX_VALUE))
     if bad.any():

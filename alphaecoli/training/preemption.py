@@ -36,11 +36,13 @@ class Interruption:
     self._restore()
 
   def _restore(self) -> None:
+    """Gives the signals back their handlers of before."""
     for number, handler in self._previous.items():
       signal.signal(number, handler)
     self._previous.clear()
 
   def _remember(self, number: int, frame: FrameType | None) -> None:
+    """Handles the first signal; the next one finds the handlers of before."""
     self.signal_name = signal.Signals(number).name
     self._restore()
     if jax.process_count() > 1:

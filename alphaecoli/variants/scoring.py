@@ -244,5 +244,6 @@ def _touches(bounds: Int[np.ndarray, "n 2"], view: View) -> Bool[np.ndarray, " n
   start, end = bounds.T
   if not view.circular:
     return (start < high) & (end > low)
+  # An interval shows if it begins in view, or begins before and reaches around into it.
   begin = (start - low) % view.length_bp
   return (begin < high - low) | (begin + end - start > view.length_bp)
