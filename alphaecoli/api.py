@@ -36,10 +36,10 @@ class Predictor(WindowPredictor):
     Args:
       variants: a data frame with chrom, pos (1-based), ref, alt; `Variant` objects; or the name of
         a VCF file.
-      genome: what `alphaecoli.read_genome` gives (with an annotation, genes are scored too), a
+      genome: genome from `alphaecoli.read_genome` (with an annotation, genes are scored too), a
         `Contig`, contigs by name or in a list, or a file's name.
-      upstream_bp: a variant this close before a gene's start affects it.
-      reverse_complement: average the predictions of both strands: twice the work.
+      upstream_bp: distance before a gene's start from which on a variant affects it.
+      reverse_complement: whether to average the predictions of both strands: twice the work.
 
     Returns:
       One score a variant and allele, in order; refused ones with the reason.
@@ -69,12 +69,12 @@ class Predictor(WindowPredictor):
     """Replaces each base of a region by the three others, and measures a target.
 
     Args:
-      interval: as for `predict`; it must fit in one window, and may pass the origin of a circular
-          contig.
-      genome: as for `score_variants`.
+      interval: region, as for `predict`; it must fit in one window, and may pass the origin of a
+        circular contig.
+      genome: genome, as for `score_variants`.
       target: bases over whose mean the effect is measured: a gene's name or locus tag, or an
         interval of the same contig; by default the region itself.
-      reverse_complement: average the predictions of both strands: twice the work.
+      reverse_complement: whether to average the predictions of both strands: twice the work.
 
     Raises:
       ConfigError: the region or the target does not fit.
@@ -106,7 +106,7 @@ def load_predictor(
 
   Args:
     checkpoint: one checkpoint, or a run's directory (its best checkpoint, else its last).
-    device: None for all devices of this process, a platform such as cpu, or devices.
+    device: platform such as cpu, or devices; None for all devices of this process.
     batch_windows: windows at once, over all devices; by default what fills them. Rounded up to a
       multiple of the number of devices.
     margin_bp: bases dropped on either side of each window, a multiple of 128; a quarter of the

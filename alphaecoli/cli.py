@@ -80,7 +80,7 @@ def configure_logging() -> None:
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
-  """Makes an argument parser with the project's manners."""
+  """Makes the argument parser of a command: whole flag names, the description as written."""
   return argparse.ArgumentParser(
     prog=f"python -m alphaecoli.{command}",
     description=description,

@@ -24,9 +24,9 @@ def nearest(name: str, names: Iterable[str], count: int = 1, similarity: float =
   """Returns the names most like a wrong one, joined by commas, for the text of an error.
 
   Args:
-    name: what was given.
-    names: what there is.
-    count: names at most.
+    name: name that was given.
+    names: names that exist.
+    count: largest number of names.
     similarity: least likeness, 0 to 1; "" where no name has it.
   """
   return ", ".join(difflib.get_close_matches(name, list(names), count, similarity))

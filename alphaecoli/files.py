@@ -22,7 +22,7 @@ def atomic_write(path: Path, newline: str | None = None) -> Iterator[TextIO]:
 
   Args:
     path: name of the complete file; its directory exists.
-    newline: as in `open`.
+    newline: treatment of line ends, as in `open`.
 
   Raises:
     DataError: the file can not be written.

@@ -71,11 +71,11 @@ def prepare(
   """Reads an organism's files and writes its track store.
 
   Args:
-    files: to read.
+    files: files to read.
     data: splits, tracks and thresholds.
-    out: the store's directory.
-    name: of the organism.
-    contig: which contig; by default the longest.
+    out: directory of the store.
+    name: name of the organism.
+    contig: name of the contig; by default the longest.
 
   Raises:
     ConfigError: a key that has no say here, or a contig, data set or track that does not exist.

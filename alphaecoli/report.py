@@ -17,10 +17,10 @@ from alphaecoli.reporting.sections import missing_evaluation
 from alphaecoli.tracks.track_table import TrackTable
 
 DESCRIPTION = """\
-Writes one HTML file about a finished or running run: figures of a held-out split beside baselines,
+Writes one HTML file about a finished or running run: metrics of a held-out split beside baselines,
 expression by gene, calibration, a browser of the chromosome, a circular overview, loss curves, data
 quality, configuration. It holds everything it needs; opening it uses no network.
-What the figures mean: docs/evaluation.md."""
+What the metrics mean: docs/evaluation.md."""
 
 
 def main(arguments: Sequence[str]) -> int:

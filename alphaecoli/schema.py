@@ -61,7 +61,7 @@ _HEADS = (
   Head("operon_junction", 1, _BCE, _NATS, "probability 0.5", channels=2, output="sigmoid", units=_P,
        auxiliary=True),
 )  # fmt: skip
-# A new head is one entry here, and its module.
+# A new head is one entry here, its layer (model/heads.py) and its targets (tracks/store.py).
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
 
 

@@ -22,6 +22,7 @@ from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh, n_window_shards
 from alphaecoli.schema import BIN_BP, HEADS, Config
 from alphaecoli.tracks.organisms import open_organisms
+from alphaecoli.tracks.splits import SPLITS
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.run import make_directory
@@ -33,7 +34,6 @@ Checks the data, the configured model and checkpoints; one line a check, exit 1 
   --config FILE               configuration; default configs/base.py
   --config.section.key=value  any value of it
 """
-SPLITS = ("train", "validation", "test")
 FALL = 0.9  # the loss must fall below this fraction of its first value
 DRAWS = 512  # training windows looked at
 

@@ -29,12 +29,12 @@ _BITS = re.compile(r"\D+(\d+)")
 def collectives(hlo: str) -> dict[str, dict[str, int]]:
   """Counts the collectives of one run of a compiled program, on one device.
 
-  What stands in a loop counts as often as the loop turns, where the compiler knows how often, else
+  What stands in a loop counts as often as the loop runs, where the compiler knows how often, else
   once. A collective counts once however many instructions start it, carry it on beside other work
   and await it: they share its channel.
 
   Args:
-    hlo: the text of a compiled module, as `Compiled.as_text()` gives it.
+    hlo: text of a compiled module, as `Compiled.as_text()` gives it.
 
   Returns:
     For each kind that occurs, by name: `count`, and `bytes` of the results on one device (of a
@@ -108,7 +108,7 @@ def _second(shape: str) -> str:
 
 
 def _bytes(shape: str) -> int:
-  """Bytes of an array's or a tuple's shape, without padding."""
+  """Counts the bytes of an array's or a tuple's shape, without padding."""
   total = 0
   for kind, dimensions in _ARRAY.findall(re.sub(r"\{[^}]*\}", "", shape)):
     bits: Any = _BITS.match(kind)

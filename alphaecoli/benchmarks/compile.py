@@ -94,8 +94,8 @@ def topology_devices(name: str, slices: int = 1) -> list[jax.Device]:
   """Returns stand-ins for the devices of a TPU slice, to compile for. First `use_without_chips`.
 
   Args:
-    name: as v5e:4x4; see TOPOLOGIES.
-    slices: so many of them, as GKE's JobSet starts.
+    name: name of a slice such as v5e:4x4; see TOPOLOGIES.
+    slices: number of slices, as GKE's JobSet starts.
 
   Raises:
     ConfigError: libtpu knows no such slice.
@@ -129,12 +129,12 @@ def compile_for_tpu(
   """Compiles the training step for a TPU slice. First `use_without_chips`.
 
   Args:
-    config: of the run.
-    store: for the number of tracks, and which heads have targets.
-    topology: as v5e:4x4.
-    slices: so many of them.
-    quick: spend less time on making the program fast.
-    plan: end when memory is planned, before machine code is made.
+    config: configuration of the run.
+    store: track store with the number of tracks, and the heads that have targets.
+    topology: name of a slice such as v5e:4x4.
+    slices: number of slices.
+    quick: whether to spend less time on making the program fast.
+    plan: whether to end when memory is planned, before machine code is made.
 
   Returns:
     Figures for JSON. `fits` says whether the step fits the memory of a device; where it does not,
@@ -207,8 +207,8 @@ def lower_for_cuda(config: Config, store: TrackStore, devices: int) -> dict[str,
   collectives and kernels are chosen on the GPU machine.
 
   Args:
-    config: of the run.
-    store: for the number of tracks, and which heads have targets.
+    config: configuration of the run.
+    store: track store with the number of tracks, and the heads that have targets.
     devices: GPUs of the mesh.
 
   Returns:

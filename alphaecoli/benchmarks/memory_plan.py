@@ -40,7 +40,7 @@ def planned(compile_it: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str,
   """Runs a compilation in a process of its own until its memory is planned, and ends it there.
 
   Args:
-    compile_it: takes XLA's options; its result counts if it ends first. Sent to the process.
+    compile_it: function of XLA's options, sent to the process; its result counts if it ends first.
 
   Returns:
     The result of `compile_it`, or what `read_plan` finds, with `replicated_to_reshard`: arrays that

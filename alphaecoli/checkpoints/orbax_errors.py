@@ -50,7 +50,7 @@ def quiet_threads() -> Iterator[None]:
 
 @contextlib.contextmanager
 def clear_after_error() -> Iterator[None]:
-  """Does so for one read, and clears away what is left of it if it fails."""
+  """Keeps the threads of one read quiet, and clears away what is left of it if it fails."""
   with quiet_threads():
     try:
       yield

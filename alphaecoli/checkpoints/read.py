@@ -153,8 +153,8 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   """Reads parameters and running statistics alone, on any devices.
 
   Args:
-    path: see `find_checkpoint`.
-    which: likewise.
+    path: directory, as for `find_checkpoint`.
+    which: choice among several, as for `find_checkpoint`.
     mesh: devices for the parameters; by default the first one.
 
   Raises:

@@ -106,7 +106,7 @@ class Checkpoints:
 
   @property
   def steps(self) -> list[int]:
-    """Steps that have a complete checkpoint, in order."""
+    """Returns the steps that have a complete checkpoint, in order."""
     return sorted(self._manager.all_steps())
 
   def save(
@@ -162,8 +162,8 @@ class Checkpoints:
 
     Args:
       abstract: shapes, types and shardings of params, stats and train.
-      check: called with the meta item before the arrays are read; may refuse by raising
-        ConfigError.
+      check: function that takes the meta item before the arrays are read; may refuse it by
+        raising ConfigError.
 
     Returns:
       None where nothing has been saved yet.

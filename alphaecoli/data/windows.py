@@ -33,7 +33,7 @@ def check_training_regions(regions: Sequence[Region], window_bp: int) -> None:
     ConfigError: none does; says which window would fit.
   """
   if not any(region.length_bp >= window_bp for region in regions):
-    _too_long(window_bp, "any training region", max((a.length_bp for a in regions), default=0))
+    _too_long(window_bp, "any training region", max((r.length_bp for r in regions), default=0))
 
 
 def check_evaluation_regions(regions: Sequence[Region], window_bp: int) -> None:
@@ -42,12 +42,13 @@ def check_evaluation_regions(regions: Sequence[Region], window_bp: int) -> None:
   Raises:
     ConfigError: one does not, or there are none; says which window would fit.
   """
-  shortest = min((a.length_bp for a in regions), default=0)
+  shortest = min((r.length_bp for r in regions), default=0)
   if shortest < window_bp:
     _too_long(window_bp, "the shortest region of the split", shortest)
 
 
 def _too_long(window_bp: int, what: str, region_bp: int) -> None:
+  """Raises ConfigError for a window longer than a region; says which would fit."""
   possible = region_bp // PAIR_BP * PAIR_BP
   do = f"at most {possible} fits" if possible else "use fewer data.n_blocks"
   raise ConfigError(f"data.window_bp={window_bp} is longer than {what} ({region_bp} bp); {do}")

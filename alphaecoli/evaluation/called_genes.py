@@ -1,7 +1,8 @@
-"""Genes called from sequence by Prodigal, what they say of operons and density, and their accuracy.
+"""Genes called by Prodigal, what they say of operons and density; how right called genes are.
 
 Prodigal: Hyatt et al. 2010, doi:10.1186/1471-2105-11-119, through pyrodigal (Larralde 2022,
 doi:10.21105/joss.04296), which is GPL-3 and therefore an extra, imported when it is used.
+The model's own gene calls are those of genomics/gene_calls.py.
 """
 
 from typing import Any, NamedTuple
@@ -91,6 +92,7 @@ def segments(genes: CalledGenes, store: TrackStore) -> Segments:
   """Cuts a chromosome at called genes."""
   start, end, strand = genes
   length_bp, n = store.length_bp, len(start)
+  # The furthest end so far: where genes overlap, no intergenic bases lie between them.
   reach = np.maximum.accumulate(end) if n else end
   following = np.append(start[1:], start[:1] + length_bp)
   same = strand == np.append(strand[1:], strand[:1])
@@ -106,6 +108,7 @@ def segments(genes: CalledGenes, store: TrackStore) -> Segments:
   size = np.log(np.maximum(end - start, 1))
   of_genes = np.column_stack([np.ones(n), steps(nearest), steps(other), size])
   of_gaps = np.column_stack([same, steps(gap), same[:, None] * steps(gap)])[between]
+  # Genes and gaps have columns of their own, so that one linear model has coefficients for each.
   features = np.zeros((n + len(of_gaps), of_genes.shape[1] + of_gaps.shape[1]))
   features[:n, : of_genes.shape[1]] = of_genes
   features[n:, of_genes.shape[1] :] = of_gaps
@@ -145,13 +148,13 @@ def density_features(
   share of the bin's bases in genes.
 
   Args:
-    genes: called from the sequence.
-    store: of the chromosome.
+    genes: genes called from the sequence.
+    store: track store of the chromosome.
     start: first base of the first bin.
     n_bins: number of bins, at most L bases in all.
   """
-  spans = [((int(a), int(b)),) for a, b in zip(genes.start, genes.end, strict=True)]
-  index = DensityIndex.of_genes(spans, store.length_bp, store.circular)
+  intervals = [((int(a), int(b)),) for a, b in zip(genes.start, genes.end, strict=True)]
+  index = DensityIndex.of_genes(intervals, store.length_bp, store.circular)
   here = index.counts(start, n_bins)
   sides = [index.counts(start + shift, n_bins) for shift in (-BIN_BP, BIN_BP)]
   inside = covered(genes, store)[np.arange(start, start + n_bins * BIN_BP) % store.length_bp]
@@ -191,7 +194,7 @@ def call_accuracy(
   annotated = _ends(truth, coding, length_bp)
   called = _ends(genes, np.ones(len(genes.start), bool), length_bp)
   wanted = _ends(truth, coding & _inside(truth, layout), length_bp)
-  masked = np.zeros((2, length_bp), bool)
+  masked = np.zeros((2, length_bp), bool)  # forward strand, reverse strand
   for start, end, strand in zip(*(column[unclear] for column in truth), strict=True):
     at = np.arange(start, end) % length_bp
     masked[[0, 1] if strand == 0 else [int(strand < 0)], at[:, None]] = True

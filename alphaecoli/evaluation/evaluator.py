@@ -65,7 +65,8 @@ def evaluate_on(
 
   Args:
     mesh: devices that hold the model.
-    predict: see `evaluate`, as are `store`, `split`, `progress` and `organism`.
+    predict: function from a batch to raw outputs; `evaluate` says more of it, and of `store`,
+      `split`, `progress` and `organism`.
     config: configuration of the run.
     table: tracks of the model; heads without targets in them are left out.
     batch_windows: windows at once, rounded up to fill the mesh; by default the configuration's.
@@ -109,21 +110,22 @@ def evaluate(
   same report.
 
   Args:
-    predict: maps a batch (docs/data.md, a leading axis of this process's windows) to raw outputs:
-      z-scores, densities and operon logits. Outputs are numpy or jax arrays, of this process's
+    predict: function from a batch (docs/data.md, a leading axis of this process's windows) to raw
+      outputs: z-scores, densities and logits. Outputs are numpy or jax arrays, of this process's
       windows or global.
-    store: targets.
+    store: track store with the targets.
     split: train, validation or test.
-    window_bp: bases a window.
+    window_bp: length of a window.
     batch_windows: windows at once over all processes.
     weights: weights of the losses in loss/total, 1 by default; a head with weight 0 is switched
       off and has no metrics.
     process_index: index of this process, by default jax's; where several processes hold the same
       windows (`sharding.window_shard`), of their shard.
     process_count: number of processes or shards, likewise.
-    contributes: False in all but one of the processes that hold the same windows.
+    contributes: whether this process's predictions count: False in all but one of the processes
+      that hold the same windows.
     progress: wrapper of the batches, for a progress bar.
-    organism: the store's row of the organism embedding.
+    organism: row of the store in the organism embedding.
     expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
 
   Raises:

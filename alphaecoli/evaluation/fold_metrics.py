@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from alphaecoli.evaluation.metrics import finite_or_none
 from alphaecoli.evaluation.results import BASELINES
 from alphaecoli.evaluation.rivals import RIVAL_COLUMNS
 from alphaecoli.files import tsv_writer
@@ -38,17 +39,17 @@ class FoldMetric:
 
   @property
   def defined(self) -> list[float]:
-    """The values of the folds where it is defined."""
+    """Returns the values of the folds where it is defined."""
     return [value for value in self.values.values() if np.isfinite(value)]
 
   @property
   def mean(self) -> float:
-    """Mean over the folds where it is defined; NaN where there is none."""
+    """Returns the mean over the folds where it is defined; NaN where there is none."""
     return float(np.mean(self.defined)) if self.defined else float("nan")
 
   @property
   def std(self) -> float:
-    """Standard deviation over these folds, with n - 1; NaN of fewer than two."""
+    """Returns the standard deviation over these folds, with n - 1; NaN of fewer than two."""
     return float(np.std(self.defined, ddof=1)) if len(self.defined) > 1 else float("nan")
 
   def text(self) -> str:
@@ -76,7 +77,7 @@ class Aggregate:
 
   @property
   def missing(self) -> tuple[int, ...]:
-    """Numbers of the folds that are not done."""
+    """Returns the numbers of the folds that are not done."""
     return tuple(fold for fold in range(self.n_folds) if fold not in self.folds)
 
   def to_json(self) -> dict[str, Any]:
@@ -84,10 +85,10 @@ class Aggregate:
     metrics: dict[str, Any] = {}
     for metric in self.metrics:
       metrics.setdefault(metric.name, {"over": metric.over})[metric.source] = {
-        "mean": _none(metric.mean),
-        "std": _none(metric.std),
+        "mean": finite_or_none(metric.mean),
+        "std": finite_or_none(metric.std),
         "n_folds": len(metric.defined),
-        "folds": {str(fold): _none(value) for fold, value in metric.values.items()},
+        "folds": {str(fold): finite_or_none(value) for fold, value in metric.values.items()},
         "n": {str(fold): n for fold, n in metric.n.items()},
       }
     return {
@@ -139,7 +140,7 @@ def aggregate(reports: Reports, split: str, n_folds: int) -> Aggregate:
   """Aggregates the reports of folds.
 
   Args:
-    reports: by fold, of those that are done.
+    reports: reports of the folds that are done, by fold.
     split: validation or test.
     n_folds: number of folds in all.
   """
@@ -167,11 +168,6 @@ def aggregate(reports: Reports, split: str, n_folds: int) -> Aggregate:
     for source, entries in sources.items()
   )
   return Aggregate(split, n_folds, tuple(reports), metrics)
-
-
-def _none(value: float) -> float | None:
-  """Returns None in place of NaN, which JSON does not have."""
-  return value if np.isfinite(value) else None
 
 
 def _nan(value: float | None) -> float:

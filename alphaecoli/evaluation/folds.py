@@ -165,7 +165,7 @@ def assemble(results: Mapping[int, FoldResult]) -> dict[str, np.ndarray]:
   """Puts the predictions of held-out bases together for the whole chromosome.
 
   Args:
-    results: by fold, at least one.
+    results: results by fold, of at least one.
 
   Returns:
     The arrays of out_of_fold.npz: the heads as in `FoldResult.bases`, over the chromosome, NaN

@@ -22,8 +22,8 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
     positions; `target_z` (G, T), NaN where unknown.
   """
   genes, table = store.genes, store.table
-  spans = _locate(layout, zip(genes.start, genes.end, strict=True))
-  inside = sorted(spans, key=lambda i: (spans[i].start, spans[i].stop))
+  found = _locate(layout, zip(genes.start, genes.end, strict=True))
+  inside = sorted(found, key=lambda i: (found[i].start, found[i].stop))
   columns = {
     key: np.asarray(getattr(genes, key))[inside]
     for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "type", "operon_id")
@@ -32,8 +32,8 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
   std = np.array([t.std for t in table.expression])
   return columns | {
     "row": np.array(inside, np.int64),
-    "first": np.array([spans[i].start for i in inside], np.int64),
-    "last": np.array([spans[i].stop for i in inside], np.int64),
+    "first": np.array([found[i].start for i in inside], np.int64),
+    "last": np.array([found[i].stop for i in inside], np.int64),
     "target_z": (np.asarray(genes.log_tpm, np.float64)[inside] - mean) / std,
   }
 
@@ -64,7 +64,7 @@ def split_pairs(layout: Layout, genes: Mapping[str, np.ndarray]) -> Columns:
 
   Args:
     layout: regions of the split.
-    genes: what `split_genes` returns.
+    genes: columns of `split_genes`.
 
   Returns:
     One row a pair: `left` and `right`, rows of `genes`; `same_operon`; `low` and `high`, the
@@ -80,7 +80,7 @@ def split_pairs(layout: Layout, genes: Mapping[str, np.ndarray]) -> Columns:
 
 
 def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns:
-  """Neighbouring genes on one strand, with what tells whether they share an operon.
+  """Returns neighbouring genes on one strand, with the probability that they share an operon.
 
   Returns:
     The columns of `split_pairs`, and `probability`, the mean predicted probability over the bases

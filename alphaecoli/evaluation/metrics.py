@@ -50,7 +50,7 @@ def r2(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> 
 
 
 def pearson(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
-  """Pearson's correlation; NaN where either side is constant."""
+  """Computes Pearson's correlation; NaN where either side is constant."""
   target, prediction = _pair(target, prediction)
   if _is_constant(target) or _is_constant(prediction):
     return NAN
@@ -60,7 +60,7 @@ def pearson(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]
 
 
 def spearman(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
-  """Spearman's correlation: Pearson's of average ranks; NaN where either side is constant."""
+  """Computes Spearman's correlation, Pearson's of average ranks; NaN where a side is constant."""
   return pearson(stats.rankdata(target), stats.rankdata(prediction))
 
 
@@ -103,8 +103,13 @@ def f1(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> f
 
 
 def brier(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
-  """Brier's score: mean squared difference of probability and label, 0 (best) to 1."""
+  """Computes Brier's score: mean squared difference of probability and label, 0 (best) to 1."""
   return mse(label, probability)
+
+
+def finite_or_none(value: float) -> float | None:
+  """Returns None in place of NaN, which JSON does not have."""
+  return float(value) if np.isfinite(value) else None
 
 
 class Reliability(NamedTuple):
@@ -126,12 +131,13 @@ def reliability(
   probability: Float[np.ndarray, "n"],
   n_bins: int = CALIBRATION_BINS,
 ) -> Reliability:
-  """Computes what a predicted probability turns out to be, by bins of it.
+  """Compares predicted probabilities with the fractions of positives, by bins of probability.
 
   Bins are of equal width and closed on the right: bin k holds (k/K, (k+1)/K], and 0 belongs to the
   first, as `sklearn.calibration.calibration_curve(strategy="uniform")`.
   """
   label, probability = _pair(label, probability)
+  # The inner edges alone; side "left", the default, closes bins on the right.
   bins = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], probability)
   n = np.bincount(bins, minlength=n_bins)
   filled = np.where(n, n, 1)

@@ -98,7 +98,12 @@ class Report:
       "baselines": BASELINES,
       "skipped": dict(self.skipped),
       "metrics": {
-        m.name: {"model": _none(m.model), "baseline": _none(m.baseline), "n": m.n, "over": m.over}
+        m.name: {
+          "model": metrics.finite_or_none(m.model),
+          "baseline": metrics.finite_or_none(m.baseline),
+          "n": m.n,
+          "over": m.over,
+        }
         for m in self.metrics
       },
       "calibration": self._calibration(),
@@ -115,8 +120,8 @@ class Report:
     curve = metrics.reliability(target[mask], special.expit(logit[mask].astype(np.float64)))
     return {
       "n": curve.n.tolist(),
-      "probability": [_none(v) for v in curve.probability],
-      "label": [_none(v) for v in curve.label],
+      "probability": [metrics.finite_or_none(v) for v in curve.probability],
+      "label": [metrics.finite_or_none(v) for v in curve.label],
     }
 
   def table(self) -> str:
@@ -147,7 +152,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class OrganismReports:
-  """The metrics of one split of several organisms, by name; asked like a `Report`."""
+  """The metrics of one split of several organisms, by name; used like a `Report`."""
 
   reports: Mapping[str, Report]
 
@@ -165,11 +170,6 @@ class OrganismReports:
   def table(self) -> str:
     """Formats one table after the other."""
     return "\n\n".join(f"{name}: {report.table()}" for name, report in self.reports.items())
-
-
-def _none(value: float) -> float | None:
-  """Returns None in place of NaN, which JSON does not have."""
-  return float(value) if np.isfinite(value) else None
 
 
 def _number(value: float) -> str:

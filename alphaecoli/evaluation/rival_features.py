@@ -19,7 +19,7 @@ DOWNSTREAM_BP = 200  # after the end of a gene, where its terminator is looked f
 NEAR_BP = 100  # a promoter that begins so close to the gene counts by itself
 _FAR_BP = 600.0  # stands for the gap to a neighbour on the other strand
 _LONGEST_GAP_BP = 1000
-# Shares of the consensus bases, the other three alike, and the distance of the two boxes.
+# Frequencies of the consensus bases (the other three are alike), and the distance of the boxes.
 # Source: Hawley and McClure 1983, doi:10.1093/nar/11.8.2237.
 BOXES = (
   ("TTGACA", (0.82, 0.84, 0.78, 0.65, 0.54, 0.45)),
@@ -75,8 +75,8 @@ def codon_counts(store: TrackStore) -> Float64[np.ndarray, "G 64"]:
     steps = np.arange((genes.end - genes.start)[row[0]])
     boundary = _ends(store, row)[0]
     codons = bases_at(store, boundary, genes.strand[row], steps).reshape(-1, 3)
-    known = (codons < UNKNOWN).all(axis=1)
-    counts[row[0]] = np.bincount(codons[known].astype(np.int64) @ (16, 4, 1), minlength=64)
+    mask = (codons < UNKNOWN).all(axis=1)
+    counts[row[0]] = np.bincount(codons[mask].astype(np.int64) @ (16, 4, 1), minlength=64)
   return counts
 
 
@@ -89,12 +89,13 @@ def expression_features(
   `longest_gap_bp`; where a gene has none, theirs is the mean over genes that have some.
 
   Args:
-    store: of the chromosome.
-    codons: what `codon_counts` returns.
-    longest_gap_bp: between mates.
+    store: track store of the chromosome.
+    codons: counts that `codon_counts` returns.
+    longest_gap_bp: longest gap between mates.
   """
   genes, near = store.genes, neighbourhood(store)
   chained = near.linked & (near.gap_bp <= longest_gap_bp)
+  # A new number after each break of a chain; on a circular chromosome the last may join the first.
   chain = np.append(0, np.cumsum(~chained[:-1]))[: len(genes)]
   if len(genes) and chained[-1]:
     chain[chain == chain[-1]] = 0
@@ -126,15 +127,15 @@ def pair_features(
   alike their codon use is.
 
   Args:
-    store: of the chromosome.
-    codons: what `codon_counts` returns.
+    store: track store of the chromosome.
+    codons: counts that `codon_counts` returns.
     left: rows of the gene table, of the genes that come first on the forward strand.
     right: rows of those that follow.
-    gap_bp: between them, negative where they overlap.
+    gap_bp: gap between the two, negative where they overlap.
   """
   genes, near = store.genes, neighbourhood(store)
   forward = genes.strand[left] > 0
-  before = near.place[left] - 1
+  before = near.place[left] - 1  # -1 is the last gene: on a linear contig it is linked to none
   after = near.place[right]
   upstream, downstream = np.where(forward, before, after), np.where(forward, after, before)
   first, second = np.where(forward, left, right), np.where(forward, right, left)
@@ -239,10 +240,10 @@ def bases_at(
   """Reads bases around boundaries in the direction of transcription, 4 beyond a linear contig.
 
   Args:
-    store: of the chromosome.
+    store: track store of the chromosome.
     boundary: position between two bases; step 0 is the first base past it, as a strand is read.
     strand: +1, or -1 for the complement.
-    steps: which bases, from the boundary on.
+    steps: numbers of the bases to read, from the boundary on.
   """
   strand = strand.astype(np.int64)[:, None]
   at = boundary[:, None] + strand * steps[None] - (strand < 0)

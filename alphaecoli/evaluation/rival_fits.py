@@ -87,7 +87,7 @@ class SplitData:
 
 
 def codon_ridge(data: SplitData, split: str) -> Found:
-  """Predicts the expression of genes."""
+  """Predicts the expression of genes by ridge regression on their codon use."""
   store = data.store
   if not store.table.has_expression:
     raise AbsentError(_NO_DATA)
@@ -99,15 +99,15 @@ def codon_ridge(data: SplitData, split: str) -> Found:
   predicted = np.full((len(store.genes), len(store.table.expression)), np.nan)
   chosen: dict[str, float] = {}
   for i, track in enumerate(store.table.names):
-    known = {name: ~np.isnan(z[:, i]) for name, z in target.items()}
-    fit_y = target[TRAIN][known[TRAIN], i]
-    check_y = target[VALIDATION][known[VALIDATION], i]
+    mask = {name: ~np.isnan(z[:, i]) for name, z in target.items()}
+    fit_y = target[TRAIN][mask[TRAIN], i]
+    check_y = target[VALIDATION][mask[VALIDATION], i]
     if len(fit_y) < 2:
       raise AbsentError("fewer than two training genes have a value")
     best = -np.inf
     for gap, features in options.items():
-      fit_x = features[rows[TRAIN][known[TRAIN]]]
-      check_x = features[rows[VALIDATION][known[VALIDATION]]]
+      fit_x = features[rows[TRAIN][mask[TRAIN]]]
+      check_x = features[rows[VALIDATION][mask[VALIDATION]]]
       for penalty in RIDGE_PENALTIES:
         model = _scaled(Ridge(alpha=penalty)).fit(fit_x, fit_y)
         score = -metrics.mse(check_y, model.predict(check_x)) if len(check_y) else 0.0
@@ -126,9 +126,9 @@ def _expression_metrics(
   coding = is_protein_coding(store.genes)[genes["row"]]
   laid = split_at_origin(store.regions(split), store.length_bp)
   measured = np.where(np.isnan(store.genes.log_tpm), np.nan, predicted)
-  pieces = mean_of_genes(store.genes.fragments, measured, store.length_bp)
+  track = mean_of_genes(store.genes.fragments, measured, store.length_bp)
   observed = np.concatenate([store.gene_expression[a:b] for a, b in laid])
-  of_bases = np.concatenate([pieces.dense(a, b) for a, b in laid])
+  of_bases = np.concatenate([track.dense(a, b) for a, b in laid])
   each: dict[str, list[Value]] = {}
   for i in range(predicted.shape[1]):
     y, p = genes["target_z"][:, i], predicted[genes["row"], i]
@@ -136,9 +136,9 @@ def _expression_metrics(
       for key in ("r2", "pearson", "spearman"):
         value = getattr(metrics, key)(y[which], p[which])
         each.setdefault(f"{prefix}_{key}", []).append(Value(value, int(which.sum()), "genes"))
-    known = ~np.isnan(observed[:, i]) & ~np.isnan(of_bases[:, i])
-    r2 = metrics.r2(observed[known, i], of_bases[known, i])
-    each.setdefault("bases_r2", []).append(Value(r2, int(known.sum()), "bases"))
+    mask = ~np.isnan(observed[:, i]) & ~np.isnan(of_bases[:, i])
+    r2 = metrics.r2(observed[mask, i], of_bases[mask, i])
+    each.setdefault("bases_r2", []).append(Value(r2, int(mask.sum()), "bases"))
   found = {}
   for key, values in each.items():
     name = f"gene_expression/{key}"
@@ -185,12 +185,14 @@ def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
     raise AbsentError(_NO_DATA)
   cut = called_genes.segments(genes, store)
   label = np.asarray(store.operon_membership)
-  spans = zip(cut.start, cut.end, strict=True)
-  inside = [data.layouts[TRAIN].locate(int(a), int(b)) is not None for a, b in spans]
+  intervals = zip(cut.start, cut.end, strict=True)
+  inside = [data.layouts[TRAIN].locate(int(a), int(b)) is not None for a, b in intervals]
+  # Sums of labels up to a base, twice around, for segments that cross the origin.
   positive = np.append(0, np.cumsum(np.append(label, label), dtype=np.int64))
   positive_bp = (positive[cut.end] - positive[cut.start])[inside]
   fit_x, size = cut.features[inside], (cut.end - cut.start)[inside]
   of_class = np.append(np.ones(len(size), bool), np.zeros(len(size), bool))
+  # Each segment stands once for its bases in an operon and once for the others, weighted in kb.
   weight = np.append(positive_bp, size - positive_bp) / 1000.0
 
   def track(score: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "L"]:
@@ -266,5 +268,5 @@ def _choose_logistic(
 
 
 def _decide(model: Any, features: Float64[np.ndarray, "n F"]) -> Float64[np.ndarray, "n"]:
-  """Returns log odds; none for no rows."""
+  """Returns the log odds of rows, of which there may be none."""
   return model.decision_function(features) if len(features) else np.zeros(0)

@@ -84,7 +84,7 @@ class Rivals:
           continue
         found[rival]["chosen_on_validation"] = dict(self.chosen.get(rival, {}))
         found[rival]["metrics"] = {
-          name: {"value": v.value if np.isfinite(v.value) else None, "n": v.n, "over": v.over}
+          name: {"value": metrics.finite_or_none(v.value), "n": v.n, "over": v.over}
           for name, v in self.metrics[rival].items()
         }
     return found
@@ -103,9 +103,9 @@ def measure(store: TrackStore, split: str, window_bp: int) -> Rivals:
   """Fits the rivals on a store's training split and measures them on a split.
 
   Args:
-    store: with the splits of one fold.
+    store: track store with the splits of one fold.
     split: train, validation or test.
-    window_bp: of the model's evaluation windows, from whose starts bins are counted.
+    window_bp: length of the model's evaluation windows, from whose starts bins are counted.
 
   Raises:
     ConfigError: pyrodigal is not installed.

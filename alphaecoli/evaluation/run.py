@@ -36,7 +36,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def run(options: argparse.Namespace) -> int:
-  """Measures and writes as the command line says; every process of a run calls this."""
+  """Measures a checkpoint as the command line says; every process of a run calls this."""
   evaluate_run(
     options.workdir, options.split, options.checkpoint, options.batch_windows, options.rivals
   )
@@ -56,7 +56,7 @@ def evaluate_run(
     workdir: work directory of the run.
     split: train, validation or test.
     checkpoint: best, last or a step.
-    batch_windows: see `evaluate_checkpoint`.
+    batch_windows: windows at once, as for `evaluate_checkpoint`.
     rivals: whether simple rules are measured too.
 
   Raises:
@@ -70,7 +70,7 @@ def evaluate_run(
   if seen != 0:
     LOGGER.warning(
       "not held out: the model that training started from had seen %s of this split",
-      "what it does not say" if seen is None else f"{seen:,} bases",
+      "an unknown number of bases" if seen is None else f"{seen:,} bases",
     )
   stores = one_first("track store", lambda: find_stores(loaded, workdir))
   if loaded.config.log.compilation_cache:
@@ -154,7 +154,7 @@ def evaluate_checkpoint(
     split: train, validation or test.
     mesh: devices.
     batch_windows: windows at once, rounded up to fill the mesh; by default the configuration's.
-    organism: the store's row of the organism embedding.
+    organism: row of the store in the organism embedding.
   """
   config = loaded.config
   functional = FunctionalModel.of_model(config.model, loaded.table, loaded.model.heads)

@@ -33,7 +33,7 @@ class Layout:
 
   @property
   def n_bases(self) -> int:
-    """Bases in all regions."""
+    """Returns the number of bases in all regions."""
     return sum(end - start for start, end in self.regions)
 
   def positions(self) -> Int64[np.ndarray, "n"]:
@@ -114,7 +114,7 @@ class Assembly:
     """Adds what the other processes of this run have predicted; every process ends with the whole.
 
     Args:
-      contributes: False where another process has predicted the same.
+      contributes: whether this process's predictions count: False where another has the same.
     """
     for head in HEADS:
       for track in range(self.targets[head].shape[1]):  # one by one: memory of a column a process

@@ -1,4 +1,4 @@
-"""What the auxiliary heads say within a split: codon positions, genes called, operon junctions."""
+"""Metrics of the auxiliary heads in a split: codon positions, genes called, operon junctions."""
 
 import itertools
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from alphaecoli.tracks.store import TrackStore
 
 _CODONS = [c for c in range(2 * STRAND_CHANNELS) if c % STRAND_CHANNELS < STRAND_CHANNELS - 1]
 _RNA = [STRAND_CHANNELS - 1, 2 * STRAND_CHANNELS - 1]
+_NONE = -50.0  # log odds of bases beside no junction: below those of any
 
 
 def structure_metrics(assembly: Assembly, store: TrackStore, split: str) -> list[Metric]:
@@ -33,6 +34,7 @@ def structure_metrics(assembly: Assembly, store: TrackStore, split: str) -> list
     mean = float(np.mean(defined)) if defined else metrics.NAN
     found.append(Metric(f"gene_structure/{name}", mean, 0.5, n, "bases"))
   start, end, strand = _columns([gene for part in called(assembly, store) for gene in part])
+  # From split positions to the chromosome; no called gene leaves its region.
   position = assembly.layout.positions()
   first = position[start] if len(start) else start
   genes = CalledGenes(first, first + end - start, strand)
@@ -53,9 +55,9 @@ def junction_metrics(
   annotation takes no part.
 
   Args:
-    assembly: split put together.
-    store: targets.
-    pairs: neighbours, with the score of their junction.
+    assembly: targets and predictions of the split.
+    store: track store of the chromosome.
+    pairs: columns over neighbouring genes, with the score of their junction.
     calls: whether gene_structure can call genes, so that bases have a score.
   """
   same, score, distance = pairs["same_operon"], pairs["junction"], pairs["distance_bp"]
@@ -71,10 +73,8 @@ def junction_metrics(
 
 def called(assembly: Assembly, store: TrackStore) -> list[list[CalledGene]]:
   """Calls genes in each region of a split, in split positions."""
-  codes, logits = (
-    store.sequence[assembly.layout.positions()],
-    assembly.predictions["gene_structure"],
-  )
+  codes = store.sequence[assembly.layout.positions()]
+  logits = assembly.predictions["gene_structure"]
   found, first = [], 0
   for start, end in assembly.layout.regions:
     last = first + end - start
@@ -92,7 +92,7 @@ def operon_scores(assembly: Assembly, store: TrackStore) -> Float64[np.ndarray, 
     their own; low where there is none.
   """
   logits = assembly.predictions["operon_junction"].astype(np.float64)
-  scores = np.full(len(logits), -50.0)
+  scores = np.full(len(logits), _NONE)
   for genes in called(assembly, store):
     for left, right in itertools.pairwise(genes):
       if left.strand == right.strand:

@@ -17,7 +17,7 @@ from alphaecoli.genomics.intervals import regions_of
 from alphaecoli.genomics.sequence import reverse_complement
 
 STOPS = ("TAA", "TAG", "TGA")
-# Log share of each start codon relative to ATG: 3,868, 336 and 81 of the protein-coding genes of the
+# Log fraction of each start codon relative to ATG: 3,868, 336 and 81 of the protein-coding genes of the
 # embedded data set, E. coli K-12 MG1655.
 STARTS = {"ATG": 0.0, "GTG": -2.4, "TTG": -3.9}
 MIN_CODONS = 20  # the shortest gene that is called
@@ -25,7 +25,7 @@ MIN_SCORE = 12.0  # log odds, nats
 MAX_LOGIT = 6.0  # of one base: none decides alone
 MAX_OVERLAP_BP = 60  # with a better gene
 MIN_RNA_BP = 50  # the shortest RNA gene that is called
-WRAP_BP = 50_000  # of a circular contig that are read again on either side: the longest gene there
+WRAP_BP = 50_000  # bases of a circular contig read again on either side: the longest gene there
 # Everything that decides which genes are called, for the record.
 SETTINGS: Mapping[str, Any] = {
   "start_codons": STARTS,
@@ -37,6 +37,9 @@ SETTINGS: Mapping[str, Any] = {
   "min_rna_bp": MIN_RNA_BP,
   "wrap_bp": WRAP_BP,
 }
+# Channels of gene_structure by strand (tracks/gene_targets.py): codon positions, RNA genes.
+_CODING = {1: slice(0, 3), -1: slice(4, 7)}
+_RNA = {1: 3, -1: 7}
 _CODES = {"A": 0, "C": 1, "G": 2, "T": 3}
 
 
@@ -79,11 +82,11 @@ def call_rna_genes(logits: Float[np.ndarray, "L 8"], *, circular: bool = False) 
   """Calls RNA genes: regions of at least 50 bp where one is more likely than not at every base.
 
   Args:
-    logits: of gene_structure.
+    logits: log odds of gene_structure.
     circular: whether the contig's end joins its start.
   """
   found = []
-  for strand, channel in ((1, 3), (-1, 7)):
+  for strand, channel in _RNA.items():
     own = np.clip(logits[:, channel], -MAX_LOGIT, MAX_LOGIT)
     for start, end in regions_of(own > 0, circular=circular):
       if end - start >= MIN_RNA_BP:
@@ -103,7 +106,7 @@ def call_genes(
 
   Args:
     codes: bases A C G T as 0 1 2 3, anything else 4.
-    logits: of gene_structure: per strand three codon positions, then RNA genes.
+    logits: log odds of gene_structure: per strand three codon positions, then RNA genes.
     circular: whether the end joins the start; genes may then pass the origin.
     min_score: smallest sum of log odds, in nats.
   """
@@ -118,7 +121,7 @@ def call_genes(
     return [g for g in moved if 0 <= g.start < length and g.end - g.start <= length]
   candidates: list[CalledGene] = []
   for strand in (1, -1):
-    own = logits[:, :3] if strand > 0 else logits[::-1, 4:7]
+    own = logits[::strand, _CODING[strand]]
     bases = codes if strand > 0 else reverse_complement(codes)
     for start, end, score in _frames(bases, np.clip(own, -MAX_LOGIT, MAX_LOGIT), min_score):
       low, high = (start, end) if strand > 0 else (len(codes) - end, len(codes) - start)
@@ -136,13 +139,14 @@ def _frames(
     if n < MIN_CODONS:
       continue
     codons = codes[frame : frame + 3 * n].reshape(n, 3).astype(np.int64)
-    known = (codons < 4).all(axis=1)
-    words = codons @ (16, 4, 1)
+    mask = (codons < 4).all(axis=1)
+    words = codons @ (16, 4, 1)  # as `_word` counts them
+    # Of codon k the log odds that its bases are the first, second and third of a codon.
     scores = np.stack([logits[frame + i : frame + i + 3 * n : 3, i][:n] for i in range(3)]).sum(0)
-    stop = known & np.isin(words, [_word(codon) for codon in STOPS])
+    stop = mask & np.isin(words, [_word(codon) for codon in STOPS])
     prior = np.full(n, -np.inf)
-    for codon, share in STARTS.items():
-      prior[known & (words == _word(codon))] = share
+    for codon, log_fraction in STARTS.items():
+      prior[mask & (words == _word(codon))] = log_fraction
     ends = np.flatnonzero(stop)
     if not len(ends):
       continue

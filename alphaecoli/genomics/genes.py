@@ -61,12 +61,12 @@ class Gene:
 
   @property
   def intervals(self) -> tuple[StartEnd, ...]:
-    """Intervals of the gene's bases: its fragments where it is interrupted."""
+    """Returns the intervals of the gene's bases: its fragments where it is interrupted."""
     return self.fragments or ((self.start, self.end),)
 
   @property
   def transcript_bp(self) -> int:
-    """Length of the transcript: the sum over the intervals."""
+    """Returns the length of the transcript: the sum over the intervals."""
     return sum(end - start for start, end in self.intervals)
 
   def bases(self, length_bp: int) -> Int[np.ndarray, " n"]:
@@ -216,12 +216,12 @@ class ContigFeatures:
 
   @functools.cached_property
   def gene_bounds(self) -> Int[np.ndarray, "n 2"]:
-    """Start and end of each gene."""
+    """Returns start and end of each gene."""
     return _as_array([(gene.start, gene.end) for gene in self.genes])
 
   @functools.cached_property
   def operon_bounds(self) -> Int[np.ndarray, "n 2"]:
-    """Start and end of each operon."""
+    """Returns start and end of each operon."""
     return _as_array(self.operons or ())
 
 

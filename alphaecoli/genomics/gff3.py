@@ -13,7 +13,7 @@ from alphaecoli.genomics.text import open_text
 COLUMNS = 9
 SOURCE = "alphaecoli"  # the second column of what is written
 STRANDS = {"+": 1, "-": -1, ".": 0, "?": 0}
-# What has to be escaped: anything but these in the first column, these in the last one.
+# Characters to escape: in the first column all but these, in the last one these.
 _SEQID = re.compile(r"[^a-zA-Z0-9.:^*$@!+_?|-]|^>")
 _NOTE = re.compile(r"[\x00-\x1f\x7f%;=&,]")
 
@@ -175,6 +175,6 @@ def gff3_line(
   return "\t".join([*columns, notes]) + "\n"
 
 
-def _escape(text: str, allowed: re.Pattern[str]) -> str:
+def _escape(text: str, special: re.Pattern[str]) -> str:
   """Percent-encodes control characters and characters with a meaning in the column."""
-  return allowed.sub(lambda match: quote(match[0], safe=""), text)
+  return special.sub(lambda match: quote(match[0], safe=""), text)

@@ -8,6 +8,8 @@ MAX_EXAMPLES = 5
 
 @dataclasses.dataclass
 class _Entry:
+  """Count, examples and data sets of one reason."""
+
   count: int = 0
   examples: list[str] = dataclasses.field(default_factory=list)
   datasets: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -46,12 +48,12 @@ class QualityReport:
 
   @property
   def reasons(self) -> dict[str, int]:
-    """Count of every reason."""
+    """Returns the count of every reason."""
     return {reason: entry.count for reason, entry in self._entries.items()}
 
   @property
   def totals(self) -> dict[str, int]:
-    """Plain amounts by name."""
+    """Returns plain amounts by name."""
     return dict(self._totals)
 
   def to_json(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class QualityReport:
 
 
 def _describe(reason: str, entry: _Entry) -> str:
+  """Formats a reason with the names of data sets, or examples."""
   names = list(entry.datasets) or entry.examples
   shown = ", ".join(names[:MAX_EXAMPLES])
   more = len(names) - MAX_EXAMPLES if entry.datasets else entry.count - len(entry.examples)

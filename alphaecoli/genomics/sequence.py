@@ -21,6 +21,7 @@ _GAPS = b"-.*"
 
 
 def _encoding_table() -> bytes:
+  """Makes the table for `bytes.translate`: the code of every byte, `_BAD` of what is no letter."""
   table = bytearray([_BAD] * 256)
   for letter in range(ord("A"), ord("Z") + 1):
     table[letter] = table[letter + 32] = UNKNOWN
@@ -53,7 +54,7 @@ class Contig:
 
   @property
   def length_bp(self) -> int:
-    """Bases of the contig."""
+    """Returns the number of bases."""
     return len(self.codes)
 
 
@@ -105,6 +106,7 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Contig]:
 
 
 def _encode_line(line: bytes, path: Path, number: int) -> bytes:
+  """Encodes a line of a FASTA file, with or without blanks between letters."""
   codes = line.translate(_ENCODE)
   if _BAD in codes:
     if b" " in line or b"\t" in line:

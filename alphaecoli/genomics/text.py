@@ -36,7 +36,7 @@ def open_text(path: Path, what: str, errors: str = "strict") -> Iterator[TextIO]
 
   Args:
     path: file to read.
-    what: its format, for messages.
+    what: format of the file, for messages.
     errors: treatment of bytes that are not UTF-8, as in `open`.
 
   Raises:

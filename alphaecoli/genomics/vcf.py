@@ -42,7 +42,7 @@ class Variant:
 
   @property
   def start(self) -> int:
-    """First base, 0-based."""
+    """Returns the first base, 0-based."""
     return self.position - 1
 
   @property

@@ -1,4 +1,4 @@
-"""What users may pass as a sequence, as a genome and as an interval of it."""
+"""Conversion of what users pass as a sequence, as a genome and as an interval of it."""
 
 import dataclasses
 import os

@@ -77,12 +77,12 @@ class GenomeBatch:
     """Collects what all genomes share.
 
     Args:
-      predictor: the model.
-      out: where outputs go.
-      settings: what to write.
+      predictor: model to ask.
+      out: directory of all outputs.
+      settings: formats, units and thresholds of the outputs.
       topology: circular contigs by the command line.
       aliases: new names of contigs.
-      reverse_complement: average both strands.
+      reverse_complement: whether to average both strands.
       notes: further entries of every manifest.
     """
     self.predictor, self.out, self.settings = predictor, out, settings

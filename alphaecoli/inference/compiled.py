@@ -76,6 +76,7 @@ class CompiledModel:
     return self._run(self._trunk, windows)
 
   def _run(self, compiled: Any, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+    """Calls a compiled function on windows, spread over the devices."""
     with jax.set_mesh(self._mesh):
       return compiled(self._state, jax.device_put(windows, self._by_window))
 
@@ -105,7 +106,7 @@ class CompiledModel:
 
 
 def reverse_complement(codes: UInt8[Array, "B S"]) -> UInt8[Array, "B S"]:
-  """Reverse complements windows; what is not A C G T stays unknown."""
+  """Returns the reverse complements of windows; what is not A C G T stays unknown."""
   return jnp.where(codes < 4, 3 - codes, codes)[:, ::-1]
 
 
@@ -117,7 +118,7 @@ def local_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> lis
   """Finds the devices to predict on.
 
   Args:
-    device: None for all of this process, a platform such as cpu or gpu, or devices.
+    device: platform such as cpu or gpu, or devices; None for all devices of this process.
 
   Raises:
     ConfigError: the platform has no device here.

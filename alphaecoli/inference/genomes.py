@@ -46,7 +46,7 @@ class Genome:
   """One genome.
 
   Attributes:
-    file: where it comes from.
+    file: its files.
     contigs: sorted by label (in bytes), as BigWig wants it.
     annotated: whether there is an annotation.
   """
@@ -122,7 +122,7 @@ def read_genome(
 
   Args:
     file: sequence and annotation to read.
-    topology: what the command line says.
+    topology: circular contigs by the command line.
     aliases: new names of contigs.
     store: source of genes where the genome has that chromosome and no other annotation.
     alone: whether it is the only genome, so that a name that it lacks is a mistake.

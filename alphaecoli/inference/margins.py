@@ -54,10 +54,10 @@ def phase_differences(
   """Measures how a circular prediction changes with the offset of its windows.
 
   Args:
-    predictor: with the margin in question.
+    predictor: predictor with the margin in question.
     codes: bases of a circular contig; a multiple of 128 long, so that bins fit at every offset.
-    shifts: multiples of 128.
-    progress: called with bases done.
+    shifts: offsets of the windows, multiples of 128.
+    progress: callback with the number of bases finished since its last call.
 
   Returns:
     For each trained head with tracks the quantiles `QUANTILES` over all bases (or bins), tracks
@@ -89,7 +89,7 @@ def _quantiles(values: Iterable[np.ndarray]) -> dict[float, float]:
 
 def margins(window_bp: int) -> list[int]:
   """Chooses margins to compare: 0, 1/8, 1/4, 3/8 and 7/16 of the window, in whole bins."""
-  return sorted({window_bp * share // 16 // BIN_BP * BIN_BP for share in SHARES})
+  return sorted({window_bp * n // 16 // BIN_BP * BIN_BP for n in SHARES})
 
 
 def read_tolerance(text: str) -> dict[str, float]:
@@ -115,7 +115,7 @@ def choose_margin(
   """Finds the smallest margin whose largest difference stays within a tolerance, on a sample.
 
   Args:
-    predictor: its margin is not used.
+    predictor: predictor of any margin, which is not used.
     codes: bases of a contig; as many as 16 windows have are read as circular, at 7 other offsets.
     tolerance: largest difference, by head, in the units of `phase_differences`.
 

@@ -1,4 +1,4 @@
-"""What a prediction says about genes: neighbours that share an operon, and operons.
+"""Operons and pairs of neighbouring genes that share one, from predicted probabilities.
 
 Positions are 0-based and half-open; an end past a circular contig's length passes the origin.
 """
@@ -68,7 +68,7 @@ def gene_pairs(
   """Finds neighbours on one strand, with the probability that they share an operon.
 
   Args:
-    genes: as `in_order` gives them.
+    genes: genes of the contig, in the order of `in_order`.
     membership: probability of each base of the contig.
     circular: whether the last gene has the first one as its neighbour.
   """
@@ -89,10 +89,10 @@ def by_junction(
   """Replaces the probability of pairs by the mean over their junction, on their strand.
 
   Args:
-    genes: as `in_order` gives them.
-    pairs: as `gene_pairs` gives them.
-    junction: of each base of the contig, on the forward and on the reverse strand, the probability
-      that the two genes beside it share an operon.
+    genes: genes of the contig, in the order of `in_order`.
+    pairs: pairs that `gene_pairs` finds.
+    junction: probability that the two genes beside a base share an operon, for each base of the
+      contig on the forward and on the reverse strand.
   """
   means = {1: _Means(junction[:, 0]), -1: _Means(junction[:, 1])}
   found = []
@@ -158,5 +158,6 @@ class _Means:
     return float((self._to(end) - self._to(start)) / (end - start))
 
   def _to(self, end: int) -> float:
+    """Sums from the contig's start to a position, which may lie past the origin."""
     whole, rest = divmod(end, len(self._sums) - 1)
     return whole * self._sums[-1] + self._sums[rest]

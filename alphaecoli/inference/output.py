@@ -49,7 +49,7 @@ FORMATS = (*TRACK_FORMATS, PARQUET)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What to write.
+  """Formats, units and thresholds of what is written.
 
   Attributes:
     formats: out of `FORMATS`.
@@ -85,13 +85,13 @@ class GenomeOutput:
     settings: Settings,
     metadata: Mapping[str, Any],
   ):
-    """Prepares; nothing is written before `__enter__`.
+    """Prepares the output; nothing is written before `__enter__`.
 
     Args:
-      folder: where the outputs go in the end.
-      genome: its contigs are written in their order.
-      predictor: for its tracks and trained heads.
-      settings: what to write.
+      folder: folder of the complete outputs.
+      genome: genome whose contigs are written, in their order.
+      predictor: predictor whose tracks and trained heads are written.
+      settings: formats, units and thresholds of the outputs.
       metadata: entries of the manifest beside contigs and files.
     """
     self._folder, self._genome, self._settings = folder, genome, settings
@@ -295,8 +295,8 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
   """Reads an interval of one contig, widened to whole bins.
 
   Args:
-    folder: what alphaecoli.predict wrote.
-    contig: its name in the FASTA, or its alias.
+    folder: folder that alphaecoli.predict has completed.
+    contig: name in the FASTA, or alias.
     start: first base.
     end: base after the last one; not past the contig's end.
 

@@ -120,17 +120,17 @@ class Prediction:
 
   @property
   def tracks(self) -> tuple[str, ...]:
-    """Names of the expression tracks, in the order of the columns."""
+    """Returns the names of the expression tracks, in the order of the columns."""
     return self.table.names
 
   @property
   def end(self) -> int:
-    """The base after the last."""
+    """Returns the base after the last."""
     return self.start + len(self.operon_membership)
 
   @property
   def track_units(self) -> dict[str, str]:
-    """Units of each head's values, in words."""
+    """Returns the units of each head's values, in words."""
     return {"gene_expression": UNITS[self.units], **TRACK_UNITS}
 
   def in_units(self, units: str) -> "Prediction":
@@ -265,7 +265,7 @@ class Embeddings:
 
   @property
   def end(self) -> int:
-    """The base after the last."""
+    """Returns the base after the last."""
     return self.start + len(self.one_bp)
 
   def to_numpy(self) -> dict[str, np.ndarray]:
@@ -320,7 +320,7 @@ def cropped(
     values: one_bp, bins and pair of the whole window.
     contig: name of the contig.
     start: first base, a multiple of 128 from the window's first.
-    end: the base after the last.
+    end: base after the last one.
     first: first base of the window.
   """
   low, high = start - first, end - first

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
+from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.inference.arguments import locate
 from alphaecoli.inference.compiled import Forward
 from alphaecoli.inference.prediction import (
@@ -22,7 +23,6 @@ from alphaecoli.inference.prediction import (
   whole_bins,
 )
 from alphaecoli.inference.tiling import (
-  UNKNOWN_BASE,
   Tile,
   check_margin,
   default_margin,
@@ -46,7 +46,7 @@ class Predictor:
     margin_bp: bases on either side of a window's kept part.
     batch_windows: windows computed at once; the last batch of a call is filled with N.
     trained_heads: the others give NaN.
-    about: where the model comes from, for the record.
+    about: metadata of the model, its checkpoint among them.
   """
 
   def __init__(
@@ -93,15 +93,15 @@ class Predictor:
       sequence: letters in either case, IUPAC codes count as unknown; an array of codes
         A C G T = 0 1 2 3, unknown 4; a `Contig`; contigs by name or in a list; or the `Path` of a
         FASTA file. At least one base.
-      interval: predict only (start, end) or (contig, start, end), 0-based and half-open, or
+      interval: part to predict: (start, end) or (contig, start, end), 0-based and half-open, or
         "contig:first-last", 1-based and inclusive. All of the contig is context; the values are
         those of the whole prediction. Widened to whole bins of 128 bp.
       circular: whether the contig's end joins its start; None: as a `Contig` says, else no.
-      one_window: take the interval itself, `window_bp` long, as the model's only window. It may
+      one_window: whether the interval itself, `window_bp` long, is the model's only window. It may
         pass the origin of a circular contig.
-      reverse_complement: average the predictions of both strands: twice the work.
-      units: of expression: log_tpm, tpm or z.
-      progress: called with the number of bases finished since its last call.
+      reverse_complement: whether to average the predictions of both strands: twice the work.
+      units: units of expression: log_tpm, tpm or z.
+      progress: callback with the number of bases finished since its last call.
 
     Raises:
       DataError: the sequence is empty or has letters that stand for no nucleotide.
@@ -142,11 +142,11 @@ class Predictor:
     """Runs the model on windows of its length, in batches that fill the devices.
 
     Args:
-      windows: anything that names a window, and its bases.
-      reverse_complement: average both strands.
+      windows: keys of windows, of any kind, with their bases.
+      reverse_complement: whether to average both strands.
 
     Yields:
-      Each name with the outputs of its trained heads: z-scores, genes per bin, probabilities.
+      Each key with the outputs of its trained heads: z-scores, genes per bin, probabilities.
     """
 
     def run(batch: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
@@ -161,10 +161,10 @@ class Predictor:
     """Computes the trunk's embeddings of an interval, in one window that is centred on it.
 
     Args:
-      sequence: as for `predict`.
-      interval: as for `predict`, at most `window_bp` long; by default the whole sequence. Widened
-        to whole bins of 128 bp, and to whole pairs of 2,048 bp of the window.
-      circular: as for `predict`.
+      sequence: sequence, as for `predict`.
+      interval: part to embed, as for `predict`, at most `window_bp` long; by default the whole
+        sequence. Widened to whole bins of 128 bp, and to whole pairs of 2,048 bp of the window.
+      circular: whether the contig's end joins its start, as for `predict`.
 
     Raises:
       DataError: not a sequence.
@@ -208,7 +208,7 @@ class Predictor:
     remaining = iter(windows)
     while batch := list(itertools.islice(remaining, self.batch_windows)):
       # One shape for every batch, so one compiled program; rows left over are unknown bases.
-      filled = np.full((self.batch_windows, self.window_bp), UNKNOWN_BASE, np.uint8)
+      filled = np.full((self.batch_windows, self.window_bp), UNKNOWN, np.uint8)
       for row, (_, window) in enumerate(batch):
         filled[row] = window
       # The device computes this batch while the one before is copied out.

@@ -39,14 +39,14 @@ def gene_rows(
 ) -> list[Row]:
   """Makes one row a gene.
 
-  Args:
-    contig: with its genes.
-    prediction: of the whole contig.
-    operon_names: the predicted operon of each gene that is in one, by the gene's number.
-    store: adds observed values, operons and splits.
-
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
   learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives NaN.
+
+  Args:
+    contig: contig with its genes.
+    prediction: tracks of the whole contig.
+    operon_names: name of the predicted operon of each gene that is in one, by the gene's number.
+    store: source of observed values, operons and splits, which are left out without one.
   """
   logs = prediction.in_units("log_tpm").gene_expression
   rows = []
@@ -94,10 +94,11 @@ def pair_rows(
   """Makes one row a pair of neighbours on one strand, in the order of the contig.
 
   Args:
-    contig: with its genes.
-    pairs: of these genes.
+    contig: contig with its genes.
+    pairs: pairs of these genes.
     threshold: probability from which a pair counts as of one operon.
-    store: adds whether they share an observed operon, and their split ("border" where they differ).
+    store: source of whether they share an observed operon, and of their split ("border" where they
+      differ); these are left out without one.
   """
   rows = []
   for pair in pairs:

@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
+from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.schema import BIN_BP
-
-UNKNOWN_BASE = 4
 
 
 class Tile(NamedTuple):
@@ -59,15 +58,15 @@ def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool
   """Covers a contig once.
 
   On a circular contig every base kept has `margin_bp` of real sequence on both sides, and a contig
-  shorter than the window is repeated. On a linear contig the outermost windows
-  lie against its ends, since that is what the model saw in training, rather than hang over them; at
-  most 127 bp are padded, to complete the last bin. A linear contig shorter than the window sits in
-  its middle with N on both sides.
+  shorter than the window is repeated. On a linear contig the outermost windows lie against its
+  ends, since that is what the model saw in training, rather than hang over them; at most 127 bp are
+  padded, to complete the last bin. A linear contig shorter than the window sits in its middle with
+  N on both sides.
 
   Args:
-    length_bp: at least 1.
-    window_bp: the model's window.
-    margin_bp: a multiple of 128 below half of the window.
+    length_bp: length of the contig, at least 1.
+    window_bp: length of the model's window.
+    margin_bp: bases dropped at either end of a window, a multiple of 128 below half of the window.
     circular: whether the contig's end joins its start.
 
   Returns:
@@ -120,7 +119,7 @@ def tile_codes(
   first, last = tile.window_start, tile.window_start + window_bp
   if circular:
     return codes.take(np.arange(first, last), mode="wrap")
-  window = np.full(window_bp, UNKNOWN_BASE, np.uint8)
+  window = np.full(window_bp, UNKNOWN, np.uint8)
   inside = codes[max(first, 0) : max(last, 0)]
   offset = max(-first, 0)
   window[offset : offset + len(inside)] = inside

@@ -1,4 +1,4 @@
-"""Writes tracks: as BigWig or bedGraph, a file a track, or as npz or zarr arrays."""
+"""Writers of tracks: BigWig or bedGraph, a file a track; npz or zarr arrays."""
 
 import gzip
 import io
@@ -82,7 +82,7 @@ class BigWigFile:
     """Opens the file.
 
     Args:
-      path: its name.
+      path: name of the file.
       contigs: names and lengths, sorted by name (in bytes) as genome browsers expect.
       span_bp: bases that one value stands for.
 
@@ -169,7 +169,7 @@ class TrackFiles:
     """Opens the files.
 
     Args:
-      folder: where they go.
+      folder: folder of the files.
       contigs: names and lengths; write them in the order of `self.order`.
       tracks: names of the expression tracks.
       heads: heads to write.
@@ -284,8 +284,8 @@ class ZarrArrays:
 
   def write(self, contig: str, prediction: Prediction) -> None:
     """Adds one contig."""
-    about = {"contig": contig, "circular": prediction.circular}
-    group = self._root.create_group(self._names[contig], attributes=about)
+    metadata = {"contig": contig, "circular": prediction.circular}
+    group = self._root.create_group(self._names[contig], attributes=metadata)
     for head in self._heads:
       values = getattr(prediction, head)
       rows = "bin" if HEADS[head].resolution_bp > 1 else "position"

@@ -2,7 +2,7 @@
 
 The published model names its tensors by haiku module path and name, such as
 ("alphagenome/sequence_encoder/downres_block_0/conv_block/standardized_conv1_d", "w"). Layouts are
-the same except that haiku keeps leading axes of size 1 and folds heads into features nowhere.
+the same, except that haiku keeps leading axes of size 1.
 
 Source: the parameter tree of google-deepmind/alphagenome_research; released parameters are for
 non-commercial use and are not part of this package.
@@ -244,9 +244,9 @@ def convert(
 
   Args:
     params: {module path: {name: array}} of the published parameters; heads are skipped.
-    state: the same for the running statistics.
-    model: gives the shapes; may be abstract.
-    config: of the model.
+    state: published running statistics, in the same form.
+    model: model whose variables give the shapes; may be abstract.
+    config: sizes of the model.
 
   Returns:
     A value for every parameter and running statistic of the trunk, by path.

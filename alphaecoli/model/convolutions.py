@@ -29,7 +29,7 @@ N_DOWN_BLOCKS = 6  # and one more pooling: 2 ** 7 = 128 bp
 
 
 def level_channels(config: ModelConfig) -> list[int]:
-  """Features at 1, 2, 4, ... 64 bp; bins of 128 bp have those of 64 bp."""
+  """Returns the features at 1, 2, 4, ... 64 bp; bins of 128 bp have those of 64 bp."""
   return [config.channels + i * config.channel_step for i in range(N_DOWN_BLOCKS + 1)]
 
 

@@ -79,7 +79,7 @@ def choose_lora_kernels(frozen: Mapping[str, tuple[int, ...]], init: InitConfig)
 
   Args:
     frozen: shapes of the frozen parameters, by name.
-    init: for the rank; 0 is without factors.
+    init: rank of the factors; with 0 there are none.
 
   Raises:
     ConfigError: no kernel takes factors of that rank.

@@ -1,4 +1,4 @@
-"""What is predicted from the embeddings. Outputs are raw (logits where there are some), float32."""
+"""Heads on the embeddings, with raw outputs in float32, and the embedders that feed them."""
 
 import math
 
@@ -31,6 +31,8 @@ def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Flo
   return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
+# A head is built as Class(features, table, rngs=rngs); its name is the head's in camel case, and
+# "Head". What turns its output into what users get is in the table of heads (schema.py).
 class LinearHead(nnx.Module):
   """A linear map of an embedding, Xavier-uniform; sums and output are float32."""
 
@@ -95,8 +97,10 @@ class OutputEmbedder(nnx.Module):
   """Doubles the features; at 1 bp the 128 bp embedding is added.
 
   Args:
-    features: of the input; the output has twice as many.
-    skip_features: of the 128 bp embedding; 0 where there is none.
+    features: number of the input's features; the output has twice as many.
+    skip_features: number of the 128 bp embedding's features; 0 where there is none.
+    config: sizes of the model.
+    rngs: source of the first values.
   """
 
   def __init__(self, features: int, skip_features: int, config: ModelConfig, *, rngs: nnx.Rngs):

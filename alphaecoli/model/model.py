@@ -1,4 +1,4 @@
-"""AlphaEcoli: AlphaGenome's trunk with three heads for a bacterial genome."""
+"""AlphaEcoli: AlphaGenome's trunk with the heads of a bacterial genome."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,11 +11,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int, PRNGKeyArray, UInt8
 
 from alphaecoli.model.convolutions import Decoder, Encoder, level_channels
-from alphaecoli.model.heads import (
-  OutputEmbedder,
-  OutputPair,
-  dropout,
-)
+from alphaecoli.model.heads import OutputEmbedder, OutputPair, dropout
 from alphaecoli.model.layers import OrganismEmbedding, run_block
 from alphaecoli.model.transformer import Tower
 from alphaecoli.parallel.sharding import pin
@@ -24,7 +20,7 @@ from alphaecoli.tracks.track_table import TrackTable
 
 
 class Embeddings(NamedTuple):
-  """What the trunk knows about each base, each bin of 128 bp and each pair of 2,048 bp."""
+  """Embeddings of each base, each bin of 128 bp and each pair of 2,048 bp."""
 
   one_bp: Float[Array, "B S C"]
   bins: Float[Array, "B N D"]
@@ -32,7 +28,7 @@ class Embeddings(NamedTuple):
 
 
 class AlphaEcoli(nnx.Module):
-  """Sequence to gene expression, gene density and operon membership.
+  """Sequence to the outputs of each head: `schema.HEADS` says which there are.
 
   Source: trunk, Avsec et al., AlphaGenome (Nature 2026), Supplementary Information.
   """
@@ -69,7 +65,7 @@ class AlphaEcoli(nnx.Module):
     Args:
       sequence: bases A C G T as 0 1 2 3; anything else is unknown and encodes to zeros.
       organism: row of the organism embedding.
-      train: use and update batch statistics.
+      train: whether to use and update batch statistics.
 
     Raises:
       ValueError: the length is not a multiple of 2,048.
@@ -84,11 +80,7 @@ class AlphaEcoli(nnx.Module):
     bins = self.embed_bins(x, organism, train=train)
     x = self.decoder(x, skips, train=train)
     one_bp = run_block(self.embed_one_bp, x, organism, bins, train=train, remat=self.remat)
-    return Embeddings(
-      pin(one_bp),
-      pin(bins),
-      self.embed_pair(pair, organism),
-    )
+    return Embeddings(pin(one_bp), pin(bins), self.embed_pair(pair, organism))
 
   def __call__(
     self,
@@ -107,8 +99,8 @@ class AlphaEcoli(nnx.Module):
       dropout_key: key of the dropout on the heads' inputs, which happens only with one.
 
     Returns:
-      gene_expression (B, S, T) z-scores, gene_density (B, N, 1) genes per bin,
-      operon_membership (B, S, 1) logits.
+      Of each head: gene_expression (B, S, T) z-scores, gene_density (B, N, 1) genes per bin,
+      operon_membership (B, S, 1), gene_structure (B, S, 8) and operon_junction (B, S, 2) logits.
     """
     embeddings = self.embed(sequence, organism, train=train)
     inputs = {1: embeddings.one_bp, BIN_BP: embeddings.bins}

@@ -39,7 +39,7 @@ def distance_features(distance: Int[Array, "R"], n: int) -> Float32[Array, "R 2*
 def relative_shift(x: Float[Array, "*B P 2*P"]) -> Float[Array, "*B P P"]:
   """Turns columns of distances -P..P-1 into columns of positions: y[i, j] = x[i, P + j - i].
 
-  In the flattened matrix those are runs of P that start at P and are 2P - 1 apart.
+  In the flattened matrix row i is the P values from P + i (2P - 1) on: reshaping does it.
   """
   n = x.shape[-2]
   flat = x.reshape(*x.shape[:-2], 2 * n * n)[..., n:]

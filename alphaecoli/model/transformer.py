@@ -21,7 +21,7 @@ LOGIT_CAP = 5.0  # soft cap of attention logits
 
 
 def rotary_frequencies(n: int) -> Float32[Array, "{n}"]:
-  """Radians per bin of each pair of features, from 1/2 turn-scale of one bin to the whole window.
+  """Returns radians per bin of each pair of features, from 1 down to 1 / `MAX_POSITION`.
 
   Source: AlphaGenome, Supplementary Information, RoPE with linear plus geometric spacing.
   """
@@ -38,8 +38,8 @@ def rotary(x: Float[Array, "B S H K"]) -> Float[Array, "B S H K"]:
   angle = positions[None, :, None, None] * rotary_frequencies(x.shape[-1] // 2)[None, None, None]
   even, odd = rearrange(x.astype(jnp.float32), "b s h (k two) -> two b s h k", two=2)
   cos, sin = jnp.cos(angle), jnp.sin(angle)
-  turned = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], -1)
-  return rearrange(turned, "b s h k two -> b s h (k two)").astype(x.dtype)
+  rotated = jnp.stack([even * cos - odd * sin, odd * cos + even * sin], -1)
+  return rearrange(rotated, "b s h k two -> b s h (k two)").astype(x.dtype)
 
 
 class AttentionBias(nnx.Module):

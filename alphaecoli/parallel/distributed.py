@@ -71,7 +71,7 @@ def initialize(flags: argparse.Namespace) -> None:
   """Joins the other processes, if any. Comes before anything that uses a device.
 
   Args:
-    flags: with the values of `add_flags`.
+    flags: values of the flags that `add_flags` adds.
 
   Raises:
     ConfigError: see `settings`.
@@ -188,6 +188,7 @@ def _detect(environment: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _several(number: str | None) -> bool:
+  """Returns whether a variable of the environment is a number above 1."""
   return number is not None and number.isdecimal() and int(number) > 1
 
 

@@ -38,10 +38,10 @@ def draw_logo(
   substitutions. Below it stands each substitution's effect. The target's strand is drawn 5' to 3'.
 
   Args:
-    result: the effects.
-    path: the picture.
-    channel: which effect.
-    elements: drawn as bars where they touch the region.
+    result: effects of all substitutions.
+    path: file of the picture.
+    channel: name of the effect to draw.
+    elements: regions to draw as bars where they touch the region.
 
   Raises:
     DataError: the picture can not be written.
@@ -58,7 +58,7 @@ def draw_logo(
 
 
 class _Strip:
-  """What is drawn, in drawing order from left to right."""
+  """Letters, effects and bars of a picture, from left to right."""
 
   def __init__(self, result: Mutagenesis, channel: str, elements: Sequence[Element]):
     backwards = result.target.strand < 0

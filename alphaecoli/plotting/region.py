@@ -47,12 +47,12 @@ def plot_region(
   """Draws a region as a PNG: genes and operons, then the three tracks, observed and predicted.
 
   Args:
-    store: what was measured.
-    prediction: of the region or more of the same chromosome.
+    store: observed tracks and genes.
+    prediction: tracks of the region or more of the same chromosome.
     start: first base.
     end: base after the last one.
-    path: the PNG.
-    track: which expression track; the first by default.
+    path: file of the PNG.
+    track: name of the expression track; the first by default.
     title: organism or contig, put before the coordinates.
 
   Raises:

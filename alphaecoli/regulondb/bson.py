@@ -99,6 +99,8 @@ def read_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
+  """An open file: reader of unpacked bytes, bytes done and in all, in the unit of progress."""
+
   read: Callable[[int], bytes]
   done: Callable[[], int]
   total: int
@@ -106,6 +108,11 @@ class _Source:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[_Source]:
+  """Opens a file, plain or packed.
+
+  Raises:
+    DataError: missing, empty, or not what its suffix says.
+  """
   # Not genomics.text.open_binary: progress needs the position in the packed file, and zip is read.
   if not path.is_file():
     raise DataError(f"{path}: no such file")
@@ -131,6 +138,7 @@ def _open(path: Path) -> Iterator[_Source]:
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+  """Finds the one BSON file of an archive."""
   members = [
     m
     for m in archive.infolist()
@@ -212,11 +220,13 @@ def _decode(path: Path, data: bytes, offset: int) -> tuple[list[Document], DataE
 
 
 def _one_line(error: BaseException) -> str:
+  """Returns the start of an error's text, without line breaks."""
   text = " ".join(str(error).split()) or type(error).__name__
   return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _looks_like(collection: str, document: Document) -> bool:
+  """Returns whether a document may be one of a collection, by its keys."""
   if collection == "geneDatamart":
     return isinstance(document.get("gene"), dict) and "datasetIds" not in document
   if collection == "operonDatamart":

@@ -117,6 +117,11 @@ def read_dump(
 
 
 def _required(root: Path, collection: str) -> Path:
+  """Finds the file of a collection.
+
+  Raises:
+    DataError: there is none.
+  """
   path = find_collection(root, collection)
   if path is None:
     raise DataError(f"{collection} not found; looked for {_looked(root, collection)}")
@@ -124,12 +129,18 @@ def _required(root: Path, collection: str) -> Path:
 
 
 def _looked(root: Path, collection: str) -> str:
+  """Names the places where a collection may lie, for messages."""
   folders = dict.fromkeys(p.parent for p in bson.places(root, collection))
   names = " ".join(collection + suffix for suffix in bson.SUFFIXES)
   return f"{names} in {', '.join(map(str, folders))}"
 
 
 def _check_genome(scan: GeneScan, contig: Contig, report: QualityReport, path: Path) -> None:
+  """Checks that most genes lie on the chromosome.
+
+  Raises:
+    DataError: too many lie outside.
+  """
   outside = report["gene with positions outside the chromosome"]
   if not scan.genes or outside > MAX_OUTSIDE * (outside + len(scan.genes)):
     raise DataError(
@@ -146,6 +157,7 @@ def _operons(
   report: QualityReport,
   inputs: dict[str, Path],
 ) -> list[Operon] | None:
+  """Reads the operons of a dump; None, and logged, where it has none."""
   path = find_collection(root, "operonDatamart")
   if path is None:
     LOGGER.warning(
@@ -173,6 +185,7 @@ def _expression(
   inputs: dict[str, Path],
   progress: DumpProgress | None,
 ) -> ExpressionTable | None:
+  """Reads the expression of a dump; None, and logged, where none of it can be used."""
   path = find_collection(root, "geneExpression")
   if path is None:
     LOGGER.warning(

@@ -45,7 +45,7 @@ def read_expression(
   never writes a 0 for that unit; null is unknown. Several documents of a gene are averaged.
 
   Args:
-    path: the BSON file.
+    path: BSON file.
     genes: rows of the table; documents match by gene id, else by b-number.
     report: counter of skipped documents by reason, of bad values and repaired data sets by name.
     min_genes_per_unit: least number of genes with a unit for it to be used.
@@ -174,6 +174,7 @@ class _Fold:
         self.values[unit].append(document.get(unit, _ABSENT))
 
   def _column(self, identifier: Any) -> int:
+    """Returns the column of a data set, a new one for a new name."""
     name = dataset_name(identifier)
     column = self.names.setdefault(name, len(self.names))
     if column == len(self.enough_tpm):
@@ -199,6 +200,7 @@ class _Fold:
   def _flush_unit(
     self, unit: str, rows: Int64[np.ndarray, "N"], cols: Int64[np.ndarray, "N"]
   ) -> None:
+    """Moves the gathered values of one unit into its arrays, block by block."""
     values, written, absent = _parse(self.values[unit])
     bad = written & ~((values >= 0) & (values < _MAX_VALUE))
     if bad.any():
@@ -215,6 +217,7 @@ class _Fold:
       self._fold_block(int(b), unit, rows[here], cols[here] % _BLOCK, values[here], written[here])
 
   def _fold_block(self, b: int, unit: str, rows, cols, values, written) -> None:
+    """Adds values and absent keys to the arrays of one block of data sets."""
     block = self.blocks[b]
     if unit not in block:
       block[unit] = _Unit(self.n_genes)
@@ -233,6 +236,7 @@ class _Fold:
         block.pop("count", None)
 
   def _count_bad(self, unit: str, cols: Int64[np.ndarray, "N"]) -> None:
+    """Counts bad values by data set."""
     names = list(self.names)
     for column, n in zip(*np.unique(cols, return_counts=True), strict=True):
       reason = f"bad {unit}: not a number, negative or infinite"
@@ -265,6 +269,7 @@ class _Fold:
     lengths: Float64[np.ndarray, "G"],
     max_tpm_sum: float,
   ) -> Float64[np.ndarray, "G"] | None:
+    """Computes the TPM of one data set from its first unit with enough genes; None without one."""
     for unit in UNITS:
       arrays = block.get(unit)
       if arrays is None or np.count_nonzero(arrays.n[c]) < self.min_genes:

@@ -44,11 +44,11 @@ def interval_of(
 ) -> tuple[int, int] | str | None:
   """Returns the 0-based half-open interval of `leftEndPosition` and `rightEndPosition`.
 
-  Returns:
-    Start and end; None where one is null or absent; a reason where they are unusable.
-
   A left end beyond the right end means that the interval passes the origin, unless it would then
   cover more than half of the chromosome.
+
+  Returns:
+    Start and end; None where one is null or absent; a reason where they are unusable.
   """
   ends = value.get("leftEndPosition"), value.get("rightEndPosition")
   if ends[0] is None or ends[1] is None:

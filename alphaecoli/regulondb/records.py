@@ -50,10 +50,12 @@ def nested_id(value: Any) -> str:
 
 
 def _name(value: Mapping[str, Any]) -> str:
+  """Returns the name of a gene or operon in any release."""
   return text_of(value.get("name")) or text_of(value.get("gene_name"))
 
 
 def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
+  """Parses a strand; 0, and counted, where there is none."""
   strand = STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
   if strand == 0:
     absent = value is None or value == ""
@@ -62,6 +64,7 @@ def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> in
 
 
 def _objects(value: Any) -> list[Any]:
+  """Returns a list of nested objects; an empty one for anything else."""
   return value if isinstance(value, list) else []
 
 
@@ -138,6 +141,7 @@ def read_genes(
 
 
 def _documents(path: str | os.PathLike[str], collection: str, max_docs: int) -> Iterator[Document]:
+  """Yields the documents of a collection one by one."""
   for batch in read_collection(path, collection, max_docs=max_docs):
     yield from batch
 
@@ -151,6 +155,7 @@ def _gene(
   circular: bool,
   report: QualityReport,
 ) -> Gene | None:
+  """Converts a gene; None, and counted, where it has no usable position."""
   fragments, bad = _fragments(value, length_bp, circular)
   report.count("gene fragment with bad positions", bad, identifier)
   interval = interval_of(value, length_bp, circular)
@@ -247,6 +252,7 @@ def _operon_interval(
   identifier: str,
   report: QualityReport,
 ) -> tuple[int, int] | None:
+  """Returns the interval of an operon, else that of its genes; None, and counted, without any."""
   positions = value.get("regulationPositions")
   found = interval_of(positions if isinstance(positions, Mapping) else {}, length_bp, circular)
   if isinstance(found, tuple):
@@ -308,6 +314,7 @@ def read_datasets(
 
 
 def _conditions(value: Any) -> dict[str, str]:
+  """Joins the growth conditions of a data set, by field."""
   found: dict[str, dict[str, None]] = {}
   for condition in value if isinstance(value, list) else [value]:
     if isinstance(condition, Mapping):

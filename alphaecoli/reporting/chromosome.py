@@ -13,6 +13,7 @@ from alphaecoli.genomics.intervals import Interval, StartEnd, merge, split_at_or
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.plotting.observed import find_region, marked_operons, operon_label
 from alphaecoli.schema import BIN_BP
+from alphaecoli.tracks.splits import SPLITS
 from alphaecoli.tracks.store import TrackStore
 
 
@@ -41,10 +42,10 @@ def genome_view(
   """Collects everything the browser and the circular overview show.
 
   Args:
-    store: what was measured.
-    prediction: of the whole chromosome, expression in log TPM; None where there is no checkpoint.
-    column: the expression track.
-    split: whose regions are kept at full resolution.
+    store: observed tracks and genes.
+    prediction: tracks of the whole chromosome, expression in log TPM; None without a checkpoint.
+    column: index of the expression track.
+    split: split whose regions are kept at full resolution.
     loci: regions kept at full resolution, too.
 
   Returns:
@@ -58,7 +59,7 @@ def genome_view(
     "track": store.table.names[column],
     "has_expression": store.table.has_expression,
     "has_operons": store.table.has_operons,
-    "splits": {name: merge(_regions(store, name)) for name in ("train", "validation", "test")},
+    "splits": {name: merge(_regions(store, name)) for name in SPLITS},
     "detail": detail,
     "loci": [{"label": x.label, "start": x.start, "end": x.end} for x in loci],
     "genes": _genes(store, prediction, column),
@@ -233,7 +234,7 @@ def choose_loci(store: TrackStore, text: str | None, split: str) -> list[Locus]:
   """Chooses the loci of the page.
 
   Args:
-    store: the chromosome.
+    store: store of the chromosome.
     text: genes, locus tags or contig:start-end (1-based, inclusive), with commas between; by
       default the region of the split that `alphaecoli.plot` would draw.
     split: name of the split to choose from.

@@ -24,9 +24,9 @@ def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
   """Renders the page.
 
   Args:
-    run: what the work directory holds.
-    view: from `genome_view`.
-    predictions: where the predictions come from, in words.
+    run: content of the work directory.
+    view: object that `genome_view` returns.
+    predictions: origin of the predictions, in words.
 
   Returns:
     HTML that needs no other file and no network.
@@ -136,7 +136,7 @@ def _scatter(run: Run) -> list[dict[str, Any]]:
     observed, predicted = f"observed_log_tpm:{track}", _PREDICTED + track
     points = [g for g in genes if g[observed] and g[predicted]]
     suffix = "" if len(tracks) == 1 else f"/{track}"
-    metrics = {
+    of_track = {
       key: metrics.get(f"gene_expression/genes_{key}{suffix}", {}).get("model")
       for key in ("r2", "pearson", "spearman")
     }
@@ -144,7 +144,7 @@ def _scatter(run: Run) -> list[dict[str, Any]]:
       found.append(
         {
           "track": track,
-          **metrics,
+          **of_track,
           "name": [g["name"] for g in points],
           "tag": [g["locus_tag"] for g in points],
           "observed": [float(g[observed]) for g in points],

@@ -89,9 +89,9 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
   """Reads a work directory.
 
   Args:
-    workdir: of the run.
+    workdir: work directory of the run.
     split: name of the split whose metrics are wanted.
-    organism: name or row, where it has several.
+    organism: name or row of one of several.
 
   Raises:
     DataError: it holds no run, or a file of it is broken.

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from alphaecoli.config import base_config, meanings, resolve
 from alphaecoli.reporting.run import Run
 from alphaecoli.schema import HEADS
+from alphaecoli.tracks.splits import SPLITS
 from alphaecoli.training.metrics_log import duration
 
 Cell = str | tuple[str, str]  # text, or text and class
@@ -77,7 +78,7 @@ def headlines(run: Run) -> str:
     what = baseline_words(name, baselines)
     below = model is not None and baseline is not None and model < baseline
     tiles.append(
-      f'<div class="tile"><div class="what">{escape(figure_words(name))}</div>'
+      f'<div class="tile"><div class="what">{escape(metric_words(name))}</div>'
       f'<div class="value">{decimals(model, 2)}</div>'
       f'<div class="base">{"below its" if below else ""} baseline '
       f"{decimals(baseline, 2)}: {escape(what)}; "
@@ -99,7 +100,7 @@ def held_out(run: Run) -> str:
       better = model < baseline if lower_is_better(name) else model > baseline
     rows.append(
       [
-        figure_words(name),
+        metric_words(name),
         (number(model), "num" if better is not False else "num worse"),
         (number(baseline), "num"),
         baseline_words(name, value["baselines"]),
@@ -253,12 +254,12 @@ def _data_entries(run: Run) -> str:
     "share of training bases in operons": f"{store.table.operon_prevalence:.3f}"
     if store.table.has_operons
     else "none: no operons",
-    **{f"{name} split": _split(run, name) for name in ("train", "validation", "test")},
+    **{f"{name} split": _split(run, name) for name in SPLITS},
     "track store": store.fingerprint,
   }
   inputs = [
-    [name, facts_["name"], (f"{facts_['bytes']:,}", "num"), (facts_["sha256"], "code")]
-    for name, facts_ in manifest["inputs"].items()
+    [name, entry["name"], (f"{entry['bytes']:,}", "num"), (entry["sha256"], "code")]
+    for name, entry in manifest["inputs"].items()
   ]
   head: list[Cell] = ["input", "file", ("bytes", "num"), "SHA-256"]
   return table([], list(entries.items()), "Data") + table(head, inputs, "Input files")
@@ -278,7 +279,7 @@ def _when(seconds: float) -> str:
   return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
-FIGURES = {
+METRIC_WORDS = {
   "gene_expression/genes_r2": "expression of a gene, R²",
   "gene_expression/genes_pearson": "expression of a gene, Pearson’s r",
   "gene_expression/genes_spearman": "expression of a gene, Spearman’s ρ",
@@ -312,12 +313,12 @@ def lower_is_better(name: str) -> bool:
   return name.startswith("loss/") or name.endswith(("/mse", "/brier", "/calibration_error"))
 
 
-def figure_words(name: str) -> str:
+def metric_words(name: str) -> str:
   """Names a metric in words; of one of several tracks with the track's name."""
-  if name in FIGURES:
-    return FIGURES[name]
+  if name in METRIC_WORDS:
+    return METRIC_WORDS[name]
   head, metric, *track = name.split("/", 2)
-  words = FIGURES.get(f"{head}/{metric}", name)
+  words = METRIC_WORDS.get(f"{head}/{metric}", name)
   return f"{words}, track {track[0]}" if track else words
 
 

@@ -252,5 +252,6 @@ def _condition_groups(table: ExpressionTable, datasets: Sequence[Dataset], field
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
+  """Suggests the name most like a wrong one, for messages."""
   near = nearest(name, names, similarity=0.5)
   return f"; did you mean {near!r}?" if near else ""

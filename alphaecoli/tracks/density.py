@@ -105,10 +105,7 @@ def sum_of_genes(
   values: Float[np.ndarray, "G T"],
   length_bp: int,
 ) -> PiecewiseTrack:
-  """Returns the sum over the genes that cover a base, 0 where none with a value does.
-
-  Args: see `mean_of_genes`.
-  """
+  """Returns the sum over the genes that cover a base, 0 where none does. See `mean_of_genes`."""
   edges, total, _ = _totals(genes, values, length_bp)
   return PiecewiseTrack(edges, total.astype(np.float32))
 
@@ -122,13 +119,13 @@ def _totals(
   laid = [merge(split_at_origin(intervals, length_bp)) for intervals in genes]
   # Every end of a gene is an edge, so that a gene covers whole steps of the track.
   edges = np.unique([0, length_bp, *(edge for parts in laid for part in parts for edge in part)])
-  known: Bool[np.ndarray, "G T"] = ~np.isnan(values)
-  filled: Float64[np.ndarray, "G T"] = np.where(known, values, 0).astype(np.float64)
+  mask: Bool[np.ndarray, "G T"] = ~np.isnan(values)
+  filled: Float64[np.ndarray, "G T"] = np.where(mask, values, 0).astype(np.float64)
   total = np.zeros((len(edges) - 1, values.shape[1]), np.float64)
   count = np.zeros(total.shape, np.int32)
   for gene, parts in enumerate(laid):
     for start, end in parts:
       at = slice(*np.searchsorted(edges, (start, end)))
       total[at] += filled[gene]
-      count[at] += known[gene]
+      count[at] += mask[gene]
   return edges.astype(np.int64), total, count

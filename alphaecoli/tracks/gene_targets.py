@@ -1,7 +1,7 @@
 """Targets that follow from the gene table alone: gene structure, operon junctions, gene weights.
 
-They are computed when a store is opened, for they need no more than its genes: stores of earlier
-versions have them too.
+They are computed when a store first needs them, from its genes alone: stores of earlier versions
+have them too. Structure is kept as bits, a byte a base, in memory for the whole chromosome.
 """
 
 import dataclasses
@@ -99,7 +99,7 @@ def _structure(
   for row in range(len(genes)):
     shift = 0 if genes.strand[row] > 0 else STRAND_CHANNELS
     start, end = int(genes.start[row]), int(genes.end[row])
-    at = np.arange(start, end) % length_bp
+    at = np.arange(start, end) % length_bp  # wrapped around the origin
     if not genes.strand[row]:
       known[at] = 0
     elif protein[row]:
@@ -124,8 +124,8 @@ def _junctions(
   intervals: list[list[StartEnd]] = []
   labels = np.full((len(found.left), 2), np.nan)
   for row, (left, right) in enumerate(zip(found.left.tolist(), found.right.tolist(), strict=True)):
-    lap = length_bp if start[right] < start[left] else 0
-    follower = int(start[right]) + lap, int(end[right]) + lap
+    offset = length_bp if start[right] < start[left] else 0  # only the origin lies between
+    follower = int(start[right]) + offset, int(end[right]) + offset
     intervals.append([junction_interval((int(start[left]), int(end[left])), follower)])
     same = operon[left] == operon[right] and operon[left] != ""
     labels[row, 0 if strand[left] > 0 else 1] = float(same)
@@ -133,13 +133,13 @@ def _junctions(
 
 
 def unpack(bits: UInt8[np.ndarray, "S"]) -> UInt8[np.ndarray, "S 8"]:
-  """Spreads the bits of each base over eight channels."""
+  """Spreads the bits of each base over eight channels, the lowest bit first."""
   return np.unpackbits(bits[:, None], axis=1, bitorder="little")
 
 
-def wrapped(pieces: PiecewiseTrack, start: int, n: int, length_bp: int) -> np.ndarray:
-  """Returns the values of n bases from `start` on, around the origin where need be."""
+def wrapped(track: PiecewiseTrack, start: int, n: int, length_bp: int) -> np.ndarray:
+  """Returns the values of n bases from `start` on, wrapped around the origin where need be."""
   first = min(n, length_bp - start)
-  parts: Sequence[np.ndarray] = [pieces.dense(start, start + first)]
-  parts = [*parts, pieces.dense(0, n - first)] if first < n else parts
+  parts: Sequence[np.ndarray] = [track.dense(start, start + first)]
+  parts = [*parts, track.dense(0, n - first)] if first < n else parts
   return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -62,25 +62,25 @@ class Organisms:
 
   @property
   def trained(self) -> tuple[TrainedOrganism, ...]:
-    """Entries of a checkpoint, one per organism."""
+    """Returns the entries of a checkpoint, one per organism."""
     return tuple(TrainedOrganism(s.organism, s.table, s.fingerprint) for s in self.stores)
 
   @property
   def fingerprint(self) -> str:
-    """Fingerprint of the store; of several, a hash of theirs in order."""
+    """Returns the fingerprint of the store; of several, a hash of theirs in order."""
     prints = [store.fingerprint for store in self.stores]
     return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
 
   @property
   def inputs(self) -> dict[str, Any]:
-    """Input files of the store; of several, by organism."""
+    """Returns the input files of the store; of several, by organism."""
     if len(self.stores) == 1:
       return self.stores[0].manifest["inputs"]
     return {store.organism: store.manifest["inputs"] for store in self.stores}
 
   @property
   def table(self) -> TrackTable:
-    """Table of the store; of several, weighted means, from which the biases of heads start.
+    """Returns the table of the store; of several, weighted means, where the heads' biases start.
 
     A mean is over the organisms that have the data, weighted by `shares`.
     """

@@ -21,7 +21,7 @@ class Region(NamedTuple):
 
   @property
   def length_bp(self) -> int:
-    """Length of the region."""
+    """Returns the length of the region."""
     return self.end - self.start
 
   def offset(self, start: int, end: int, chromosome_bp: int) -> int | None:

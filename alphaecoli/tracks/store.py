@@ -78,22 +78,22 @@ class TrackStore:
 
   @functools.cached_property
   def sequence(self) -> UInt8[np.ndarray, "L"]:
-    """Bases as 0 to 4."""
+    """Reads the bases as 0 to 4."""
     return self._load("sequence")
 
   @functools.cached_property
   def gene_expression(self) -> Shaped[np.ndarray, "L T"]:
-    """Z-scores, NaN where unknown."""
+    """Reads the z-scores, NaN where unknown."""
     return self._load("gene_expression")
 
   @functools.cached_property
   def operon_membership(self) -> UInt8[np.ndarray, "L"]:
-    """1 within an operon."""
+    """Reads the operon mask, 1 within an operon."""
     return self._load("operon_membership")
 
   @functools.cached_property
   def genes(self) -> GeneTable:
-    """Genes of the store."""
+    """Reads the genes of the store."""
     path = self.path / GENES
     try:
       return read_genes(path, self.table.names)
@@ -111,11 +111,12 @@ class TrackStore:
 
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
-    """Quality report, as `QualityReport.to_json` writes it."""
+    """Reads the quality report, as `QualityReport.to_json` writes it."""
     return json.loads((self.path / QUALITY).read_text())
 
   @functools.cached_property
   def _density(self) -> DensityIndex:
+    """Indexes the genes for the density of any window."""
     return DensityIndex.of_genes(self.genes.fragments, self.length_bp, self.circular)
 
   def _load(self, name: str) -> np.ndarray:
@@ -142,9 +143,10 @@ class TrackStore:
         tracks swapped.
 
     Returns:
-      sequence uint8 (S,); gene_expression float32 (S, T), 0 where unknown; gene_density float32
-      (N, 1); operon_membership float32 (S, 1); a bool `<target>_known` beside each of the three;
-      start int32, reverse bool, organism int32, without axes.
+      sequence uint8 (S,); float32 targets gene_expression (S, T), 0 where unknown, gene_density
+      (N, 1), operon_membership (S, 1), gene_structure (S, 8), operon_junction (S, 2); a bool
+      `<target>_known` beside each; float32 `<target>_weight` beside those of `WEIGHTED`; start
+      int32, reverse bool, organism int32, without axes.
 
     Raises:
       ConfigError: the window has no whole number of bins, or does not fit into the chromosome.
@@ -199,6 +201,7 @@ class TrackStore:
     start = self._first_base(start, window_bp)
     arrays["start"][at], arrays["reverse"][at] = start, reverse
     step = -1 if reverse else 1
+    # Views along the forward strand: what is written into them in its order lies reversed in `out`.
     forward = {key: array[::step] for key, array in out.items() if array.ndim}
     first = min(window_bp, self.length_bp - start)
     self._copy(forward, slice(0, first), start, reverse)
@@ -246,6 +249,7 @@ class TrackStore:
 
   @functools.cached_property
   def _gene_targets(self) -> GeneTargets:
+    """Computes the targets that follow from the genes."""
     return gene_targets(self.genes, self.length_bp, self.circular, self.table.has_operons)
 
   def _first_base(self, start: int, window_bp: int) -> int:
@@ -272,6 +276,7 @@ class TrackStore:
 
   @functools.cached_property
   def _swaps(self) -> bool:
+    """Returns whether any expression track is another one on the other strand."""
     return self._reverse_order != sorted(self._reverse_order)
 
   def verify(self) -> None:

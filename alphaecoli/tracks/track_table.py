@@ -39,7 +39,7 @@ class TrackTable:
   Attributes:
     expression: at least one track; without expression data one named "mean" with mean 0, std 1.
     density_mean: genes per 128 bp bin, mean over training bins.
-  operon_prevalence: fraction of training bases inside an operon, in (0, 1).
+    operon_prevalence: fraction of training bases inside an operon, in (0, 1).
     has_expression: whether any expression was measured.
     has_operons: whether operons were given.
   """
@@ -52,7 +52,7 @@ class TrackTable:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """Names of the expression tracks, in order."""
+    """Returns the names of the expression tracks, in order."""
     return tuple(track.name for track in self.expression)
 
   @property

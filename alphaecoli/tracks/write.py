@@ -90,6 +90,7 @@ def _write_files(directory: Path, tracks: Tracks) -> None:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
+  """Writes an array and waits until it is on the disk."""
   with path.open("wb") as file:
     np.save(file, array, allow_pickle=False)
     os.fsync(file.fileno())

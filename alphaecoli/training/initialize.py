@@ -173,7 +173,7 @@ Seen = Sequence[Mapping[str, Any]]
 
 
 def training_data(store: TrackStore) -> dict[str, Any]:
-  """Describes the bases that training on a store sees."""
+  """Describes the bases that training on a store sees; "arcs" is a key of the checkpoints."""
   return {
     "contig": store.contig,
     "genome_sha256": hashlib.sha256(store.sequence.tobytes()).hexdigest(),

@@ -87,7 +87,7 @@ class Loop:
       interruption: signals that may end the run.
       clock: stopwatch of the run.
       profiler: tracer of steps.
-      saved: the loop's part of the checkpoint that the state is from; None for a new run.
+      saved: part of the loop in the checkpoint that the state is from; None for a new run.
     """
     self.setup, self.state = setup, state
     self.checkpoints, self.log, self.interruption = checkpoints, log, interruption
@@ -278,7 +278,7 @@ class Loop:
     }
 
   def _stop(self) -> int:
-    """Saves, and says how to continue."""
+    """Saves the run and says how to continue it."""
     if self.saved != self.step:
       self._save()
     with self.clock.phase("checkpoint"):

@@ -19,7 +19,7 @@ class WandbRun:
   """The run of one work directory in Weights & Biases."""
 
   def __init__(self, project: str, workdir: Path, config: Mapping[str, Any]):
-    """Starts it, or goes on with it.
+    """Starts the run there, or continues it.
 
     Args:
       project: name of the project.
@@ -50,11 +50,11 @@ class WandbRun:
       ) from error
 
   def write(self, kind: str, step: int, scalars: Mapping[str, float]) -> None:
-    """Adds scalars; those of a step before its last one it leaves as they were."""
+    """Adds scalars; Weights & Biases ignores those of a step before its newest."""
     self._run.log({f"{kind}/{name}": value for name, value in scalars.items()}, step=step)
 
   def close(self, failed: bool) -> None:
-    """Ends it, once everything is sent."""
+    """Ends the run there, once everything is sent."""
     self._run.finish(exit_code=int(failed))
 
 
@@ -83,7 +83,7 @@ class MetricsLog:
       tensorboard: whether to write TensorBoard files too.
       tracker: receiver of the same scalars; closes with the log.
       unmeasured: whether the evaluation of `first_step` is still to do.
-      active: False in processes that leave writing to another.
+      active: whether this process writes; the others leave it to one.
     """
     self._file, self._board, self._tracker = None, None, tracker
     if not active:
@@ -177,7 +177,7 @@ def duration(seconds: float) -> str:
 
 
 def train_line(step: int, steps: int, scalars: Mapping[str, float], speed: str) -> str:
-  """Formats one line for the log from the scalars of a log step, and a text on its speed."""
+  """Formats one line for the log from the scalars of a step, and a text on its speed."""
   heads = [name for name in scalars if name.startswith("mean_loss/") and "total" not in name]
   parts = ", ".join(f"{name.removeprefix('mean_loss/')} {scalars[name]:.4f}" for name in heads)
   return (

@@ -82,6 +82,7 @@ class Watch:
       self._once("stats", "running statistics are not finite; predictions will not be either")
 
   def _once(self, key: str, message: str) -> None:
+    """Warns of one thing the first time it comes up."""
     if key not in self._warned:
       self._warned.add(key)
       LOGGER.warning(message)

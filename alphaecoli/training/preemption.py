@@ -36,11 +36,13 @@ class Interruption:
     self._restore()
 
   def _restore(self) -> None:
+    """Gives the signals back their handlers of before."""
     for number, handler in self._previous.items():
       signal.signal(number, handler)
     self._previous.clear()
 
   def _remember(self, number: int, frame: FrameType | None) -> None:
+    """Handles the first signal; the next one finds the handlers of before."""
     self.signal_name = signal.Signals(number).name
     self._restore()
     if jax.process_count() > 1:
@@ -49,7 +51,7 @@ class Interruption:
   def requested(self) -> bool:
     """Returns whether to stop here. Every process asks at the same places and gets the same answer.
 
-    Several processes agree on a question that none of them has asked yet.
+    Several processes stop at the same question, the first that none of them has asked yet.
     """
     if jax.process_count() == 1:
       return bool(self.signal_name)

@@ -59,6 +59,7 @@ class Profiler:
       self._stop()
 
   def _stop(self) -> None:
+    """Ends the trace and says where it lies."""
     self._active = False
     jax.profiler.stop_trace()
     LOGGER.info(

@@ -110,6 +110,6 @@ def pair_row(pair: Pair) -> list[Any]:
     row += [g.contig, g.start + 1, g.end, STRANDS[g.strand]] if g else [None] * 4
   size = len((pair.first or pair.second).values)  # type: ignore[union-attr]
   a, b = (np.full(size, np.nan) if one is None else one.values for one in pair)
-  for channel in [*range(size - 2), size - 1]:
+  for channel in [*range(size - 2), size - 1]:  # density, the last but one, has no column
     row += [float(a[channel]), float(b[channel]), float(b[channel] - a[channel])]
   return row

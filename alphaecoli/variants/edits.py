@@ -91,6 +91,7 @@ def alternative(codes: UInt8[np.ndarray, " L"], view: View, edit: Edit) -> UInt8
   offsets = np.arange(view.window_bp) + view.first - edit.start  # from the edit on
   if view.circular:
     offsets = offsets % (view.length_bp + edit.shift_bp)
+  # Where each base comes from: those after the edit have moved by its shift.
   source = edit.start + np.where(offsets < 0, offsets, offsets - edit.shift_bp)
   if view.circular:
     window = codes[source % view.length_bp]

@@ -71,12 +71,12 @@ class Mutagenesis:
 
   @property
   def end(self) -> int:
-    """The base after the region's last."""
+    """Returns the base after the region's last."""
     return self.start + len(self.reference)
 
   @property
   def channel_names(self) -> list[str]:
-    """Names of the channels, in order."""
+    """Returns the names of the channels, in order."""
     return channel_names(self.table)
 
   def importance(self, channel: str) -> Float32[np.ndarray, " n"]:
@@ -85,6 +85,7 @@ class Mutagenesis:
     Raises:
       ConfigError: no such channel.
     """
+    # The reference's own change is 0: the sum over four bases is that over three substitutions.
     return -self.changes[:, :, self.channel(channel)].sum(axis=1) / 3
 
   def channel(self, name: str) -> int:
@@ -123,9 +124,9 @@ class Mutagenesis:
     return analysis("pandas").DataFrame(list(self.rows()), columns=self.columns())
 
   def to_xarray(self) -> "xarray.Dataset":
-    """Variables expression (position, base, track), density and membership (position, base).
+    """Makes a data set of expression (position, base, track), density and membership.
 
-    Positions are 0-based.
+    The latter two are (position, base); positions are 0-based.
 
     Raises:
       ConfigError: xarray is not installed.
@@ -184,12 +185,12 @@ def mutagenesis(
   Everything is predicted in one window, centred on the region; the reference once.
 
   Args:
-    predictor: the model.
-    contig: a contig that does not say what it is counts as linear.
+    predictor: model to ask.
+    contig: contig of the region; one of unknown topology counts as linear.
     start: first base of the region, 0-based; it may pass the origin of a circular contig.
-    end: the base after its last one.
-    target: where the effect is measured.
-    reverse_complement: average both strands: twice the work.
+    end: base after the region's last one.
+    target: bases on which the effect is measured.
+    reverse_complement: whether to average both strands: twice the work.
 
   Raises:
     ConfigError: the region is outside the contig or longer than a window, or no base of the target

@@ -116,7 +116,7 @@ class VariantScores:
     return analysis("pandas").DataFrame(rows, columns=gene_columns(self.table))
 
   def to_xarray(self) -> "xarray.Dataset":
-    """Variables `expression_<where>` (variant, track), `density_<where>`, `membership_<where>`.
+    """Makes a data set of `expression_<where>` (variant, track), `density_<where>` and so on.
 
     Raises:
       ConfigError: xarray is not installed.
@@ -220,7 +220,7 @@ def channels(
 
   Args:
     outputs: z-scores, genes per bin and probabilities of the heads that were trained.
-    table: the tracks.
+    table: tracks of the model.
     length_bp: bases of the interval.
 
   Returns:

@@ -46,12 +46,12 @@ def score_variants(
   Variants that follow one another in one such place share the reference's prediction.
 
   Args:
-    predictor: the model.
-    variants: any number.
-    contigs: the genome; contigs that do not say what they are count as linear.
+    predictor: model to ask.
+    variants: variants, any number of them.
+    contigs: contigs of the genome, by name; those of unknown topology count as linear.
     features: genes and operons of contigs, by name.
-    upstream_bp: a variant this close before a gene's start affects it.
-    reverse_complement: average both strands.
+    upstream_bp: distance before a gene's start from which on a variant affects it.
+    reverse_complement: whether to average both strands.
   """
   waiting: deque[_Plan | VariantScore] = deque()  # refused variants are done already
   unknown = ContigFeatures()
@@ -244,5 +244,6 @@ def _touches(bounds: Int[np.ndarray, "n 2"], view: View) -> Bool[np.ndarray, " n
   start, end = bounds.T
   if not view.circular:
     return (start < high) & (end > low)
+  # An interval shows if it begins in view, or begins before and reaches around into it.
   begin = (start - low) % view.length_bp
   return (begin < high - low) | (begin + end - start > view.length_bp)

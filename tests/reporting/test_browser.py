@@ -125,7 +125,7 @@ def test_every_chart_is_drawn(driver, data):
   assert (
     count(driver, "#reliability circle.bin") == sum(n > 0 for n in data["calibration"]["n"]) > 2
   )
-  assert count(driver, "#curves svg") == len(data["curves"]["panels"]) == 4
+  assert count(driver, "#curves svg") == len(data["curves"]["panels"]) == 6
   for line in driver.find_elements(By.CSS_SELECTOR, "#curves path.train"):
     assert line.get_attribute("d").count("L") == 3  # four records
   assert count(driver, "#ring path.split") == sum(len(a) for a in data["view"]["splits"].values())

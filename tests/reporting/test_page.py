@@ -81,7 +81,8 @@ def test_curves_are_the_records_of_the_run(page, finished):
   lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
   panels = Page(page).data["curves"]["panels"]
   assert [p["name"] for p in panels] == [
-    "gene expression", "gene density", "operon membership", "total loss",
+    "gene expression", "gene density", "operon membership", "gene structure", "operon junction",
+    "total loss",
   ]  # fmt: skip
   total = panels[-1]
   assert total["train"] == [
