@@ -17,8 +17,8 @@ from alphaecoli.genomics.intervals import regions_of
 from alphaecoli.genomics.sequence import reverse_complement
 
 STOPS = ("TAA", "TAG", "TGA")
-# Log fraction of each start codon relative to ATG: 3,868, 336 and 81 of the protein-coding genes of the
-# embedded data set, E. coli K-12 MG1655.
+# Log fraction of each start codon relative to ATG: 3,868, 336 and 81 of the protein-coding genes of
+# the embedded data set, E. coli K-12 MG1655.
 STARTS = {"ATG": 0.0, "GTG": -2.4, "TTG": -3.9}
 MIN_CODONS = 20  # the shortest gene that is called
 MIN_SCORE = 12.0  # log odds, nats

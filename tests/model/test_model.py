@@ -95,6 +95,8 @@ def test_outputs_are_raw_and_float32(trained):
     "gene_expression": ((WINDOWS, LENGTH_BP, 3), jnp.float32),
     "gene_density": ((WINDOWS, LENGTH_BP // 128, 1), jnp.float32),
     "operon_membership": ((WINDOWS, LENGTH_BP, 1), jnp.float32),
+    "gene_structure": ((WINDOWS, LENGTH_BP, 8), jnp.float32),
+    "operon_junction": ((WINDOWS, LENGTH_BP, 2), jnp.float32),
   }
   assert trained[0]["gene_density"].min() >= 0
   assert trained[0]["gene_expression"].min() < 0
