@@ -4,6 +4,7 @@ import csv
 import importlib.resources
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -268,3 +269,14 @@ def test_a_damaged_store_beside_the_run_s_own_does_not_disturb_the_page(finished
   shutil.copytree(finished, workdir)
   stores.damage_beside(workdir / "tracks")
   assert report.main(["--workdir", str(workdir)]) == 0
+
+
+def test_every_track_has_its_own_metrics_beside_its_scatter():
+  gene = {"name": "lacZ", "locus_tag": "b0344"}
+  for track in ("rich", "minimal"):
+    gene |= {f"observed_log_tpm:{track}": "2", f"predicted_log_tpm:{track}": "1"}
+  values = {"rich": 0.25, "minimal": 0.5}
+  metrics = {f"gene_expression/genes_r2/{track}": {"model": r2} for track, r2 in values.items()}
+  evaluation = SimpleNamespace(genes=[gene], value={"metrics": metrics})
+  found = page_module._scatter(SimpleNamespace(evaluation=evaluation))
+  assert {entry["track"]: entry["r2"] for entry in found} == values
