@@ -1,10 +1,11 @@
 """What stands in the page is what stands in the files of the run."""
 
 import csv
+import dataclasses
 import importlib.resources
 import json
 import shutil
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.reporting import page as page_module
 from alphaecoli.reporting import sections as tables
-from alphaecoli.reporting.run import read_run
+from alphaecoli.reporting.run import Evaluation, read_run
 from tests import stores
 from tests.reporting.conftest import ODD, predictor_of
 from tests.reporting.parse import Page
@@ -271,12 +272,13 @@ def test_a_damaged_store_beside_the_run_s_own_does_not_disturb_the_page(finished
   assert report.main(["--workdir", str(workdir)]) == 0
 
 
-def test_every_track_has_its_own_metrics_beside_its_scatter():
+def test_every_track_has_its_own_metrics_beside_its_scatter(finished):
   gene = {"name": "lacZ", "locus_tag": "b0344"}
   for track in ("rich", "minimal"):
     gene |= {f"observed_log_tpm:{track}": "2", f"predicted_log_tpm:{track}": "1"}
   values = {"rich": 0.25, "minimal": 0.5}
   metrics = {f"gene_expression/genes_r2/{track}": {"model": r2} for track, r2 in values.items()}
-  evaluation = SimpleNamespace(genes=[gene], value={"metrics": metrics})
-  found = page_module._scatter(SimpleNamespace(evaluation=evaluation))
+  evaluation = Evaluation(Path(), {"metrics": metrics}, (gene,))
+  run = dataclasses.replace(read_run(finished, "test"), evaluation=evaluation)
+  found = page_module._scatter(run)
   assert {entry["track"]: entry["r2"] for entry in found} == values
