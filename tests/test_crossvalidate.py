@@ -18,6 +18,7 @@ from alphaecoli.evaluation.rival_fits import Value
 from alphaecoli.evaluation.rivals import DESCRIPTIONS, Rivals
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.store import open_store
 from alphaecoli.training import loop
 from alphaecoli.training.preemption import EXIT_STOPPED
@@ -85,6 +86,10 @@ def _stop_after_step_1(monkeypatch):
 class Quick(StandIn, AlphaEcoli):
   """The stand-in, where checkpoints are to hold the model."""
 
+  @property
+  def heads(self):
+    return HEADS
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_model():
@@ -92,7 +97,7 @@ def quick_model():
   quick = FunctionalModel.of(lambda key: Quick(nnx.Rngs(key)))
   with pytest.MonkeyPatch.context() as patch:
     for name in ("of_config", "of_model"):
-      patch.setattr(FunctionalModel, name, lambda config, table: quick)
+      patch.setattr(FunctionalModel, name, lambda config, table, heads=HEADS: quick)
     yield
 
 
