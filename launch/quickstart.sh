@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to held-out figures and predicted tracks, on two CPU cores, in about a quarter of an hour:
+# From nothing to held-out figures and predicted tracks, on two CPU cores, in about twenty minutes:
 # makes .venv, installs, trains on the embedded E. coli K-12 data set, evaluates on chromosome the
 # model never saw, predicts the whole genome, draws a held-out region and writes a report (HTML).
 # Arguments go to the training command: bash launch/quickstart.sh --config.train.steps=200
