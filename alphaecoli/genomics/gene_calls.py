@@ -7,7 +7,7 @@ that overlap a better one are dropped.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ MIN_SCORE = 12.0  # log odds, nats
 MAX_LOGIT = 6.0  # of one base: none decides alone
 MAX_OVERLAP_BP = 60  # with a better gene
 MIN_RNA_BP = 50  # the shortest RNA gene that is called
+MIN_COVERED = 0.05  # fraction of a contig below which the model has not learnt to call genes
 WRAP_BP = 50_000  # bases of a circular contig read again on either side: the longest gene there
-# Everything that decides which genes are called, for the record.
+# Everything that decides which genes are called and used, for the record.
 SETTINGS: Mapping[str, Any] = {
   "start_codons": STARTS,
   "stop_codons": list(STOPS),
@@ -35,6 +36,7 @@ SETTINGS: Mapping[str, Any] = {
   "max_logit": MAX_LOGIT,
   "max_overlap_bp": MAX_OVERLAP_BP,
   "min_rna_bp": MIN_RNA_BP,
+  "min_covered": MIN_COVERED,
   "wrap_bp": WRAP_BP,
 }
 # Channels of gene_structure by strand (tracks/gene_targets.py): codon positions, RNA genes.
@@ -76,6 +78,11 @@ def call_all(
   logits = np.log(likely) - np.log1p(-likely)
   found = call_genes(codes, logits, circular=circular) + call_rna_genes(logits, circular=circular)
   return sorted(found, key=lambda gene: (gene.start, gene.end))
+
+
+def are_plausible(calls: Iterable[CalledGene], length_bp: int) -> bool:
+  """Tells whether calls cover as much of a contig as those of a model that has learnt to call."""
+  return sum(gene.end - gene.start for gene in calls) >= MIN_COVERED * length_bp
 
 
 def call_rna_genes(logits: Float[np.ndarray, "L 8"], *, circular: bool = False) -> list[CalledGene]:

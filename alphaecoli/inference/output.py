@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.files import write_json
-from alphaecoli.genomics.gene_calls import call_all
+from alphaecoli.genomics.gene_calls import are_plausible, call_all
 from alphaecoli.inference import tables, writers
 from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.operon_calls import (
@@ -137,13 +137,14 @@ class GenomeOutput:
   def _add_features(self, contig: NamedContig, prediction: Prediction) -> None:
     """Adds the operons, pairs and genes of one contig; calls its genes where that is asked."""
     threshold, store = self._settings.operon_threshold, self._settings.store
+    has_genes = self._genome.annotated
     if self._called is not None:
       calls = call_all(contig.codes, prediction.gene_structure, contig.circular)
-      contig = self._called.add(contig, calls)
+      contig, has_genes = self._called.add(contig, calls), are_plausible(calls, len(contig.codes))
     names: dict[int, str] = {}
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
-      if self._genome.annotated or self._called is not None:
+      if has_genes:
         pairs = gene_pairs(contig.genes, membership, contig.circular)
         if "operon_junction" in self._heads:
           pairs = by_junction(contig.genes, pairs, prediction.operon_junction)

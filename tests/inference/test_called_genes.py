@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from alphaecoli import predict
+from alphaecoli.genomics import gene_calls
 from alphaecoli.genomics.gene_calls import MIN_SCORE
 from alphaecoli.genomics.gff3 import read_features, read_gff3
 from alphaecoli.genomics.sequence import decode
@@ -137,6 +138,16 @@ def test_never_and_a_model_that_has_not_learnt_to_call_no_gene(run, caplog):
   run()
   run()
   assert "1 done already" in caplog.text
+
+
+def test_few_called_genes_are_listed_and_make_no_operons(run, monkeypatch):
+  monkeypatch.setattr(gene_calls, "MIN_COVERED", 0.5)  # those planted cover a fourth
+  folder = run()
+  assert called(folder) == PLANTED and len(table(folder / "genes.tsv")) == len(PLANTED)
+  assert not (folder / "pairs.tsv").exists()
+  operons = [f for f, _ in read_features(folder / "operons.gff3") if f.type == "operon"]
+  bases = run("--call-genes", "never") / "operons.gff3"
+  assert operons == [f for f, _ in read_features(bases) if f.type == "operon"] != []
 
 
 def test_pairs_without_the_junction_head_are_as_they_were(run):
