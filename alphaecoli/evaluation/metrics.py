@@ -61,7 +61,12 @@ def pearson(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]
 
 def spearman(target: Shaped[np.ndarray, "n"], prediction: Shaped[np.ndarray, "n"]) -> float:
   """Computes Spearman's correlation, Pearson's of average ranks; NaN where a side is constant."""
-  return pearson(stats.rankdata(target), stats.rankdata(prediction))
+  return pearson(_ranks(target), _ranks(prediction))
+
+
+def _ranks(values: Shaped[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+  """Ranks values from 1, ties by their average; from scipy 1.18 in the type of the values."""
+  return np.asarray(stats.rankdata(np.asarray(values, np.float64)))
 
 
 def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> float:
@@ -75,7 +80,7 @@ def auroc(label: Shaped[np.ndarray, "n"], score: Float[np.ndarray, "n"]) -> floa
   n_positive, n_negative = int(positive.sum()), int((~positive).sum())
   if not n_positive or not n_negative:
     return NAN
-  above = stats.rankdata(score)[positive].sum() - n_positive * (n_positive + 1) / 2
+  above = _ranks(score)[positive].sum() - n_positive * (n_positive + 1) / 2
   return float(above / n_positive / n_negative)
 
 
