@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/environment.sh
-source launch/environment.sh
+source launch/environment.sh "" # no extras: without an argument it would see those of this script
 python=$venv/bin/python
 workdir=runs/quickstart
 genome=alphaecoli/datasets/ecoli_k12_mg1655/NC_000913.3.fna.gz

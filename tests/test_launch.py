@@ -311,3 +311,19 @@ def test_the_page_names_only_what_there_is():
     assert key in key_names(), key
   for command in re.findall(r"^(?:\w+=\S+ )*bash (launch/\S+)", text, re.MULTILINE):
     assert (ROOT / shlex.split(command)[0]).is_file()
+
+
+def test_arguments_of_the_quick_start_go_to_training_alone(tmp_path):
+  python = tmp_path / "bin" / "python"
+  python.parent.mkdir()
+  python.write_text('#!/bin/sh\necho "ran: $*"\n')
+  python.chmod(0o755)
+  script = LAUNCH / "quickstart.sh"
+  run = subprocess.run(
+    ["bash", str(script), "--config.train.steps=200"],
+    env={**os.environ, "ALPHAECOLI_VENV": str(tmp_path), "ALPHAECOLI_EXTRA": ""},
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  lines = [line for line in run.stdout.splitlines() if "--config.train.steps=200" in line]
+  assert len(lines) == 1 and "alphaecoli.train" in lines[0]
+  assert any(line.endswith("-e .") for line in run.stdout.splitlines())
