@@ -181,20 +181,25 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OptimizerConfig:
-  """AdamW with linear warm-up and cosine decay."""
+  """AdamW or Muon with linear warm-up and cosine decay."""
 
+  name: str
   learning_rate: float
   warmup_steps: int
   final_fraction: float
   weight_decay: float
   beta1: float
   beta2: float
+  muon_rms: float
   clip_norm: float
 
   def __post_init__(self):
     _at_least("optimizer", self, warmup_steps=0, weight_decay=0)
-    if self.learning_rate <= 0 or self.clip_norm <= 0:
-      raise ConfigError("optimizer.learning_rate and optimizer.clip_norm must be above 0")
+    if self.name not in ("adamw", "muon"):
+      raise ConfigError(f"optimizer.name={self.name!r}; expected adamw or muon")
+    for key in ("learning_rate", "clip_norm", "muon_rms"):
+      if getattr(self, key) <= 0:
+        raise ConfigError(f"optimizer.{key}={getattr(self, key)}; expected more than 0")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -70,12 +70,14 @@ def get_config() -> ConfigDict:
   init.lora_alpha = 16.0  # the factors' product counts lora_alpha / lora_rank times
 
   config.optimizer = optimizer = ConfigDict()
-  optimizer.learning_rate = 4e-4  # peak of AdamW's learning rate
+  optimizer.name = "adamw"  # or muon: orthogonal updates of kernels, AdamW's for the rest
+  optimizer.learning_rate = 4e-4  # peak; the same for both rules
   optimizer.warmup_steps = 1_000  # linear, from 0
   optimizer.final_fraction = 0.01  # of the peak, at the end of the cosine
   optimizer.weight_decay = 0.1  # kernels and embeddings; norms and biases are left alone
   optimizer.beta1 = 0.9  # decay of the gradient's mean
   optimizer.beta2 = 0.99  # decay of its square
+  optimizer.muon_rms = 0.2  # of Muon's updates before the learning rate; Adam's are about 0.2
   optimizer.clip_norm = 1.0  # global gradient norm
 
   config.loss = loss = ConfigDict()

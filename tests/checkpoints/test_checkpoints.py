@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import warnings
@@ -30,8 +31,8 @@ def _mesh(data=1, fsdp=1):
   return make_mesh(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
 
 
-def _definition(functional, mesh):
-  optimizer = make_optimizer(CONFIG.optimizer, 8)
+def _definition(functional, mesh, optimizer=CONFIG.optimizer):
+  optimizer = make_optimizer(optimizer, 8)
   return StepDefinition(functional, optimizer, LossWeights(**dict.fromkeys(HEADS, 1.0)), mesh)
 
 
@@ -75,6 +76,21 @@ def test_what_eight_devices_saved_any_number_restores_bit_for_bit(tmp_path, devi
   jax.tree.map(np.testing.assert_array_equal, back, state)
   for leaf in jax.tree.leaves(back):
     assert leaf.sharding.mesh == mesh
+
+
+def test_the_state_of_muon_comes_back_bit_for_bit(tmp_path):
+  optimizer = dataclasses.replace(CONFIG.optimizer, name="muon")
+  functional = FunctionalModel.of_model(CONFIG.model, TABLE)
+  definition = _definition(functional, _mesh(2, 4), optimizer)
+  state = definition.init_state(0)
+  moments = jax.tree.map(lambda x: x + 3, state.opt_state)
+  state = state._replace(opt_state=moments)
+  _save(tmp_path, state, {3: None})
+  target = _definition(functional, _mesh(1, 2), optimizer).abstract_state()
+  with Checkpoints(tmp_path, keep_last=9, keep_best=0) as checkpoints:
+    back = items_state(checkpoints.restore_newest(state_items(target), lambda meta: None).items)
+  assert jax.tree.structure(back) == jax.tree.structure(state)
+  jax.tree.map(np.testing.assert_array_equal, back, state)
 
 
 def test_the_last_and_the_best_are_kept(tmp_path):

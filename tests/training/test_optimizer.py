@@ -7,17 +7,27 @@ import optax
 import pytest
 
 from alphaecoli.model.functional import FunctionalModel
-from alphaecoli.schema import OptimizerConfig
-from alphaecoli.training.optimizer import decayed, learning_rate, make_optimizer
-from tests.training.small import TABLE, tiny_config
+from alphaecoli.parallel.batches import put_batch
+from alphaecoli.parallel.sharding import make_mesh
+from alphaecoli.schema import HEADS, LossWeights, MeshConfig, OptimizerConfig
+from alphaecoli.training.optimizer import (
+  decayed,
+  hidden_matrices,
+  learning_rate,
+  make_optimizer,
+)
+from alphaecoli.training.step import StepDefinition
+from tests.training.small import TABLE, random_batch, tiny_config
 
 CONFIG = OptimizerConfig(
+  name="adamw",
   learning_rate=0.1,
   warmup_steps=4,
   final_fraction=0.2,
   weight_decay=0.3,
   beta1=0.9,
   beta2=0.99,
+  muon_rms=0.5,
   clip_norm=1e9,
 )
 
@@ -71,3 +81,66 @@ def test_updates_are_those_of_adamw_on_clipped_gradients():
   expected, _ = reference.update(clipped, reference.init(params), params)
   for name in params:
     np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+
+
+MUON = dataclasses.replace(CONFIG, name="muon")
+
+
+def test_muon_moves_the_kernels_between_features_and_adam_the_rest():
+  rules = hidden_matrices(FunctionalModel.of_model(tiny_config().model, TABLE).params)
+  muon = {name for name, rule in rules.items() if rule == "muon"}
+  assert all(name.endswith("/kernel") for name in muon)
+  assert {name.split("/")[0] for name in muon} == {
+    "encoder", "tower", "decoder", "embed_bins", "embed_one_bp",
+  }  # fmt: skip
+  adam = {name for name, rule in rules.items() if rule == "adam" and name.endswith("/kernel")}
+  assert adam == {
+    "encoder/dna_embedder/conv/kernel", *(f"{head}/linear/kernel" for head in HEADS)
+  }  # fmt: skip
+
+
+def test_muon_makes_updates_of_kernels_orthogonal_and_leaves_the_rest_to_adam():
+  rng = np.random.default_rng(0)
+  shapes = {"tower/a/kernel": (12, 8), "decoder/b/kernel": (5, 4, 8), "tower/a/bias": (8,)}
+  params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+  grads = {name: jnp.asarray(rng.normal(size=shape)) for name, shape in shapes.items()}
+  optimizer, adamw = make_optimizer(MUON, 12), make_optimizer(CONFIG, 12)
+  found, _ = optimizer.update(grads, optimizer.init(params), params)
+  for name in ("tower/a/kernel", "decoder/b/kernel"):
+    update = -found[name] / float(learning_rate(CONFIG, 12, 0))
+    wide = update.reshape(-1, 8)
+    assert np.sqrt(np.mean(np.square(update))) == pytest.approx(0.5, rel=0.2)
+    singular = np.linalg.svd(wide, compute_uv=False)
+    assert singular.max() / singular.min() < 2
+    # Same singular vectors as the gradient: U V', the nearest semi-orthogonal matrix.
+    u, _, v = np.linalg.svd(np.asarray(grads[name]).reshape(-1, 8), full_matrices=False)
+    assert np.corrcoef(np.ravel(wide), np.ravel(u @ v))[0, 1] > 0.97
+  expected, _ = adamw.update(grads, adamw.init(params), params)
+  np.testing.assert_allclose(found["tower/a/bias"], expected["tower/a/bias"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "shape", [(1, 2, 1), pytest.param((2, 2, 2), marks=pytest.mark.slow)], ids=str
+)
+def test_a_step_of_muon_on_a_mesh_is_that_of_one_device(shape):
+  window_bp = 2048 * shape[2]
+  config = tiny_config(data__window_bp=window_bp, optimizer__name="muon")
+  functional = FunctionalModel.of_model(config.model, TABLE)
+  batch, key = random_batch(config), jax.random.key(0)
+  ones = LossWeights(*(1.0 for _ in HEADS))
+  ends = []
+  for sizes in ((1, 1, 1), shape):
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: int(np.prod(sizes))])
+    definition = StepDefinition(functional, make_optimizer(config.optimizer, 8), ones, mesh)
+    with jax.set_mesh(mesh):
+      state = definition.init_state(0)
+      start = jax.device_get(state.params)
+      moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim > 1 and x.size > 1000]
+      assert moments and all(
+        x.addressable_shards[0].data.size == x.size // sizes[1] for x in moments
+      )
+      end, _ = definition.jit()(state, put_batch(batch, mesh), key)
+    ends.append(jax.device_get(end.params))
+  apart = sum(np.square(ends[1][n] - ends[0][n]).sum() for n in start)
+  moved = sum(np.square(ends[0][n] - start[n]).sum() for n in start)
+  assert moved > 0 and apart < 1e-3 * moved
