@@ -1,10 +1,15 @@
-"""Numbers, texts and positions of documents: the one place where 1-based becomes 0-based."""
+"""Numbers, texts, nested objects and positions of documents.
+
+The one place where 1-based becomes 0-based.
+"""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from alphaecoli.genomics.genes import one_line
+
+ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
 
 
 def parse_number(value: Any) -> float | None:
@@ -29,6 +34,19 @@ def text_of(value: Any) -> str:
   if value is None or isinstance(value, Mapping | list):
     return ""
   return one_line(str(value))
+
+
+def nested_id(value: Any) -> str:
+  """Returns the id of a nested object in any release; "" if it has none."""
+  if isinstance(value, Mapping):
+    texts = (text_of(value.get(key)) for key in ID_KEYS)
+    return next(filter(None, texts), "")
+  return text_of(value) if isinstance(value, str) else ""
+
+
+def objects_of(value: Any) -> list[Any]:
+  """Returns a list of nested objects; an empty one for anything else."""
+  return value if isinstance(value, list) else []
 
 
 def position_of(value: Any) -> int | None:
