@@ -65,7 +65,7 @@ _HEADS = (
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
 
 
-ALL_OPERONS, EXPERIMENTAL_OPERONS = "all", "experimental"  # values of data.operon_evidence
+ALL_OPERONS = "all"  # data.operon_evidence
 # What stores and configurations without these keys of `data`, which came later, were made with.
 DATA_BEFORE: Mapping[str, Any] = {"unknown_expression_types": (), "operon_evidence": ALL_OPERONS}
 
@@ -121,11 +121,8 @@ class DataConfig:
     if not 0 <= self.reverse_complement <= 1:
       raise ConfigError(f"data.reverse_complement={self.reverse_complement}; expected 0 to 1")
     _at_least("data", self, max_tpm_sum=1e6)  # which TPM sum to
-    if self.operon_evidence not in (ALL_OPERONS, EXPERIMENTAL_OPERONS):
-      raise ConfigError(
-        f"data.operon_evidence={self.operon_evidence!r}; expected {ALL_OPERONS} or "
-        f"{EXPERIMENTAL_OPERONS}"
-      )
+    if (evidence := self.operon_evidence) not in (ALL_OPERONS, "experimental"):
+      raise ConfigError(f"data.operon_evidence={evidence!r}; expected all or experimental")
     kind = self.expression_tracks.split(":")[0]
     if kind not in ("mean", "dataset", "group"):
       raise ConfigError(

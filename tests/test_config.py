@@ -37,7 +37,10 @@ def test_every_shipped_configuration_resolves_in_full_and_in_test_mode(path):
     (["--config.data.window_bp=100000"], "nearest: 98304 or 100352"),
     (["--config.data.fold=10"], "between 0 and 9"),
     (["--config.mesh.data=0"], "mesh.data=0"),
-    (["--config.data.operon_evidence=some"], "expected all or experimental"),
+    (
+      ["--config.data.operon_evidence=some"],
+      "operon_evidence='some'; expected all or experimental",
+    ),
     (["--config.train.accumulate_steps=3"], "not a multiple"),
     (["--config", "configs/absent.py"], "no configuration file configs/absent.py"),
     (["--bogus"], "bogus"),
