@@ -14,8 +14,14 @@ from alphaecoli.genomics.genes import EXPERIMENTAL, NO_EVIDENCE, STRANDS, Datase
 from alphaecoli.genomics.intervals import covering_interval, unwrap
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb.bson import Document, read_collection
-from alphaecoli.regulondb.evidence import operon_evidence
-from alphaecoli.regulondb.fields import interval_of, nested_id, objects_of, position_of, text_of
+from alphaecoli.regulondb.fields import (
+  interval_of,
+  nested_id,
+  objects_of,
+  operon_evidence,
+  position_of,
+  text_of,
+)
 
 DATASET_PREFIX = "GENE_EXPRESSION_"
 
