@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from alphaecoli.errors import ConfigError, nearest
-from alphaecoli.schema import HEADS, Config, Head
+from alphaecoli.schema import DATA_BEFORE, HEADS, Config, Head
 
 LOGGER = logging.getLogger(__name__)
 _OLD_KEY, _NEW_KEY = "init.from", "init.checkpoint"
@@ -88,13 +88,14 @@ def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
 def with_new_keys(values: Mapping[str, Any]) -> dict[str, Any]:
   """Completes a configuration of an earlier version with the keys that have come since.
 
-  They have the values of configs/base.py, where a new key stands for what was done before it. A
-  head that has come since has weight 0.
+  They have the values of configs/base.py, where a new key stands for what was done before it, else
+  those of `DATA_BEFORE`. A head that has come since has weight 0.
 
   Args:
     values: nested plain values, as `Config.to_dict` gives them.
   """
   base, values = resolve(base_config()).to_dict(), _with_today_names(values)
+  base["data"] |= DATA_BEFORE
   base["loss"]["weights"] = dict.fromkeys(HEADS, 0.0)
 
   def fill(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

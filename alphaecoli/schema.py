@@ -65,6 +65,11 @@ _HEADS = (
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
 
 
+ALL_OPERONS = "all"  # data.operon_evidence
+# What stores and configurations without these keys of `data`, which came later, were made with.
+DATA_BEFORE: Mapping[str, Any] = {"unknown_expression_types": (), "operon_evidence": ALL_OPERONS}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class DataConfig:
   """What is read and how it becomes tracks and windows. Units and meaning: configs/base.py."""
@@ -80,7 +85,9 @@ class DataConfig:
   n_folds: int
   fold: int
   exclude_gene_types: tuple[str, ...]
+  unknown_expression_types: tuple[str, ...]
   min_operon_genes: int
+  operon_evidence: str
   min_genes_per_unit: int
   max_tpm_sum: float
   expression_tracks: str
@@ -114,6 +121,8 @@ class DataConfig:
     if not 0 <= self.reverse_complement <= 1:
       raise ConfigError(f"data.reverse_complement={self.reverse_complement}; expected 0 to 1")
     _at_least("data", self, max_tpm_sum=1e6)  # which TPM sum to
+    if (evidence := self.operon_evidence) not in (ALL_OPERONS, "experimental"):
+      raise ConfigError(f"data.operon_evidence={evidence!r}; expected all or experimental")
     kind = self.expression_tracks.split(":")[0]
     if kind not in ("mean", "dataset", "group"):
       raise ConfigError(

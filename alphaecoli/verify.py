@@ -118,7 +118,8 @@ def targets_not_zero(subject: Subject) -> Iterator[Check]:
     positions = _positions(store, split)
     expression = np.asarray(store.gene_expression)[positions]
     known = ~np.isnan(expression)
-    operon = float(np.asarray(store.operon_membership)[positions].mean())
+    member = store.operon_membership[positions[store.operon_known[positions]]]
+    operon = float(member.mean()) if member.size else 0.0
     density = _densities(store, split)
     spread = float(np.std(expression[known])) if known.any() else 0.0
     good = spread > 0 or not store.table.has_expression
@@ -182,9 +183,9 @@ def splits_disjoint(subject: Subject) -> Iterator[Check]:
     ) as stream:
       for tile in stream:
         known += int(tile["operon_membership_known"].any(-1).sum())
-    length = len(_positions(store, split))
-    want = length if store.table.has_operons else 0
-    yield Check(f"{split} windows", known == want, f"cover {known:,} of {length:,} bases once")
+    positions = _positions(store, split)
+    want = int(store.operon_known[positions].sum()) if store.table.has_operons else 0
+    yield Check(f"{split} windows", known == want, f"cover {known:,} of {want:,} known bases once")
 
 
 def batch_shapes(subject: Subject) -> Iterator[Check]:

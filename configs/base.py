@@ -24,7 +24,9 @@ def get_config() -> ConfigDict:
   data.n_folds = 10  # folds the regions are dealt to
   data.fold = 0  # fold whose blocks are held out for validation; the next fold is test
   data.exclude_gene_types = ("phantom",)  # RegulonDB gene types left out
+  data.unknown_expression_types = ("rRNA",)  # libraries are depleted of these: no measurement
   data.min_operon_genes = 2  # RegulonDB counts single genes as operons; 1 labels those too
+  data.operon_evidence = "all"  # experimental: operons without such evidence are unknown
   data.min_genes_per_unit = 100  # genes that must have TPM (else FPKM, else counts) in a data set
   data.max_tpm_sum = 1.5e6  # data sets whose TPM sum to more are rescaled to 1e6 and reported
   data.expression_tracks = "mean"  # mean, dataset (one track each) or group:<condition field>

@@ -1,5 +1,6 @@
 """Track stores of toy chromosomes, for tests."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,16 @@ def random_store(directory: Path, *, length_bp: int = 120_000, seed: int = 0, **
   return process_data(toy_config(dump, **data), directory)
 
 
-def hand_worked_store(directory: Path, **data: Any) -> TrackStore:
-  """A store of `toy.write`: three blocks, one for each split."""
+def hand_worked_store(
+  directory: Path, evidence: Mapping[str, str] | None = None, **data: Any
+) -> TrackStore:
+  """A store of `toy.write`: three blocks, one for each split; with evidence codes of operons."""
   dump = toy.write(directory / "dump")
+  if evidence:
+    documents = toy.operon_documents(dump.length_bp, old=False)
+    for document in documents:
+      for unit in document["transcriptionUnits"]:
+        unit["citations"] = [{"evidence": {"code": evidence.get(document["_id"])}}]
+    toy.write_bson(dump.files["operonDatamart"], documents)
   settings = {"n_blocks": 3, "n_folds": 3, **data}
   return process_data(toy_config(dump, **settings), directory)

@@ -37,6 +37,10 @@ def test_every_shipped_configuration_resolves_in_full_and_in_test_mode(path):
     (["--config.data.window_bp=100000"], "nearest: 98304 or 100352"),
     (["--config.data.fold=10"], "between 0 and 9"),
     (["--config.mesh.data=0"], "mesh.data=0"),
+    (
+      ["--config.data.operon_evidence=some"],
+      "operon_evidence='some'; expected all or experimental",
+    ),
     (["--config.train.accumulate_steps=3"], "not a multiple"),
     (["--config", "configs/absent.py"], "no configuration file configs/absent.py"),
     (["--bogus"], "bogus"),
@@ -60,6 +64,7 @@ def test_overrides_of_every_type():
       "--config.optimizer.learning_rate=1",
       "--config.data.stranded=true",
       "--config.data.exclude_gene_types=('a', 'b')",
+      "--config.data.unknown_expression_types=()",
       '--config.data.expression_groups={"x": ("s1", "s2")}',
       "--config.data.dump=/somewhere",
     ]
@@ -68,6 +73,7 @@ def test_overrides_of_every_type():
   assert config.optimizer.learning_rate == 1.0
   assert config.data.stranded is True
   assert config.data.exclude_gene_types == ("a", "b")
+  assert config.data.unknown_expression_types == ()
   assert config.data.expression_groups == {"x": ("s1", "s2")}
   assert config.data.dump == "/somewhere"
 
@@ -103,6 +109,14 @@ def test_a_checkpoint_of_an_earlier_version_gives_no_weight_to_later_heads():
   assert "gene_structure" not in config_lib.heads_of(values)
   weights = config_lib.resolve(config_lib.with_new_keys(values)).loss.weights
   assert weights.gene_structure == 0 and weights.operon_junction > 0
+
+
+def test_a_checkpoint_of_an_earlier_version_keeps_what_its_targets_were():
+  values = config_lib.resolve(config_lib.base_config()).to_dict()
+  for key in ("unknown_expression_types", "operon_evidence"):
+    del values["data"][key]
+  data = config_lib.resolve(config_lib.with_new_keys(values)).data
+  assert data.unknown_expression_types == () and data.operon_evidence == "all"
 
 
 def test_the_command_line_wins_over_test_mode():

@@ -16,7 +16,12 @@ from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.gene_values import gene_columns, pair_columns
 from alphaecoli.evaluation.results import Metric, Predictions, Report
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
-from alphaecoli.evaluation.structure import junction_metrics, junction_scores, structure_metrics
+from alphaecoli.evaluation.structure import (
+  junction_metrics,
+  junction_scores,
+  pair_metrics,
+  structure_metrics,
+)
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.batches import prefetch, put_batch
 from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
@@ -316,9 +321,7 @@ def _operon_metrics(
     _metric(f"operon_membership/{key}", getattr(metrics, key), *values)
     for key in ("auroc", "auprc", "accuracy", "f1", "brier", "calibration_error")
   ]
-  same, score, distance = pairs["same_operon"], pairs["probability"], pairs["distance_bp"]
-  name = "operon_membership/pairs_auroc"
-  return [*found, _metric(name, metrics.auroc, same, score, -distance, "pairs")]
+  return [*found, *pair_metrics("operon_membership", pairs, pairs["probability"])]
 
 
 def _head_loss(assembly: Assembly, store: TrackStore, head: str, weighting: str) -> Metric:

@@ -116,7 +116,8 @@ def pair_table(
   columns |= {"strand": genes["strand"][pairs["left"]], "start": genes["start"][pairs["left"]]}
   columns |= {"distance_bp": pairs["distance_bp"]}
   columns |= {"observed_same_operon": pairs["same_operon"].astype(np.int64)}
-  done = {"left", "right", "low", "high", "distance_bp", "same_operon"}  # what is left: scores
+  # What is left are scores.
+  done = {"left", "right", "low", "high", "distance_bp", "same_operon", "experimental"}
   return columns | {key: values for key, values in pairs.items() if key not in done}
 
 

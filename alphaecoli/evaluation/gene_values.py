@@ -8,6 +8,7 @@ from scipy import special
 
 from alphaecoli.evaluation.split_arrays import Assembly, Layout
 from alphaecoli.genomics.intervals import neighbours
+from alphaecoli.tracks.gene_targets import is_labelled
 from alphaecoli.tracks.store import TrackStore
 
 Columns = dict[str, np.ndarray]
@@ -19,7 +20,8 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
   Returns:
     One row a gene, ordered along the split: `row`, its number in the store's table; gene_id, name,
     locus_tag, start, end, strand, type, operon_id as there; `first` and `last`, the half-open split
-    positions; `target_z` (G, T), NaN where unknown.
+    positions; `target_z` (G, T), NaN where unknown; `supported`, in an operon of several genes with
+    experimental evidence; `masked`, in one that is unknown for want of it.
   """
   genes, table = store.genes, store.table
   found = _locate(layout, zip(genes.start, genes.end, strict=True))
@@ -34,6 +36,8 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
     "row": np.array(inside, np.int64),
     "first": np.array([found[i].start for i in inside], np.int64),
     "last": np.array([found[i].stop for i in inside], np.int64),
+    "supported": genes.supported[inside],
+    "masked": genes.unsupported[inside] & store.masks_operons,
     "target_z": (np.asarray(genes.log_tpm, np.float64)[inside] - mean) / std,
   }
 
@@ -60,23 +64,42 @@ def split_pairs(layout: Layout, genes: Mapping[str, np.ndarray]) -> Columns:
   """Returns neighbouring genes on one strand.
 
   Two genes are a pair when one follows the other among all genes of the split, ordered by where
-  they start, when both have the same known strand and lie in the same region.
+  they start, when both have the same known strand and lie in the same region. Pairs of which the
+  store does not know whether they share an operon are left out.
 
   Args:
     layout: regions of the split.
     genes: columns of `split_genes`.
 
   Returns:
-    One row a pair: `left` and `right`, rows of `genes`; `same_operon`; `low` and `high`, the
-    half-open split positions from one midpoint to the other; `distance_bp` from the end of the left
-    gene to the start of the right one, negative where they overlap.
+    One row a pair: `left` and `right`, rows of `genes`; `same_operon`; `experimental`, whether one
+    of the two lies in an operon with experimental evidence; `low` and `high`, the half-open split
+    positions from one midpoint to the other; `distance_bp` from the end of the left gene to the
+    start of the right one, negative where they overlap.
   """
   found = neighbours(genes["first"], genes["last"], genes["strand"])
   region = _region_of(layout, genes["first"])
-  within = region[found.left] == region[found.right]
-  columns = {key: column[within] for key, column in found._asdict().items()}
-  left, right = (genes["operon_id"][columns[side]] for side in ("left", "right"))
-  return columns | {"same_operon": (left == right) & (left != "")}
+  supported, masked = genes["supported"], genes["masked"]
+  kept = is_labelled(supported, masked, found.left, found.right)
+  kept &= region[found.left] == region[found.right]
+  columns = {key: column[kept] for key, column in found._asdict().items()}
+  left, right = columns["left"], columns["right"]
+  operon = genes["operon_id"]
+  return columns | {
+    "same_operon": (operon[left] == operon[right]) & (operon[left] != ""),
+    "experimental": supported[left] | supported[right],
+  }
+
+
+def pair_subsets(pairs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns the rows of pairs that each metric of them counts, by the metric's name.
+
+  Pairs beside operons with experimental evidence have a metric of their own where there are some.
+  """
+  rows = {"pairs_auroc": np.arange(len(pairs["same_operon"]))}
+  if pairs["experimental"].any():
+    rows["experimental_pairs_auroc"] = np.flatnonzero(pairs["experimental"])
+  return rows
 
 
 def pair_columns(assembly: Assembly, genes: Mapping[str, np.ndarray]) -> Columns:

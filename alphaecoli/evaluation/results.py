@@ -15,12 +15,19 @@ from alphaecoli.schema import HEADS
 FORMAT_VERSION = 1
 BASELINES = {
   **{head.name: head.baseline for head in HEADS.values()},
-  "operon_membership/pairs_auroc": "negative distance between the genes",
-  "operon_junction/pairs_auroc": "negative distance between the genes",
+  **dict.fromkeys(
+    (
+      f"{head}/{pairs}_auroc"
+      for head in ("operon_membership", "operon_junction")
+      for pairs in ("pairs", "experimental_pairs")
+    ),
+    "negative distance between the genes",
+  ),
 }
 # Metrics over the same values and labels, so that the rivals of one are those of the other.
 _SAME = {
   "operon_junction/pairs_auroc": "operon_membership/pairs_auroc",
+  "operon_junction/experimental_pairs_auroc": "operon_membership/experimental_pairs_auroc",
   "operon_junction/bases_auroc": "operon_membership/auroc",
 }
 

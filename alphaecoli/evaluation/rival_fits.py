@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from alphaecoli.data.windows import tile_windows
 from alphaecoli.evaluation import called_genes, metrics, rival_features
 from alphaecoli.evaluation.called_genes import CalledGenes
-from alphaecoli.evaluation.gene_values import Columns, split_genes, split_pairs
+from alphaecoli.evaluation.gene_values import Columns, pair_subsets, split_genes, split_pairs
 from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.schema import BIN_BP
@@ -169,13 +169,14 @@ def pair_model(data: SplitData, split: str) -> Found:
     np.ones(len(label[TRAIN])),
     lambda m: metrics.auroc(label[VALIDATION], _decide(m, check_x)),
   )
-  n = len(label[split])
-  by_gap = metrics.auroc(label[split], -pairs[split]["distance_bp"].astype(np.float64))
-  by_model = metrics.auroc(label[split], _decide(model, features(split)))
-  name = "operon_membership/pairs_auroc"
-  return Found(
-    [{name: Value(by_gap, n, "pairs")}, {name: Value(by_model, n, "pairs")}], {"C": strength}
-  )
+  scores = -pairs[split]["distance_bp"].astype(np.float64), _decide(model, features(split))
+  found: list[dict[str, Value]] = [{}, {}]
+  for key, rows in pair_subsets(pairs[split]).items():
+    same = label[split][rows]
+    for values, score in zip(found, scores, strict=True):
+      value = metrics.auroc(same, score[rows])
+      values[f"operon_membership/{key}"] = Value(value, len(same), "pairs")
+  return Found(found, {"C": strength})
 
 
 def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
@@ -184,13 +185,17 @@ def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
   if not store.table.has_operons:
     raise AbsentError(_NO_DATA)
   cut = called_genes.segments(genes, store)
-  label = np.asarray(store.operon_membership)
+  known = store.operon_known
+  label = np.where(known, store.operon_membership, 0)
   intervals = zip(cut.start, cut.end, strict=True)
   inside = [data.layouts[TRAIN].locate(int(a), int(b)) is not None for a, b in intervals]
-  # Sums of labels up to a base, twice around, for segments that cross the origin.
-  positive = np.append(0, np.cumsum(np.append(label, label), dtype=np.int64))
-  positive_bp = (positive[cut.end] - positive[cut.start])[inside]
-  fit_x, size = cut.features[inside], (cut.end - cut.start)[inside]
+
+  def count(mask: np.ndarray) -> Int64[np.ndarray, "k"]:
+    # Sums up to a base, twice around, for segments that cross the origin.
+    total = np.append(0, np.cumsum(np.append(mask, mask), dtype=np.int64))
+    return (total[cut.end] - total[cut.start])[inside]
+
+  fit_x, positive_bp, size = cut.features[inside], count(label), count(known)
   of_class = np.append(np.ones(len(size), bool), np.zeros(len(size), bool))
   # Each segment stands once for its bases in an operon and once for the others, weighted in kb.
   weight = np.append(positive_bp, size - positive_bp) / 1000.0
@@ -199,6 +204,7 @@ def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
     return called_genes.paint(cut, score, len(genes.start), length_bp)
 
   check = data.bases(VALIDATION)
+  check = check[known[check]]
   model, strength = _choose_logistic(
     np.concatenate([fit_x, fit_x])[weight > 0],
     of_class[weight > 0],
@@ -206,6 +212,7 @@ def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
     lambda m: metrics.auroc(label[check], track(_decide(m, cut.features))[check]),
   )
   at = data.bases(split)
+  at = at[known[at]]
   fitted = track(model.predict_proba(cut.features)[:, 1])[at]
   rule = track(-np.abs(cut.gap_bp))[at]
 

@@ -8,6 +8,7 @@ from jaxtyping import Float64
 
 from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.called_genes import CalledGenes, call_accuracy
+from alphaecoli.evaluation.gene_values import pair_subsets
 from alphaecoli.evaluation.results import Metric
 from alphaecoli.evaluation.split_arrays import Assembly
 from alphaecoli.genomics.gene_calls import CalledGene, call_genes
@@ -60,15 +61,26 @@ def junction_metrics(
     pairs: columns over neighbouring genes, with the score of their junction.
     calls: whether gene_structure can call genes, so that bases have a score.
   """
-  same, score, distance = pairs["same_operon"], pairs["junction"], pairs["distance_bp"]
-  model, baseline = metrics.auroc(same, score), metrics.auroc(same, -distance.astype(np.float64))
-  found = [Metric("operon_junction/pairs_auroc", model, baseline, len(same), "pairs")]
+  found = pair_metrics("operon_junction", pairs, pairs["junction"])
   if not calls:
     return found
   target = assembly.targets["operon_membership"][:, 0]
   mask = ~np.isnan(target)
   value = metrics.auroc(target[mask], operon_scores(assembly, store)[mask])
   return [*found, Metric("operon_junction/bases_auroc", value, 0.5, int(mask.sum()), "bases")]
+
+
+def pair_metrics(
+  head: str, pairs: Mapping[str, np.ndarray], score: Float64[np.ndarray, "p"]
+) -> list[Metric]:
+  """Computes AUROC of "same operon" by a head's score of pairs, beside that of their distance."""
+  found = []
+  gap = -pairs["distance_bp"].astype(np.float64)
+  for key, rows in pair_subsets(pairs).items():
+    same = pairs["same_operon"][rows]
+    model, baseline = (metrics.auroc(same, by[rows]) for by in (score, gap))
+    found.append(Metric(f"{head}/{key}", model, baseline, len(same), "pairs"))
+  return found
 
 
 def called(assembly: Assembly, store: TrackStore) -> list[list[CalledGene]]:

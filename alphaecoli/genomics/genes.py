@@ -21,6 +21,8 @@ LOGGER = logging.getLogger(__name__)
 # Features that stand in for genes in files without gene features.
 PRODUCT_TYPES = ("CDS", "tRNA", "rRNA", "tmRNA", "ncRNA", "misc_RNA")
 STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}  # as dumps and tables write them
+# Evidence of an operon: from experiments; of other kinds alone; none is given.
+EXPERIMENTAL, OTHER_EVIDENCE, NO_EVIDENCE = "experimental", "other", "none"
 MAX_OUTSIDE = 0.25  # fraction of genes outside the contig that shows a wrong genome
 
 
@@ -77,7 +79,17 @@ class Gene:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Operon:
-  """An operon, 0-based and half-open; `gene_ids` in order of appearance."""
+  """An operon, 0-based and half-open.
+
+  Attributes:
+    id: identifier in the source.
+    name: such as thrLABC.
+    start: first base.
+    end: base after the last one; beyond the chromosome's length where it passes the origin.
+    strand: +1, -1 or 0 (unknown).
+    gene_ids: its genes in order of appearance.
+    evidence: experimental, other or none, of its transcription units.
+  """
 
   id: str
   name: str
@@ -85,6 +97,7 @@ class Operon:
   end: int
   strand: int
   gene_ids: tuple[str, ...]
+  evidence: str = NO_EVIDENCE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,6 +149,11 @@ class Annotation:
 def one_line(text: str) -> str:
   """Returns text without the tabs and line ends that escapes and quotes may hide."""
   return " ".join(text.split())
+
+
+def gene_kind(kind: str) -> str:
+  """Returns a gene type in the form in which types compare: rRNA, rrna and rRNA_gene are one."""
+  return kind.lower().removesuffix("_gene")
 
 
 def old_tags(text: str) -> tuple[str, ...]:

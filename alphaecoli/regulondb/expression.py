@@ -17,8 +17,8 @@ from alphaecoli.genomics.expression import ExpressionTable, to_tpm
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb.bson import Document, Progress, read_collection
-from alphaecoli.regulondb.fields import parse_number, text_of
-from alphaecoli.regulondb.records import ID_KEYS, dataset_name, nested_id
+from alphaecoli.regulondb.fields import ID_KEYS, nested_id, parse_number, text_of
+from alphaecoli.regulondb.records import dataset_name
 
 UNITS = ("tpm", "fpkm", "count")  # in order of preference
 _MAX_VALUE = 1e300  # sums of more could overflow

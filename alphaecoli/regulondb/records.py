@@ -6,17 +6,24 @@ and https://github.com/regulondbunam/RegulonDBHT-API (data sets and expression).
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from alphaecoli.genomics.genes import STRANDS, Dataset, Gene, Operon
+from alphaecoli.genomics.genes import EXPERIMENTAL, NO_EVIDENCE, STRANDS, Dataset, Gene, Operon
 from alphaecoli.genomics.intervals import covering_interval, unwrap
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb.bson import Document, read_collection
-from alphaecoli.regulondb.fields import interval_of, position_of, text_of
+from alphaecoli.regulondb.fields import (
+  interval_of,
+  nested_id,
+  objects_of,
+  operon_evidence,
+  position_of,
+  text_of,
+)
 
 DATASET_PREFIX = "GENE_EXPRESSION_"
-ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,14 +48,6 @@ def dataset_name(identifier: Any) -> str:
   return text_of(identifier).removeprefix(DATASET_PREFIX)
 
 
-def nested_id(value: Any) -> str:
-  """Returns the id of a nested object in any release; "" if it has none."""
-  if isinstance(value, Mapping):
-    texts = (text_of(value.get(key)) for key in ID_KEYS)
-    return next(filter(None, texts), "")
-  return text_of(value) if isinstance(value, str) else ""
-
-
 def _name(value: Mapping[str, Any]) -> str:
   """Returns the name of a gene or operon in any release."""
   return text_of(value.get("name")) or text_of(value.get("gene_name"))
@@ -61,11 +60,6 @@ def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> in
     absent = value is None or value == ""
     report.count(f"{kind} without strand" if absent else f"{kind} with bad strand", 1, identifier)
   return strand
-
-
-def _objects(value: Any) -> list[Any]:
-  """Returns a list of nested objects; an empty one for anything else."""
-  return value if isinstance(value, list) else []
 
 
 def scan_genes(
@@ -188,7 +182,7 @@ def _fragments(
   """Returns the intervals of the fragments, and the number of unusable ones."""
   found = [
     interval_of(f, length_bp, circular) if isinstance(f, Mapping) else None
-    for f in _objects(value.get("fragments"))
+    for f in objects_of(value.get("fragments"))
   ]
   good = [f for f in found if isinstance(f, tuple)]
   return good, len(found) - len(good)
@@ -238,9 +232,13 @@ def read_operons(
     if interval is None:
       continue
     strand = _strand(value.get("strand"), "operon", identifier, report)
-    operons[identifier] = Operon(identifier, _name(value), *interval, strand, gene_ids)
+    evidence = operon_evidence(objects_of(document.get("transcriptionUnits")), gene_ids, report)
+    operons[identifier] = Operon(identifier, _name(value), *interval, strand, gene_ids, evidence)
+  several = Counter(o.evidence for o in operons.values() if len(o.gene_ids) > 1)
   report.total("operons", len(operons))
-  report.total("operons with two genes or more", sum(len(o.gene_ids) > 1 for o in operons.values()))
+  report.total("operons with two genes or more", several.total())
+  report.total("operons with two genes or more: experimental evidence", several[EXPERIMENTAL])
+  report.total("operons with two genes or more: no evidence", several[NO_EVIDENCE])
   return list(operons.values())
 
 
@@ -274,8 +272,8 @@ def _operon_genes(
 ) -> tuple[str, ...]:
   """Returns the ids of the genes of all transcription units; those in `valid`, if given."""
   ids: dict[str, None] = {}
-  for unit in _objects(document.get("transcriptionUnits")):
-    for gene in _objects(unit.get("genes") if isinstance(unit, Mapping) else None):
+  for unit in objects_of(document.get("transcriptionUnits")):
+    for gene in objects_of(unit.get("genes") if isinstance(unit, Mapping) else None):
       ids[nested_id(gene)] = None
   ids.pop("", None)
   if not ids:

@@ -8,16 +8,23 @@ from jaxtyping import Bool, Float64, UInt8
 
 from alphaecoli.errors import ConfigError, nearest
 from alphaecoli.genomics.expression import ExpressionTable
-from alphaecoli.genomics.genes import Dataset, GenomeRecords, Operon, one_line
+from alphaecoli.genomics.genes import (
+  Dataset,
+  Gene,
+  GenomeRecords,
+  Operon,
+  gene_kind,
+  one_line,
+)
 from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.regulondb.records import dataset_name
-from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, DataConfig
+from alphaecoli.schema import ALL_OPERONS, BIN_BP, MIN_PREVALENCE, DataConfig
 from alphaecoli.tracks.density import DensityIndex, PiecewiseTrack, mean_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.splits import TRAIN, Regions, split_of, split_regions, total_bp
-from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
+from alphaecoli.tracks.track_table import UNKNOWN_OPERON, ExpressionTrack, TrackTable
 
 _STRANDS = {".": (-1, 0, 1), "+": (1,), "-": (-1,)}
 
@@ -34,7 +41,7 @@ class Tracks:
     regions: regions of each split.
     table: tracks and statistics.
     expression: z-scores.
-    operons: 1 within an operon.
+    operons: 1 within an operon, 2 where that is unknown.
     genes: genes with log(1 + TPM), NaN where unknown or of the other strand.
     report: counts of skipped and repaired records.
   """
@@ -53,7 +60,8 @@ def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
   """Computes every track and its statistics over the training split.
 
   Raises:
-    ConfigError: a data set, condition field or track of the configuration has no data.
+    ConfigError: a data set, condition field or track of the configuration has no data, or no operon
+      the evidence that it asks for.
   """
   length_bp = genome_records.contig.length_bp
   regions = split_regions(length_bp, data.n_blocks, data.n_folds, data.fold, data.circular)
@@ -65,7 +73,9 @@ def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
   std = np.array([t.std for t in tracks])
   intervals = [g.intervals for g in genes]
   expression = mean_of_genes(intervals, (log_tpm - mean) / std, length_bp)
-  operons = operon_track(genome_records.operons or (), length_bp, data.min_operon_genes)
+  several = [o for o in genome_records.operons or () if len(o.gene_ids) >= data.min_operon_genes]
+  believed, masked = by_evidence(several, data.operon_evidence, genome_records.report)
+  operons = operon_track(believed, masked, length_bp)
   density = DensityIndex.of_genes(intervals, length_bp, data.circular)
   table = TrackTable(
     tracks,
@@ -92,7 +102,8 @@ def gene_table(
 ) -> GeneTable:
   """Arranges the genes as columns, in the order of the dump."""
   genes = genome_records.genes
-  of_operon = {g: o.id for o in reversed(genome_records.operons or []) for g in o.gene_ids}
+  of_operon = {g: o for o in reversed(genome_records.operons or []) for g in o.gene_ids}
+  operons = [of_operon.get(g.id) for g in genes]
   return GeneTable(
     gene_id=np.array([g.id for g in genes], np.str_),
     name=np.array([g.name for g in genes], np.str_),
@@ -102,23 +113,51 @@ def gene_table(
     strand=np.array([g.strand for g in genes], np.int8),
     type=np.array([g.type for g in genes], np.str_),
     split=np.array(splits, np.str_),
-    operon_id=np.array([of_operon.get(g.id, "") for g in genes], np.str_),
+    operon_id=np.array([o.id if o else "" for o in operons], np.str_),
     fragments=tuple(g.intervals for g in genes),
     log_tpm=log_tpm,
+    operon_evidence=np.array(
+      [o.evidence if o and len(o.gene_ids) > 1 else "" for o in operons], np.str_
+    ),
   )
 
 
+def by_evidence(
+  operons: Sequence[Operon], evidence: str, report: QualityReport
+) -> tuple[list[Operon], list[Operon]]:
+  """Divides operons into those that a configuration believes and those that are unknown.
+
+  Args:
+    operons: operons of several genes.
+    evidence: `data.operon_evidence`: all, or experimental.
+    report: counter of operons that are unknown.
+
+  Raises:
+    ConfigError: none has the evidence.
+  """
+  believed = [o for o in operons if evidence in (ALL_OPERONS, o.evidence)]
+  masked = [o for o in operons if evidence not in (ALL_OPERONS, o.evidence)]
+  if operons and not believed:
+    raise ConfigError(
+      f"data.operon_evidence={evidence!r}: none of {len(operons)} operons of several genes has "
+      f"such evidence; leave it at {ALL_OPERONS!r}"
+    )
+  for operon in masked:
+    report.count(f"operon without {evidence} evidence: unknown", 1, operon.id)
+  return believed, masked
+
+
 def operon_track(
-  operons: Iterable[Operon], length_bp: int, min_genes: int
+  operons: Iterable[Operon], masked: Iterable[Operon], length_bp: int
 ) -> UInt8[np.ndarray, "L"]:
-  """Marks bases: 1 from the first to the last base of an operon of `min_genes` genes, else 0.
+  """Marks bases: 1 from the first to the last base of an operon, `UNKNOWN_OPERON` of a masked one.
 
   Source: RegulonDB, operonDatamart.
   """
   track = np.zeros(length_bp, np.uint8)
-  intervals = [(o.start, o.end) for o in operons if len(o.gene_ids) >= min_genes]
-  for start, end in split_at_origin(intervals, length_bp):
-    track[start:end] = 1
+  for value, chosen in ((UNKNOWN_OPERON, masked), (1, operons)):
+    for start, end in split_at_origin([(o.start, o.end) for o in chosen], length_bp):
+      track[start:end] = value
   return track
 
 
@@ -130,10 +169,11 @@ def density_mean(density: DensityIndex, regions: Regions) -> float:
 
 
 def operon_prevalence(operons: UInt8[np.ndarray, "L"], regions: Regions) -> float:
-  """Returns the fraction of training bases in an operon, clipped so that log odds are finite."""
-  intervals = split_at_origin(regions[TRAIN], len(operons))
-  inside = sum(int(operons[start:end].sum(dtype=np.int64)) for start, end in intervals)
-  fraction = inside / max(total_bp(regions[TRAIN]), 1)
+  """Returns the fraction of known training bases in an operon, clipped: log odds are finite."""
+  parts = [operons[a:b] for a, b in split_at_origin(regions[TRAIN], len(operons))]
+  unknown = sum(int((part == UNKNOWN_OPERON).sum()) for part in parts)
+  inside = sum(int((part == 1).sum()) for part in parts)
+  fraction = inside / max(total_bp(regions[TRAIN]) - unknown, 1)
   return float(np.clip(fraction, MIN_PREVALENCE, 1 - MIN_PREVALENCE))
 
 
@@ -153,6 +193,7 @@ def expression_tracks(
     return (ExpressionTrack("mean", ".", (), 0.0, 1.0),), np.full((len(genes), 1), np.nan)
   strands = np.array([g.strand for g in genes], np.int64)
   logs = np.log1p(table.tpm)
+  logs[unmeasured(genes, data.unknown_expression_types, logs, genome_records.report)] = np.nan
   tracks: list[ExpressionTrack] = []
   columns = []
   for name, datasets in expression_groups(table, genome_records.datasets, data):
@@ -166,6 +207,27 @@ def expression_tracks(
       # A stranded track has the genes of its strand; those of unknown strand are in neither.
       columns.append(np.where(np.isin(strands, _STRANDS[strand]), value, np.nan))
   return tuple(tracks), np.stack(columns, axis=1)
+
+
+def unmeasured(
+  genes: Sequence[Gene],
+  types: Sequence[str],
+  values: Float64[np.ndarray, "G D"],
+  report: QualityReport,
+) -> Bool[np.ndarray, "G"]:
+  """Returns which genes are of a type whose expression is unknown, whatever was measured.
+
+  Args:
+    genes: genes in order.
+    types: gene types, in any case, with or without "_gene".
+    values: values of the genes; one that has some is counted.
+    report: counter of genes whose values are left out.
+  """
+  kinds = {gene_kind(kind) for kind in types}
+  found = np.array([gene_kind(gene.type) in kinds for gene in genes], bool)
+  for row in np.flatnonzero(found & ~np.isnan(values).all(axis=1)).tolist():
+    report.count(f"gene of type {genes[row].type}: expression unknown", 1, genes[row].id)
+  return found
 
 
 def _statistics(name: str, values: Float64[np.ndarray, "G"]) -> tuple[float, float]:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int8, Int64, Shaped
+from jaxtyping import Bool, Float64, Int8, Int64, Shaped
 
 from alphaecoli.files import write_text
-from alphaecoli.genomics.genes import Annotation, Gene, one_line
+from alphaecoli.genomics.genes import EXPERIMENTAL, Annotation, Gene, one_line
 from alphaecoli.genomics.intervals import StartEnd
 
 _TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
+EVIDENCE = "operon_evidence"  # a column that stores of earlier versions lack
 COLUMNS = (
   "gene_id", "name", "locus_tag", "start", "end", "strand", "type", "split", "operon_id",
   "fragments",
@@ -37,6 +38,8 @@ class GeneTable:
     operon_id: "" if the gene is in none.
     fragments: intervals of the gene's bases: one, or several where it is interrupted.
     log_tpm: natural log(1 + TPM), mean over each track's data sets; NaN where unknown.
+    operon_evidence: experimental, other or none, of genes in an operon of several genes, "" of
+      others; None in stores of earlier versions.
   """
 
   gene_id: Shaped[np.ndarray, "G"]
@@ -50,9 +53,25 @@ class GeneTable:
   operon_id: Shaped[np.ndarray, "G"]
   fragments: tuple[tuple[StartEnd, ...], ...]
   log_tpm: Float64[np.ndarray, "G T"]
+  operon_evidence: Shaped[np.ndarray, "G"] | None = None
 
   def __len__(self) -> int:
     return len(self.gene_id)
+
+  @property
+  def supported(self) -> Bool[np.ndarray, "G"]:
+    """Returns which genes lie in an operon of several genes with experimental evidence."""
+    return self._evidence == EXPERIMENTAL
+
+  @property
+  def unsupported(self) -> Bool[np.ndarray, "G"]:
+    """Returns which genes lie in an operon of several genes without experimental evidence."""
+    return (self._evidence != "") & (self._evidence != EXPERIMENTAL)
+
+  @property
+  def _evidence(self) -> Shaped[np.ndarray, "G"]:
+    """Returns the evidence of each gene's operon; "" where the store does not have it."""
+    return np.full(len(self), "") if self.operon_evidence is None else self.operon_evidence
 
   def row(self, gene: Gene) -> int | None:
     """Finds the row of a gene of an annotation: the same locus tag, else the same id."""
@@ -98,7 +117,8 @@ def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:
   """
   # Not text.read_table: names are read as they are written, with quotes and spaces.
   with path.open(newline="", encoding="utf-8") as file:
-    rows = list(csv.DictReader(file, dialect="excel-tab", quoting=csv.QUOTE_NONE))
+    reader = csv.DictReader(file, dialect="excel-tab", quoting=csv.QUOTE_NONE)
+    rows, known = list(reader), EVIDENCE in (reader.fieldnames or ())
   columns = {key: [row[key] for row in rows] for key in COLUMNS}
   log_tpm = [[float(row[TRACK_PREFIX + t] or "nan") for t in tracks] for row in rows]
   text = {key: np.array(columns[key], np.str_) for key in COLUMNS}
@@ -114,19 +134,21 @@ def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:
     strand=strand,
     fragments=fragments,
     log_tpm=np.array(log_tpm, np.float64).reshape(len(rows), len(tracks)),
+    operon_evidence=np.array([row[EVIDENCE] for row in rows], np.str_) if known else None,
   )
 
 
 def write_genes(path: Path, genes: GeneTable, tracks: Sequence[str]) -> None:
   """Writes genes.tsv: a `log_tpm:<track>` column per track, empty where unknown."""
-  lines = ["\t".join([*COLUMNS, *(TRACK_PREFIX + track for track in tracks)])]
+  columns = (*COLUMNS, EVIDENCE) if genes.operon_evidence is not None else COLUMNS
+  lines = ["\t".join([*columns, *(TRACK_PREFIX + track for track in tracks)])]
   for i in range(len(genes)):
-    fields = {key: getattr(genes, key)[i] for key in COLUMNS}
+    fields = {key: getattr(genes, key)[i] for key in columns}
     intervals = genes.fragments[i]
     whole = intervals == ((genes.start[i], genes.end[i]),)
     fields["fragments"] = "" if whole else ";".join(f"{a}-{b}" for a, b in intervals)
     values = ["" if np.isnan(v) else f"{v:.9g}" for v in genes.log_tpm[i]]
-    lines.append("\t".join([*(one_line(str(fields[key])) for key in COLUMNS), *values]))
+    lines.append("\t".join([*(one_line(str(fields[key])) for key in columns), *values]))
   write_text(path, "\n".join(lines) + "\n")
 
 

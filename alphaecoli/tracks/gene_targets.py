@@ -8,8 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
+from alphaecoli.genomics.genes import gene_kind
 from alphaecoli.genomics.intervals import StartEnd, neighbours
 from alphaecoli.tracks.density import PiecewiseTrack, mean_of_genes, sum_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
@@ -51,7 +52,7 @@ def is_protein_coding(genes: GeneTable) -> np.ndarray:
 
 def is_rna(genes: GeneTable) -> np.ndarray:
   """Returns which genes are RNA genes, such as tRNA, rRNA, ncRNA and miscRNA."""
-  kind = np.char.lower(genes.type)
+  kind = np.array([gene_kind(kind) for kind in genes.type.tolist()], np.str_)
   return np.char.endswith(kind, "rna") & (kind != "mrna")
 
 
@@ -67,7 +68,29 @@ def junction_interval(left: StartEnd, right: StartEnd) -> StartEnd:
   return (first, max(last, first + 1))
 
 
-def gene_targets(genes: GeneTable, length_bp: int, circular: bool, operons: bool) -> GeneTargets:
+def is_labelled(
+  supported: Bool[np.ndarray, "G"],
+  masked: Bool[np.ndarray, "G"],
+  left: Int64[np.ndarray, "p"],
+  right: Int64[np.ndarray, "p"],
+) -> Bool[np.ndarray, "p"]:
+  """Returns which pairs are known to share an operon, or not, where some operons are unknown.
+
+  A pair is unknown where a gene lies in an unknown operon, unless the other one lies in a known
+  one, at whose border they are.
+
+  Args:
+    supported: which genes lie in an operon with experimental evidence.
+    masked: which genes lie in an operon that is unknown.
+    left: numbers of the genes that come first.
+    right: numbers of the genes that follow.
+  """
+  return supported[left] | supported[right] | ~(masked[left] | masked[right])
+
+
+def gene_targets(
+  genes: GeneTable, length_bp: int, circular: bool, operons: bool, masks_operons: bool = False
+) -> GeneTargets:
   """Computes the targets.
 
   Args:
@@ -75,9 +98,13 @@ def gene_targets(genes: GeneTable, length_bp: int, circular: bool, operons: bool
     length_bp: length of the chromosome.
     circular: whether the last gene and the first are neighbours.
     operons: whether operons are known; without them no junction is.
+    masks_operons: whether operons without experimental evidence are unknown.
   """
   structure, known = _structure(genes, length_bp)
-  intervals, labels = _junctions(genes, length_bp, circular) if operons else ([], np.zeros((0, 2)))
+  intervals: list[list[StartEnd]] = []
+  labels = np.zeros((0, 2))
+  if operons:
+    intervals, labels = _junctions(genes, length_bp, circular, masks_operons)
   sizes = np.array([[end - start] for ((start, end),) in intervals], np.float64).reshape(-1, 1)
   lengths = np.array([[sum(b - a for a, b in parts)] for parts in genes.fragments], np.float64)
   measured = np.where(np.isnan(genes.log_tpm), np.nan, 1 / lengths.reshape(-1, 1))
@@ -114,7 +141,7 @@ def _structure(
 
 
 def _junctions(
-  genes: GeneTable, length_bp: int, circular: bool
+  genes: GeneTable, length_bp: int, circular: bool, masks_operons: bool
 ) -> tuple[list[list[StartEnd]], Float64[np.ndarray, "J 2"]]:
   """Returns the junction of every pair of neighbours, and its label on the pair's strand."""
   order = np.lexsort((genes.end, genes.start))
@@ -123,12 +150,14 @@ def _junctions(
   found = neighbours(start, end, strand.astype(np.int64), length_bp if circular else None)
   intervals: list[list[StartEnd]] = []
   labels = np.full((len(found.left), 2), np.nan)
+  masked = genes.unsupported & masks_operons
+  labelled = is_labelled(genes.supported, masked, order[found.left], order[found.right])
   for row, (left, right) in enumerate(zip(found.left.tolist(), found.right.tolist(), strict=True)):
     offset = length_bp if start[right] < start[left] else 0  # only the origin lies between
     follower = int(start[right]) + offset, int(end[right]) + offset
     intervals.append([junction_interval((int(start[left]), int(end[left])), follower)])
     same = operon[left] == operon[right] and operon[left] != ""
-    labels[row, 0 if strand[left] > 0 else 1] = float(same)
+    labels[row, 0 if strand[left] > 0 else 1] = float(same) if labelled[row] else np.nan
   return intervals, labels
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from alphaecoli.config import base_config, resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.regulondb.dump import DumpProgress
-from alphaecoli.schema import Config, DataConfig
+from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore, open_store
 from alphaecoli.tracks.track_table import (
@@ -214,8 +214,8 @@ def _check_settings(data: DataConfig, store: TrackStore) -> None:
   Raises:
     ConfigError: a value differs.
   """
-  given, base = (_as_json(d) for d in (data, resolve(base_config()).data))
-  for key, kept in store.manifest["config"].items():
+  given, base = (_as_json(dataclasses.asdict(d)) for d in (data, resolve(base_config()).data))
+  for key, kept in (_as_json(DATA_BEFORE) | store.manifest["config"]).items():
     if given[key] not in (kept, base[key]):
       raise ConfigError(
         f"data.{key}={given[key]!r}, and {store.path} was prepared with {kept!r}; leave it out, or "
@@ -223,6 +223,6 @@ def _check_settings(data: DataConfig, store: TrackStore) -> None:
       )
 
 
-def _as_json(data: DataConfig) -> dict[str, Any]:
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
   """Converts a section to the form that it has in a manifest."""
-  return json.loads(json.dumps(dataclasses.asdict(data)))
+  return json.loads(json.dumps(dict(values)))

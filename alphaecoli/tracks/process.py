@@ -21,7 +21,7 @@ from alphaecoli.regulondb.dump import (
   read_genome,
   resolve_dump,
 )
-from alphaecoli.schema import Config, DataConfig
+from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
 from alphaecoli.tracks.build import build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
@@ -122,7 +122,12 @@ def store_metadata(
     DataError: a file can not be read.
   """
   inputs = {name: _describe(path) for name, path in files.items()}
-  settings = {k: v for k, v in dataclasses.asdict(data).items() if k not in NOT_IN_STORE}
+  # A key that came later is left out where it changes nothing: stores from before are found again.
+  settings = {
+    k: v
+    for k, v in dataclasses.asdict(data).items()
+    if k not in NOT_IN_STORE and (k not in DATA_BEFORE or v != DATA_BEFORE[k])
+  }
   content = {
     "format_version": FORMAT_VERSION,
     "inputs": {name: metadata["sha256"] for name, metadata in inputs.items()},

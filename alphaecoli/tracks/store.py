@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import hash_file
@@ -22,10 +22,11 @@ from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
 from alphaecoli.tracks.gene_targets import STRAND_SWAP, GeneTargets, gene_targets, unpack, wrapped
 from alphaecoli.tracks.splits import Region
-from alphaecoli.tracks.track_table import TrackTable
+from alphaecoli.tracks.track_table import UNKNOWN_OPERON, TrackTable
 
 FORMAT = "alphaecoli-track-store"
 FORMAT_VERSION = 1  # raise it when the files, or the values in them, come to mean something else
+MASKED_VERSION = 2  # as 1, with UNKNOWN_OPERON in operon_membership
 MANIFEST = "manifest.json"
 GENES = "genes.tsv"
 QUALITY = "quality.json"
@@ -52,6 +53,7 @@ class TrackStore:
     contig: name of the chromosome, as in the FASTA.
     organism: name of the organism as prepared; of a RegulonDB dump, the contig's.
     fingerprint: hash of inputs, configuration and format.
+    masks_operons: whether operons without experimental evidence are unknown.
   """
 
   def __init__(self, path: str | os.PathLike[str], manifest: Mapping[str, Any]):
@@ -64,11 +66,13 @@ class TrackStore:
     self.length_bp: int = manifest["contig"]["length_bp"]
     self.circular: bool = manifest["contig"]["circular"]
     self.fingerprint: str = manifest["fingerprint"]
+    self.masks_operons = manifest.get("format_version") == MASKED_VERSION
     self._regions = {
       name: tuple(Region(start, end) for start, end in regions)
       for name, regions in manifest["splits"].items()
     }
     self._reverse_order = list(self.table.reverse_order)
+    self._swaps = self._reverse_order != sorted(self._reverse_order)  # + and - tracks
 
   def __reduce__(self) -> tuple[Any, ...]:
     return TrackStore, (self.path, self.manifest)
@@ -88,8 +92,13 @@ class TrackStore:
 
   @functools.cached_property
   def operon_membership(self) -> UInt8[np.ndarray, "L"]:
-    """Reads the operon mask, 1 within an operon."""
+    """Reads the operon mask, 1 within an operon, `UNKNOWN_OPERON` where that is not known."""
     return self._load("operon_membership")
+
+  @property
+  def operon_known(self) -> Bool[np.ndarray, "L"]:
+    """Returns where `operon_membership` is known."""
+    return self.operon_membership != UNKNOWN_OPERON
 
   @functools.cached_property
   def genes(self) -> GeneTable:
@@ -215,14 +224,13 @@ class TrackStore:
     np.copyto(value, np.float32(0), where=~known)
     forward["gene_density"][:, 0] = self._density.counts(start, window_bp // BIN_BP)
     out["gene_density_known"][...] = True
-    out["operon_membership_known"][...] = self.table.has_operons
+    label, known = out["operon_membership"], out["operon_membership_known"]
+    np.logical_and(self.table.has_operons, label != UNKNOWN_OPERON, out=known)
+    label *= known
     self._fill_gene_targets(forward, start, reverse)
     if first_new_bp:
-      forward["gene_expression_known"][:first_new_bp] = False
-      forward["operon_membership_known"][:first_new_bp] = False
-      forward["gene_density_known"][: -(-first_new_bp // BIN_BP)] = False
-      for head in ("gene_structure", "operon_junction"):
-        forward[f"{head}_known"][:first_new_bp] = False
+      for name, head in HEADS.items():
+        forward[f"{name}_known"][: -(-first_new_bp // head.resolution_bp)] = False
 
   def _fill_gene_targets(self, forward: Window, start: int, reverse: bool) -> None:
     """Writes gene structure, operon junctions and the weights of genes and pairs."""
@@ -250,7 +258,8 @@ class TrackStore:
   @functools.cached_property
   def _gene_targets(self) -> GeneTargets:
     """Computes the targets that follow from the genes."""
-    return gene_targets(self.genes, self.length_bp, self.circular, self.table.has_operons)
+    operons = self.table.has_operons, self.masks_operons
+    return gene_targets(self.genes, self.length_bp, self.circular, *operons)
 
   def _first_base(self, start: int, window_bp: int) -> int:
     """Returns the window's first base, between 0 and L."""
@@ -273,11 +282,6 @@ class TrackStore:
         value[:, i] = stored[:, j]
     else:
       np.copyto(value, stored)
-
-  @functools.cached_property
-  def _swaps(self) -> bool:
-    """Returns whether any expression track is another one on the other strand."""
-    return self._reverse_order != sorted(self._reverse_order)
 
   def verify(self) -> None:
     """Reads every file and compares it with the hash in the manifest.
@@ -307,7 +311,7 @@ def open_store(path: str | os.PathLike[str]) -> TrackStore:
     found = manifest["format"], manifest["format_version"]
   except (ValueError, KeyError, TypeError) as error:
     raise DataError(f"{manifest_path}: broken manifest ({error}); {_REBUILD}") from error
-  if found != (FORMAT, FORMAT_VERSION):
+  if found not in ((FORMAT, FORMAT_VERSION), (FORMAT, MASKED_VERSION)):
     raise DataError(
       f"{path}: {found[0]} version {found[1]}; expected {FORMAT} version {FORMAT_VERSION}; "
       f"{_REBUILD}"

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from alphaecoli.errors import ConfigError
 from alphaecoli.schema import HEADS, Head, LossWeights
 
+UNKNOWN_OPERON = 2  # in operon_membership.npy, of a base in an operon that is not believed
 TRANSFORM = "z = (mean over data sets of log(1 + TPM) - mean) / std"
 
 

@@ -23,11 +23,13 @@ from alphaecoli.tracks.store import (
   FORMAT_VERSION,
   GENES,
   MANIFEST,
+  MASKED_VERSION,
   PARTIAL_SUFFIX,
   QUALITY,
   TrackStore,
   open_store,
 )
+from alphaecoli.tracks.track_table import UNKNOWN_OPERON
 
 _CHUNK_BP = 1 << 18
 _SOFTWARE = ("numpy", "pymongo")
@@ -111,9 +113,10 @@ def _manifest(directory: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> d
     name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
   }
   genes = tracks.genes
+  masked = bool((tracks.operons == UNKNOWN_OPERON).any())
   return {
     "format": FORMAT,
-    "format_version": FORMAT_VERSION,
+    "format_version": MASKED_VERSION if masked else FORMAT_VERSION,
     **metadata,
     "contig": {
       "name": tracks.contig.name,

@@ -18,7 +18,9 @@ from sklearn import metrics as sk
 from alphaecoli.data.pipeline import evaluation_batches
 from alphaecoli.evaluation import evaluator as evaluation
 from alphaecoli.evaluation.evaluator import assemble, evaluate, summarise
+from alphaecoli.evaluation.gene_values import split_genes, split_pairs
 from alphaecoli.evaluation.results import Report
+from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.genomics.sequence import encode, reverse_complement
 from alphaecoli.schema import HEADS, LossWeights
 from alphaecoli.tracks.gene_table import GeneTable
@@ -236,6 +238,53 @@ def test_figures_equal_those_of_scikit_learn_and_scipy(one_track_store):
   total = run(store, noisy, weights=weights).scalars()["loss/total"]
   by_head = [found[f"loss/{head}"] for head in dataclasses.asdict(weights)]
   assert total == pytest.approx(np.dot([2.0, 0.5, 3.0, 1.5, 0.25], by_head))
+
+
+def test_pairs_count_again_beside_operons_known_by_experiment(one_track_store):
+  store = make_store(TRACKS[:1])
+  noisy, plain, operon = Noisy(store), store.genes, store.genes.operon_id
+  before = {m.name for m in run(store, noisy).metrics}
+  evidence = np.array(["experimental" if o[1:] and int(o[1:]) % 3 == 0 else "" for o in operon])
+  vars(store)["genes"] = dataclasses.replace(plain, operon_evidence=evidence)
+  report = run(store, noisy)
+  names = {"operon_membership/experimental_pairs_auroc", "operon_junction/experimental_pairs_auroc"}
+  assert {m.name for m in report.metrics} - before == names
+  pairs, genes = report.predictions.pairs, report.predictions.genes
+  ids = np.array([genes["operon_id"][pairs[side]] for side in ("left", "right")])
+  at = np.isin(ids, operon[evidence != ""]).any(axis=0)
+  assert 0 < at.sum() < len(at)
+  found = {m.name: m for m in report.metrics}
+  for head, score in (("operon_membership", "probability"), ("operon_junction", "junction")):
+    metric, same = found[f"{head}/experimental_pairs_auroc"], pairs["same_operon"][at]
+    assert metric.n == at.sum()
+    assert metric.model == pytest.approx(sk.roc_auc_score(same, pairs[score][at]), **CLOSE)
+    expected = sk.roc_auc_score(same, -pairs["distance_bp"][at])
+    assert metric.baseline == pytest.approx(expected, **CLOSE)
+
+
+def test_pairs_of_operons_that_are_unknown_count_in_no_metric():
+  store = make_store(TRACKS[:1])
+  before = split_pairs_of(store)
+  operon = store.genes.operon_id
+  several = [sum(operon == o) > 1 for o in operon]
+  states = np.array([["experimental", "other", "none"][int(o[1:] or 0) % 3] for o in operon])
+  evidence = np.where(several, states, "")
+  vars(store).update(genes=dataclasses.replace(store.genes, operon_evidence=evidence))
+  store.masks_operons = True
+  after = split_pairs_of(store)
+  assert 0 < len(after) < len(before) and after < before
+  for left, right in before:
+    states = {evidence[left], evidence[right]}
+    assert ((left, right) in after) == ("experimental" in states or states == {""})
+
+
+def split_pairs_of(store) -> set[tuple[int, int]]:
+  """Rows of the genes of the test split's pairs."""
+  layout = Layout(tuple((a, b) for a, b in SPLITS["test"]), LENGTH_BP)
+  genes = split_genes(layout, store)
+  pairs = split_pairs(layout, genes)
+  rows = (genes["row"][pairs[side]].tolist() for side in ("left", "right"))
+  return set(zip(*rows, strict=True))
 
 
 def test_figures_of_the_auxiliary_heads_equal_those_of_scikit_learn(one_track_store):

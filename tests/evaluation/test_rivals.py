@@ -129,7 +129,17 @@ def test_rivals_are_deterministic(store, found):
 
 @needs_prodigal
 @pytest.mark.parametrize("split", ["test", "validation", "train"])
-def test_rivals_are_measured_on_the_values_of_the_model(store, split):
+@pytest.mark.parametrize("known", ["all", "some"])
+def test_rivals_are_measured_on_the_values_of_the_model(store, split, known):
+  if known == "some":  # every other operon is known by experiment, and the others are not at all
+    store = made_up_store()
+    operon, membership = store.genes.operon_id, store.operon_membership.copy()
+    several = np.array([sum(operon == o) > 1 and o != "" for o in operon])
+    evidence = np.array([("experimental", "none")[int(o[1:] or 0) % 2] for o in operon])
+    for row in np.flatnonzero(several & (evidence == "none")):
+      membership[store.genes.start[row] : store.genes.end[row]] = 2
+    genes = dataclasses.replace(store.genes, operon_evidence=np.where(several, evidence, ""))
+    vars(store).update(genes=genes, operon_membership=membership, masks_operons=True)
   report = evaluate(perfect, store, split, window_bp=WINDOW_BP, batch_windows=3)
   counts = {f.name: (f.n, f.over) for f in report.metrics}
   measured = rivals.measure(store, split, WINDOW_BP)
@@ -139,7 +149,7 @@ def test_rivals_are_measured_on_the_values_of_the_model(store, split):
       # Of how many calls precision is a share, each caller decides.
       assert (value.n, value.over) == (value.n if name.endswith("precision") else n, over), name
   shared = {name for values in measured.metrics.values() for name in values}
-  assert len(shared) == 7 * 3 + 3 + 7 + 4
+  assert len(shared) == 7 * 3 + 3 + 7 + (known == "some") + 4
 
 
 @needs_prodigal

@@ -107,6 +107,7 @@ def test_junctions_and_the_bases_beside_them_score_by_hand():
     "left": np.array([0, 3]),
     "right": np.array([1, 4]),
     "same_operon": np.array([True, False]),
+    "experimental": np.array([False, False]),
     "distance_bp": np.array([20, 20]),
   }
   pairs["junction"] = junction_scores(assembly, genes, pairs)

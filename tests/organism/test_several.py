@@ -134,6 +134,8 @@ def test_what_a_store_was_prepared_with_wins_over_defaults_and_nothing_else(stor
   assert open_organisms(config_for(stores, data__min_genes_per_unit=10), tmp_path)
   with pytest.raises(ConfigError, match=r"data\.fold=3, and .*coli was prepared with 0; leave it"):
     open_organisms(config_for(stores, data__fold=3), tmp_path)
+  with pytest.raises(ConfigError, match=r"operon_evidence='experimental', and .* with 'all'"):
+    open_organisms(config_for(stores, data__operon_evidence="experimental"), tmp_path)
 
 
 def test_a_run_measures_each_organism_resumes_and_refuses_other_stores(stores, tmp_path):

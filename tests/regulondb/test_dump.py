@@ -155,6 +155,8 @@ def test_embedded_data_set():
     "operon documents": 2600,
     "operons": 2600,
     "operons with two genes or more": 846,
+    "operons with two genes or more: experimental evidence": 423,
+    "operons with two genes or more: no evidence": 73,
     "data set documents": 23,
     "expression documents": 90_247,
     "data sets with expression": 23,

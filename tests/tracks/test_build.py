@@ -11,7 +11,7 @@ from alphaecoli.genomics.expression import ExpressionTable
 from alphaecoli.genomics.genes import Dataset, Gene, GenomeRecords
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import random_genome
-from alphaecoli.tracks.build import expression_groups, expression_tracks
+from alphaecoli.tracks.build import expression_groups, expression_tracks, unmeasured
 from alphaecoli.tracks.process import process_data
 from tests import toy
 from tests.stores import config_of, hand_worked_store, random_store, toy_config
@@ -95,6 +95,66 @@ def test_operon_membership_covers_operons_of_enough_genes(tmp_path, min_genes):
   np.testing.assert_array_equal(store.operon_membership, expected)
   training = expected[4096:]
   assert store.table.operon_prevalence == pytest.approx(training.mean(), rel=1e-12)
+
+
+EVIDENCE = {"O1": "EXP-IMP-POLAR-MUTATION", "O3": "COMP-AINF"}  # O6 has none; the rest: one gene
+
+
+def test_genes_know_the_evidence_of_their_operon(tmp_path):
+  store = hand_worked_store(tmp_path, EVIDENCE)
+  found = dict(zip(store.genes.gene_id, store.genes.operon_evidence, strict=True))
+  expected = {"T02": "experimental", "T03": "experimental", "T14": "other", "T01": "other"}
+  assert {gene: evidence for gene, evidence in found.items() if evidence} == {
+    **expected, "T08": "none", "T09": "none",
+  }  # fmt: skip
+  assert store.manifest["format_version"] == 1 and not store.masks_operons
+  assert store.operon_known.all()
+
+
+def test_operons_without_experimental_evidence_can_be_unknown(tmp_path):
+  store = hand_worked_store(tmp_path, EVIDENCE, operon_evidence="experimental")
+  assert store.manifest["format_version"] == 2 and store.masks_operons
+  bases = np.arange(LENGTH_BP)
+  operons = {o.id: o for o in toy.kept_operons(LENGTH_BP)}
+  label, unknown = np.zeros(LENGTH_BP), np.zeros(LENGTH_BP, bool)
+  label[operons["O1"].start : operons["O1"].end] = 1
+  for name in ("O3", "O6"):
+    unknown[np.arange(operons[name].start, operons[name].end) % LENGTH_BP] = True
+  unknown &= label == 0
+  np.testing.assert_array_equal(store.operon_known, ~unknown)
+  for start, reverse in ((0, False), (5120, True)):
+    window = store.window(start, 2048, reverse)
+    at = bases.take(np.arange(start, start + 2048), mode="wrap")[:: -1 if reverse else 1]
+    np.testing.assert_array_equal(window["operon_membership_known"][:, 0], ~unknown[at])
+    np.testing.assert_array_equal(window["operon_membership"][:, 0], label[at])
+  assert store.table.operon_prevalence == pytest.approx(
+    max(label[4096:][~unknown[4096:]].mean(), 1e-4)
+  )
+  assert store.quality["problems"]["operon without experimental evidence: unknown"]["count"] == 2
+  # T14 and T01 share O3, across the origin; T02 and T03 share O1; T01 and T02 are at its border.
+  junction = store.window(6016, 2048)
+  start = dict(zip(store.genes.gene_id, store.genes.start, strict=True))
+  for left, known in (("T01", False), ("T02", True), ("T03", True)):
+    first = (start[left] - 6016) % LENGTH_BP
+    assert junction["operon_junction_known"][first - 2 : first + 2, 0].any() == known, left
+
+
+def test_asking_for_evidence_that_no_operon_has_is_refused(tmp_path):
+  with pytest.raises(ConfigError, match="none of 3 operons of several genes has such evidence"):
+    hand_worked_store(tmp_path, operon_evidence="experimental")
+
+
+def test_gene_types_match_in_any_case_and_with_gene_at_the_end():
+  kinds = ("rRNA", "rrna", "rRNA_gene", "tRNA", "gene")
+  genes = [Gene(k, k, k, i * 10, i * 10 + 5, 1, k) for i, k in enumerate(kinds)]
+  values, report = np.ones((5, 2)), QualityReport()
+  values[1] = np.nan
+  found = unmeasured(genes, ("RRNA",), values, report)
+  assert found.tolist() == [True, True, True, False, False]
+  assert report.reasons == {
+    "gene of type rRNA: expression unknown": 1,
+    "gene of type rRNA_gene: expression unknown": 1,
+  }
 
 
 def test_density_mean_is_over_the_bins_of_the_training_regions(store):

@@ -1,5 +1,7 @@
 """Gene structure, operon junctions and gene weights: hand-worked genes of both strands."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -75,7 +77,7 @@ def test_interrupted_genes_and_broken_frames_are_no_protein():
       (0, 90, 1, "CDS", "", None, 1.0),
       (100, 191, 1, "protein_coding", "", None, 1.0),
       (200, 290, 1, "mRNA", "", ((200, 230), (260, 290)), 1.0),
-      (300, 390, 1, "ncRNA", "", None, 1.0),
+      (300, 390, 1, "rRNA_gene", "", None, 1.0),
     ]
   )
   assert is_protein_coding(genes).tolist() == [True, False, False, False]
@@ -116,6 +118,30 @@ def test_genes_with_a_value_count_once_whatever_their_length(targets):
 def test_without_operons_no_junction_is_known():
   targets = gene_targets(table(), LENGTH_BP, circular=True, operons=False)
   assert np.isnan(wrapped(targets.junction, 0, LENGTH_BP, LENGTH_BP)).all()
+
+
+def test_pairs_in_and_between_unknown_operons_have_no_label():
+  genes = table(
+    [
+      (0, 90, 1, "mRNA", "o1", None, 1.0),
+      (110, 200, 1, "mRNA", "o1", None, 1.0),  # at the border of two operons: known
+      (220, 310, 1, "mRNA", "o2", None, 1.0),
+      (330, 420, 1, "mRNA", "o2", None, 1.0),
+      (440, 530, 1, "mRNA", "", None, 1.0),  # at the border of an unknown operon: unknown
+      (550, 590, 1, "mRNA", "", None, 1.0),
+    ]
+  )
+  evidence = np.array(["experimental"] * 2 + ["other"] * 2 + [""] * 2)
+  genes = dataclasses.replace(genes, operon_evidence=evidence)
+  between = (100, 210, 320, 430, 540)
+  for masks, expected in ((False, [1, 0, 1, 0, 0]), (True, [1, 0, np.nan, np.nan, 0])):
+    targets = gene_targets(genes, LENGTH_BP, circular=False, operons=True, masks_operons=masks)
+    label, weight = (
+      wrapped(p, 0, LENGTH_BP, LENGTH_BP)[list(between), 0]
+      for p in (targets.junction, targets.junction_weight)
+    )
+    np.testing.assert_array_equal(label, expected)
+    np.testing.assert_array_equal(weight > 0, ~np.isnan(expected))
 
 
 def test_the_other_strand_swaps_the_channels():

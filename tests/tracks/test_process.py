@@ -76,6 +76,8 @@ def test_how_windows_are_cut_does_not_change_the_store(dump, tmp_path, data):
     {"max_docs_per_file": 1000},
     {"expression_groups": {"a": ("ERR_TPM",)}},
     {"genome": "random"},
+    {"unknown_expression_types": ()},
+    {"operon_evidence": "experimental"},
   ],
   ids=lambda data: next(iter(data)),
 )
@@ -85,6 +87,13 @@ def test_another_configuration_has_another_store(dump, tmp_path, data):
     for config in (config_of_three(dump), config_of_three(dump, **data))
   }
   assert len(paths) == 2
+
+
+def test_keys_that_came_later_are_in_the_manifest_where_they_matter(dump, tmp_path):
+  later = {"unknown_expression_types", "operon_evidence"}
+  for data, kept in (({}, {"unknown_expression_types"}), ({"unknown_expression_types": ()}, set())):
+    _, metadata = process.locate_store(config_of_three(dump, **data).data, tmp_path)
+    assert metadata["config"].keys() & later == kept
 
 
 def test_another_input_has_another_store(dump, tmp_path):

@@ -38,6 +38,24 @@ def test_coding_genes_read_from_start_to_stop_codon_on_their_strand(store):
   assert last[True] > 0.98 * len(coding)
 
 
+def test_ribosomal_rna_alone_becomes_unknown_and_its_tpm_still_count(store, tmp_path):
+  before = process_data(config_of(unknown_expression_types=()), tmp_path)
+  assert before.path.name == "d7e0d6237deb5125"  # of versions without the key: stores are found
+  ribosomal = store.genes.type == "rRNA"
+  assert ribosomal.sum() == 22
+  assert not np.isnan(before.genes.log_tpm[ribosomal]).any()
+  assert np.isnan(store.genes.log_tpm[ribosomal]).all()
+  np.testing.assert_array_equal(  # the same to the last bit: conversion to TPM still has them
+    store.genes.log_tpm[~ribosomal], before.genes.log_tpm[~ribosomal]
+  )
+  (now,), (then,) = store.table.expression, before.table.expression
+  assert (then.mean, then.std) == pytest.approx((3.46149, 1.91136), abs=1e-5)
+  assert (now.mean, now.std) == pytest.approx((3.47697, 1.90153), abs=1e-5)
+  reason = "gene of type rRNA: expression unknown"
+  assert store.quality["problems"][reason]["count"] == 22
+  assert reason not in before.quality["problems"]
+
+
 def test_known_facts_of_the_chromosome(store):
   assert (store.contig, store.length_bp, store.circular) == ("NC_000913.3", 4_641_652, True)
   assert store.table.names == ("mean",)

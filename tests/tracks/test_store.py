@@ -239,10 +239,23 @@ def test_gene_table_columns_are_as_documented(store):
   assert header.split("\t")[:9] == [
     "gene_id", "name", "locus_tag", "start", "end", "strand", "type", "split", "operon_id",
   ]  # fmt: skip
-  assert header.split("\t")[9:] == ["fragments", *(f"log_tpm:{n}" for n in store.table.names)]
+  tracks = (f"log_tpm:{n}" for n in store.table.names)
+  assert header.split("\t")[9:] == ["fragments", "operon_evidence", *tracks]
   assert len(rows) == len(GENES)
   fragments = [row.split("\t")[9] for row in rows]
   assert [f for f in fragments if f] == ["2000-2200;2400-2600"]
+
+
+def test_a_gene_table_of_an_earlier_version_has_no_evidence(broken):
+  path = broken / "genes.tsv"
+  rows = [line.split("\t") for line in path.read_text().splitlines()]
+  path.write_text("".join("\t".join([*row[:10], *row[11:]]) + "\n" for row in rows))
+  manifest = json.loads((broken / "manifest.json").read_text())
+  manifest["files"]["genes.tsv"]["bytes"] = path.stat().st_size
+  (broken / "manifest.json").write_text(json.dumps(manifest))
+  genes = open_store(broken).genes
+  assert genes.operon_evidence is None
+  assert not genes.supported.any() and not genes.unsupported.any()
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
