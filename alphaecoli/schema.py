@@ -28,6 +28,8 @@ class Head:
     output: what turns raw outputs into what users get: "identity" or "sigmoid".
     units: unit of what users get; "" where the user chooses it.
     auxiliary: whether it is there to help the others, and is no track of its own.
+    late: whether it has few labels, and learns better once the others have found the genes: its
+      loss has `LATE_FACTOR` of its weight for the first `loss.structure_first_steps`.
     module: "module:Class" of the layer, built as Class(features, table, rngs=rngs).
   """
 
@@ -41,6 +43,7 @@ class Head:
   output: str = "identity"
   units: str = ""
   auxiliary: bool = False
+  late: bool = False
   module: str = ""
 
   @property
@@ -52,17 +55,20 @@ class Head:
 _MSE, _BCE = "squared_error", "cross_entropy"
 _NATS, _P = "cross-entropy (nats)", "probability"
 _HEADS = (
-  Head("gene_expression", 1, _MSE, "mean squared error (z²)", "training mean (z = 0)", channels=0),
+  Head("gene_expression", 1, _MSE, "mean squared error (z²)", "training mean (z = 0)", channels=0,
+       late=True),
   Head("gene_density", BIN_BP, _MSE, "mean squared error (genes²)", "training mean",
        units="genes per 128 bp"),
-  Head("operon_membership", 1, _BCE, _NATS, "training prevalence", output="sigmoid", units=_P),
+  Head("operon_membership", 1, _BCE, _NATS, "training prevalence", output="sigmoid", units=_P,
+       late=True),
   Head("gene_structure", 1, _BCE, _NATS, "probability 0.5", channels=8, output="sigmoid", units=_P,
        auxiliary=True),
   Head("operon_junction", 1, _BCE, _NATS, "probability 0.5", channels=2, output="sigmoid", units=_P,
-       auxiliary=True),
+       auxiliary=True, late=True),
 )  # fmt: skip
 # A new head is one entry here, its layer (model/heads.py) and its targets (tracks/store.py).
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
+LATE_FACTOR = 0.1
 
 
 ALL_OPERONS = "all"  # data.operon_evidence
@@ -267,8 +273,10 @@ class LossConfig:
 
   weights: LossWeights
   expression_weighting: str
+  structure_first_steps: int
 
   def __post_init__(self):
+    _at_least("loss", self, structure_first_steps=0)
     if self.expression_weighting not in ("gene", "base"):
       raise ConfigError(
         f"loss.expression_weighting={self.expression_weighting!r}; expected gene or base"

@@ -84,6 +84,7 @@ def get_config() -> ConfigDict:
 
   config.loss = loss = ConfigDict()
   loss.expression_weighting = "gene"  # each gene counts once, or each base: gene or base
+  loss.structure_first_steps = 0  # steps in which expression and operons weigh a tenth
   # Weight of each head's loss in the total, as in the table of heads; 0 switches a head off.
   loss.weights = ConfigDict({head.name: head.weight for head in HEADS.values()})
 

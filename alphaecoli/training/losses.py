@@ -76,6 +76,7 @@ def losses(
   counts: Mapping[str, Array] | None = None,
   heads: Mapping[str, Head] = HEADS,
   expression_weighting: str = "gene",
+  late_factor: Float32[Array, ""] | float = 1.0,
 ) -> tuple[Float32[Array, ""], dict[str, Float32[Array, ""]]]:
   """Computes the losses of a batch.
 
@@ -87,6 +88,7 @@ def losses(
       wanted; the parts' losses then sum to the whole's. By default those of `batch`.
     heads: table of heads, for the loss of each.
     expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
+    late_factor: what the weights of heads that are late in the table are multiplied by.
 
   Returns:
     The weighted sum, and the weighted mean over known values of each head with a weight: 0, with
@@ -99,7 +101,9 @@ def losses(
     values = elementwise(outputs[head], batch[head], batch[f"{head}_known"])
     values = values * target_weights(batch, head, expression_weighting)
     by_head[head] = _total(values) / jnp.where(counts[head] > 0, counts[head], 1)
-  total = sum((getattr(weights, h) * loss for h, loss in by_head.items()), jnp.float32(0))
+  factors = {head: late_factor if heads[head].late else 1.0 for head in by_head}
+  terms = (factors[h] * getattr(weights, h) * loss for h, loss in by_head.items())
+  total = sum(terms, jnp.float32(0))
   return total, by_head
 
 

@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.sharding import constrain
-from alphaecoli.schema import Config
+from alphaecoli.schema import LATE_FACTOR, Config
 from alphaecoli.tracks.track_table import TrackTable, active_weights
 from alphaecoli.training.losses import HeadWeights, active_heads, known_counts, losses
 from alphaecoli.training.optimizer import make_optimizer, optimizer_shardings
@@ -53,6 +53,7 @@ class StepDefinition:
     accumulate_steps: micro-batches of a batch.
     dropout: whether the heads' inputs have dropout.
     expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
+    structure_first_steps: steps in which late heads have a small weight.
   """
 
   functional: FunctionalModel
@@ -62,6 +63,7 @@ class StepDefinition:
   accumulate_steps: int = 1
   dropout: bool = False
   expression_weighting: str = "gene"
+  structure_first_steps: int = 0
 
   @classmethod
   def of_config(
@@ -76,6 +78,7 @@ class StepDefinition:
       accumulate_steps=config.train.accumulate_steps,
       dropout=config.model.head_dropout > 0,
       expression_weighting=config.loss.expression_weighting,
+      structure_first_steps=config.loss.structure_first_steps,
     )
 
   def jit(self) -> Any:
@@ -87,6 +90,7 @@ class StepDefinition:
       accumulate_steps=self.accumulate_steps,
       dropout=self.dropout,
       expression_weighting=self.expression_weighting,
+      structure_first_steps=self.structure_first_steps,
     )
     shardings = state_shardings(self.abstract_state()), NamedSharding(self.mesh, PartitionSpec())
     return jax.jit(pure, donate_argnums=0, out_shardings=shardings)
@@ -124,6 +128,7 @@ def make_train_step(
   accumulate_steps: int = 1,
   dropout: bool = False,
   expression_weighting: str = "gene",
+  structure_first_steps: int = 0,
 ) -> TrainStep:
   """Makes the step as a pure function, not compiled.
 
@@ -147,7 +152,12 @@ def make_train_step(
     outputs = model(
       batch["sequence"], batch["organism"], train=True, dropout_key=key if dropout else None
     )
-    total, by_head = losses(outputs, batch, weights, counts, functional.heads, expression_weighting)
+    late: Any = 1.0  # no arithmetic where the heads learn together
+    if structure_first_steps:
+      late = jnp.where(state.step < structure_first_steps, LATE_FACTOR, 1.0)
+    total, by_head = losses(
+      outputs, batch, weights, counts, functional.heads, expression_weighting, late
+    )
     metrics = {"loss/total": total} | {f"loss/{head}": value for head, value in by_head.items()}
     for head in heads:
       metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / accumulate_steps

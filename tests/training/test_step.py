@@ -105,6 +105,16 @@ def test_the_configuration_says_whether_genes_or_bases_count_alike():
     np.testing.assert_allclose(found[weighting]["loss/gene_expression"], expected, rtol=1e-5)
 
 
+def test_heads_with_few_labels_wait_until_genes_are_found():
+  config, functional = tiny_config(), stand_in()
+  _, history = _steps(functional, config, _mesh(), 3, structure_first_steps=2)
+  late = {name for name, head in HEADS.items() if head.late}
+  assert late == {"gene_expression", "operon_membership", "operon_junction"}
+  for metrics, factor in zip(history, (0.1, 0.1, 1.0), strict=True):
+    terms = [metrics[f"loss/{h}"] * (factor if h in late else 1.0) for h in HEADS]
+    np.testing.assert_allclose(metrics["loss/total"], sum(terms), rtol=1e-5)
+
+
 def test_a_head_with_weight_zero_is_not_computed_and_does_not_learn():
   config, functional = tiny_config(optimizer__weight_decay=0.0), stand_in()
   before = functional.init(0, _mesh())[0]
