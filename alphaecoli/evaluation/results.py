@@ -17,11 +17,13 @@ BASELINES = {
   **{head.name: head.baseline for head in HEADS.values()},
   "operon_membership/pairs_auroc": "negative distance between the genes",
   "operon_junction/pairs_auroc": "negative distance between the genes",
+  "operon_pairs/annotated_auroc": "negative distance between the genes",
 }
 # Metrics over the same values and labels, so that the rivals of one are those of the other.
 _SAME = {
   "operon_junction/pairs_auroc": "operon_membership/pairs_auroc",
   "operon_junction/bases_auroc": "operon_membership/auroc",
+  "operon_pairs/annotated_auroc": "operon_membership/pairs_auroc",
 }
 
 
