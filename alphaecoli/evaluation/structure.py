@@ -30,12 +30,13 @@ from alphaecoli.genomics.operon_pairs import (
   pair_features,
 )
 from alphaecoli.tracks.gene_targets import STRAND_CHANNELS, junction_interval
-from alphaecoli.tracks.splits import TRAIN
+from alphaecoli.tracks.splits import TRAIN, VALIDATION
 from alphaecoli.tracks.store import TrackStore
 
 LOGGER = logging.getLogger(__name__)
 _CODONS = [c for c in range(2 * STRAND_CHANNELS) if c % STRAND_CHANNELS < STRAND_CHANNELS - 1]
 _RNA = [STRAND_CHANNELS - 1, 2 * STRAND_CHANNELS - 1]
+LEAST_PAIRS = 20  # of either kind on validation, to weigh a checkpoint's scores by
 _NONE = -50.0  # log odds of bases beside no junction: below those of any
 
 
@@ -162,26 +163,33 @@ class PairFit:
       store: its track store.
 
     Returns:
-      The same report and None where the model can not be fitted.
+      The same report and None where no model can be fitted; the linear model alone where validation
+      has too few pairs for more.
     """
     if "operon_junction" in report.skipped:
       return report, None
     if store.path not in self._first:
       self._first[store.path] = self._fit_annotation(store)
-    same = report.predictions.pairs["same_operon"]
-    if (first := self._first[store.path]) is None or same.all() or not same.any():
+    if (first := self._first[store.path]) is None:
       return report, None
-    data, known = first
+    data, model = first
     columns = _pair_columns(report, data.pair_features(report.split))
+    same = report.predictions.pairs["same_operon"]
+    if min(same.sum(), (~same).sum()) >= LEAST_PAIRS:
+      model = self._weigh(report, columns, model)
+    return _with_probability(report, columns, model), model
+
+  def _weigh(self, report: Report, columns: Columns, known: PairModel) -> PairModel:
+    """Weighs what needs no checkpoint against the scores of one, on validation pairs."""
     trained = "gene_expression" not in report.skipped
     names = [JUNCTION, EXPRESSION] if trained else [JUNCTION]
     features = np.column_stack([known.log_odds(columns), *(columns[name] for name in names)])
+    same = report.predictions.pairs["same_operon"]
     second = _linear(scaled(LogisticRegression()).fit(features, same), ["", *names])
     share = second.weights[""]
     weights = {name: share * weight for name, weight in known.weights.items()}
     weights |= {name: second.weights[name] for name in names}
-    model = PairModel(weights, second.bias + share * known.bias)
-    return _with_probability(report, columns, model), model
+    return PairModel(weights, second.bias + share * known.bias)
 
   def _fit_annotation(self, store: TrackStore) -> tuple[SplitData, PairModel] | None:
     """Fits what needs no checkpoint; None where there are no pairs of both kinds."""
@@ -193,7 +201,7 @@ class PairFit:
       return None
     n = len(data.pairs[TRAIN]["left"])
     LOGGER.info("pairs of neighbouring genes: fitted a linear model on %d training pairs", n)
-    return data, _linear(model, list(data.pair_features(TRAIN)))
+    return data, _linear(model, list(data.pair_features(VALIDATION)))
 
 
 def _linear(model: Pipeline, names: list[str]) -> PairModel:

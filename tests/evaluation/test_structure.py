@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from alphaecoli.evaluation import structure
 from alphaecoli.evaluation.evaluator import evaluate
 from alphaecoli.evaluation.rival_fits import SplitData, fit_pairs
 from alphaecoli.evaluation.split_arrays import Assembly, Layout
@@ -160,7 +161,13 @@ def noisy():
   return store, predict, evaluate(predict, store, "validation", **OPTIONS)
 
 
-def test_the_pair_model_is_a_fit_on_training_pairs_weighed_on_validation_pairs(noisy):
+@pytest.fixture
+def weighs(monkeypatch):
+  """The made-up store has fewer validation pairs than are asked for."""
+  monkeypatch.setattr(structure, "LEAST_PAIRS", 1)
+
+
+def test_the_pair_model_is_a_fit_on_training_pairs_weighed_on_validation_pairs(noisy, weighs):
   store, _, report = noisy
   found, model = PairFit(WINDOW_BP).fit(report, store)
   data = SplitData(store, WINDOW_BP)
@@ -189,7 +196,19 @@ def test_the_pair_model_is_a_fit_on_training_pairs_weighed_on_validation_pairs(n
   )
 
 
-def test_labels_of_the_test_split_change_no_pair_model(noisy):
+def test_few_validation_pairs_leave_the_fit_on_training_pairs_alone(noisy):
+  store, _, report = noisy
+  same = report.predictions.pairs["same_operon"]
+  assert 0 < min(same.sum(), (~same).sum()) < structure.LEAST_PAIRS
+  found, model = PairFit(WINDOW_BP).fit(report, store)
+  assert JUNCTION not in model.weights and EXPRESSION not in model.weights
+  data = SplitData(store, WINDOW_BP)
+  columns = np.column_stack(list(data.pair_features("validation").values()))
+  expected = fit_pairs(data)[0].predict_proba(columns)[:, 1]
+  np.testing.assert_allclose(found.predictions.pairs["probability_annotated"], expected, rtol=1e-9)
+
+
+def test_labels_of_the_test_split_change_no_pair_model(noisy, weighs):
   store, _, report = noisy
   _, model = PairFit(WINDOW_BP).fit(report, store)
   other = make_store()
@@ -202,7 +221,7 @@ def test_labels_of_the_test_split_change_no_pair_model(noisy):
   assert not changed.predictions.pairs["same_operon"].all()
 
 
-def test_without_junctions_operons_or_two_classes_there_is_no_pair_model(noisy):
+def test_without_junctions_or_operons_there_is_no_pair_model(noisy):
   store, predict, report = noisy
   fit = PairFit(WINDOW_BP)
   skipped = dataclasses.replace(report, skipped={"operon_junction": "the model has no such head"})
@@ -211,22 +230,16 @@ def test_without_junctions_operons_or_two_classes_there_is_no_pair_model(noisy):
   assert with_annotation(report, store, None) is report
   bare = make_store(has_operons=False)
   assert fit.fit(evaluate(predict, bare, "validation", **OPTIONS), bare)[1] is None
-  pairs = {
-    **report.predictions.pairs,
-    "same_operon": np.ones(len(report.predictions.pairs["left"])),
-  }
-  alone = dataclasses.replace(report.predictions, pairs=pairs)
-  assert fit.fit(dataclasses.replace(report, predictions=alone), store)[1] is None
 
 
-def test_an_expression_head_that_is_not_trained_takes_no_part(noisy):
+def test_an_expression_head_that_is_not_trained_takes_no_part(noisy, weighs):
   store, _, report = noisy
   without = dataclasses.replace(report, skipped={"gene_expression": "its loss weight is 0"})
   _, model = PairFit(WINDOW_BP).fit(without, store)
   assert EXPRESSION not in model.weights and JUNCTION in model.weights
 
 
-def test_prediction_gives_pairs_the_probability_of_evaluation(noisy):
+def test_prediction_gives_pairs_the_probability_of_evaluation(noisy, weighs):
   store, predict, report = noisy
   _, model = PairFit(WINDOW_BP).fit(report, store)
   whole = make_store()

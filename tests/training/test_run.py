@@ -167,7 +167,7 @@ def test_a_signal_at_an_evaluation_saves_first_and_evaluates_when_the_run_goes_o
 def test_a_measured_checkpoint_holds_the_pair_model_of_its_organism(store, finished, tmp_path):
   meta = read_meta(finished / "checkpoints" / "8")
   model = pair_model_of(meta, store.organism)
-  assert {"gap", "junction", "expression_difference"} <= model.weights.keys()
+  assert {"gap", "terminator"} <= model.weights.keys()  # too few pairs to weigh the junction's
   (record,) = _records(finished, "validation")
   assert 0 <= record["operon_pairs/annotated_auroc"] <= 1
   assert "pair_models" not in read_meta(finished / "checkpoints" / "4")  # not measured
