@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from alphaecoli.checkpoints.read import load_inference
+from alphaecoli.checkpoints.read import load_inference, pair_model_of
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.vcf import as_variants
@@ -143,4 +143,5 @@ def load_predictor(
       "organism": name,
       "config": loaded.config.to_dict(),
     },
+    pair_model=pair_model_of(loaded.meta, name),
   )

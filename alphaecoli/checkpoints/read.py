@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from alphaecoli.checkpoints.orbax_errors import BROKEN, clear_after_error, one_l
 from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import version
+from alphaecoli.genomics.operon_pairs import PairModel
 from alphaecoli.model.alphagenome import Tree
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
@@ -33,6 +34,7 @@ FORMAT = "alphaecoli-checkpoint"
 FORMAT_VERSION = 1
 SCORE = "loss/total"  # on validation, lower is better; "best" means by this
 CHECKPOINTS_DIR = "checkpoints"  # within a work directory
+PAIR_MODELS = "pair_models"  # in the meta item: by organism, what PairModel.to_json returns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,11 @@ class LoadedCheckpoint:
   step: int
   path: Path
   meta: dict[str, Any]
+
+
+def pair_model_of(meta: Mapping[str, Any], organism: str) -> PairModel | None:
+  """Returns the pair model of an organism that a checkpoint's JSON item holds, if there is one."""
+  return PairModel.from_json(meta.get(PAIR_MODELS, {}).get(organism))
 
 
 def describe_format() -> dict[str, Any]:

@@ -130,14 +130,23 @@ class Checkpoints:
       text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
       raise DataError(text) from error
 
-  def set_score(self, step: int, score: float | None) -> None:
-    """Gives a validation loss to a checkpoint that was saved before it was measured."""
+  def set_score(
+    self, step: int, score: float | None, more: Mapping[str, Any] | None = None
+  ) -> None:
+    """Gives a validation loss to a checkpoint that was saved before it was measured.
+
+    Args:
+      step: the checkpoint.
+      score: its validation loss.
+      more: further entries of its metadata.
+    """
     self.wait()
-    if score is not None and jax.process_index() == 0:
-      file = self.directory / str(step) / "metrics" / "metrics"
-      temporary = file.with_name("metrics.tmp")
-      temporary.write_text(json.dumps({SCORE: score}))
-      temporary.replace(file)
+    path = self.directory / str(step)
+    if jax.process_index() == 0:
+      if more:
+        _replace_json(path / "meta" / "metadata", {**read_meta(path), **more})
+      if score is not None:
+        _replace_json(path / "metrics" / "metrics", {SCORE: score})
     multihost.sync_global_processes(f"alphaecoli score {step}")
     self._manager.reload()
 
@@ -213,6 +222,13 @@ class Checkpoints:
     """Removes checkpoints newer than a step: those that `restore_newest` passed over."""
     for newer in [s for s in self.steps if s > step]:
       self._manager.delete(newer)
+
+
+def _replace_json(file: epath.Path, value: Mapping[str, Any]) -> None:
+  """Writes a JSON file that is at every moment the old one or the new one."""
+  temporary = file.with_name(f"{file.name}.tmp")
+  temporary.write_text(json.dumps(value))
+  temporary.replace(file)
 
 
 def _mend_scores(directory: epath.Path) -> None:

@@ -6,7 +6,7 @@ here, `evaluation_<split>.npz`. Gathering reads these files alone.
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,8 @@ def assemble(results: Mapping[int, FoldResult]) -> dict[str, np.ndarray]:
 def join_tables(tables: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
   """Joins the tables of folds, in the order of `start` on the chromosome, `fold` first."""
   numbers = [np.full(len(columns["start"]), fold) for fold, columns in tables.items()]
-  names: Iterable[str] = next(iter(tables.values()))
+  # A fold's checkpoint may lack what others have: a head, or a pair model.
+  names = [n for n in next(iter(tables.values())) if all(n in t for t in tables.values())]
   joined = {"fold": np.concatenate(numbers)}
   joined |= {name: np.concatenate([table[name] for table in tables.values()]) for name in names}
   order = np.argsort(joined["start"], kind="stable")

@@ -7,11 +7,20 @@ from jaxtyping import Float, Float64, Int
 from scipy import special
 
 from alphaecoli.evaluation.split_arrays import Assembly, Layout
+from alphaecoli.genomics.gene_features import ContigGenes
 from alphaecoli.genomics.intervals import neighbours
 from alphaecoli.tracks.gene_targets import is_labelled
 from alphaecoli.tracks.store import TrackStore
 
 Columns = dict[str, np.ndarray]
+
+
+def contig_genes(store: TrackStore) -> ContigGenes:
+  """Returns all genes of a store's chromosome with its bases, for features of genes."""
+  genes = store.genes
+  whole = np.array([len(parts) == 1 for parts in genes.fragments], bool)
+  place = genes.start, genes.end, genes.strand.astype(np.int64)
+  return ContigGenes(*place, genes.type, whole, store.sequence, store.circular)
 
 
 def split_genes(layout: Layout, store: TrackStore) -> Columns:

@@ -23,12 +23,14 @@ BASELINES = {
     ),
     "negative distance between the genes",
   ),
+  "operon_pairs/annotated_auroc": "negative distance between the genes",
 }
 # Metrics over the same values and labels, so that the rivals of one are those of the other.
 _SAME = {
   "operon_junction/pairs_auroc": "operon_membership/pairs_auroc",
   "operon_junction/experimental_pairs_auroc": "operon_membership/experimental_pairs_auroc",
   "operon_junction/bases_auroc": "operon_membership/auroc",
+  "operon_pairs/annotated_auroc": "operon_membership/pairs_auroc",
 }
 
 

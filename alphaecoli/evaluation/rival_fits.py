@@ -10,11 +10,19 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from alphaecoli.data.windows import tile_windows
-from alphaecoli.evaluation import called_genes, metrics, rival_features
+from alphaecoli.evaluation import called_genes, metrics
 from alphaecoli.evaluation.called_genes import CalledGenes
-from alphaecoli.evaluation.gene_values import Columns, pair_subsets, split_genes, split_pairs
+from alphaecoli.evaluation.gene_values import (
+  Columns,
+  contig_genes,
+  pair_subsets,
+  split_genes,
+  split_pairs,
+)
 from alphaecoli.evaluation.split_arrays import Layout
+from alphaecoli.genomics.gene_features import codon_counts, expression_features
 from alphaecoli.genomics.intervals import split_at_origin
+from alphaecoli.genomics.operon_pairs import pair_features
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex, mean_of_genes
 from alphaecoli.tracks.gene_targets import is_protein_coding
@@ -65,11 +73,19 @@ class SplitData:
       for name in SPLITS
     }
     self.genes: dict[str, Columns] = {n: split_genes(a, store) for n, a in self.layouts.items()}
-    self.codons = rival_features.codon_counts(store)
+    self.pairs = {n: split_pairs(a, self.genes[n]) for n, a in self.layouts.items()}
+    self.contig = contig_genes(store)
+    self.codons = codon_counts(self.contig)
 
   def bases(self, split: str) -> Int64[np.ndarray, "n"]:
     """Returns the positions of a split on the chromosome."""
     return self.layouts[split].positions()
+
+  def pair_features(self, split: str) -> Columns:
+    """Returns the features of a split's pairs, by name."""
+    genes, pairs = self.genes[split], self.pairs[split]
+    left, right = (genes["row"][pairs[side]] for side in ("left", "right"))
+    return pair_features(self.contig, self.codons, left, right, pairs["distance_bp"])
 
   def bins(self, split: str) -> list[tuple[int, int]]:
     """Returns first base and number of the bins that the model's metrics count."""
@@ -91,9 +107,7 @@ def codon_ridge(data: SplitData, split: str) -> Found:
   store = data.store
   if not store.table.has_expression:
     raise AbsentError(_NO_DATA)
-  options = {
-    gap: rival_features.expression_features(store, data.codons, gap) for gap in MATE_GAPS_BP
-  }
+  options = {gap: expression_features(data.contig, data.codons, gap) for gap in MATE_GAPS_BP}
   rows = {name: genes["row"] for name, genes in data.genes.items()}
   target = {name: genes["target_z"] for name, genes in data.genes.items()}
   predicted = np.full((len(store.genes), len(store.table.expression)), np.nan)
@@ -109,7 +123,7 @@ def codon_ridge(data: SplitData, split: str) -> Found:
       fit_x = features[rows[TRAIN][mask[TRAIN]]]
       check_x = features[rows[VALIDATION][mask[VALIDATION]]]
       for penalty in RIDGE_PENALTIES:
-        model = _scaled(Ridge(alpha=penalty)).fit(fit_x, fit_y)
+        model = scaled(Ridge(alpha=penalty)).fit(fit_x, fit_y)
         score = -metrics.mse(check_y, model.predict(check_x)) if len(check_y) else 0.0
         if score > best:
           best, predicted[:, i] = score, model.predict(features)
@@ -152,31 +166,42 @@ def _expression_metrics(
 
 def pair_model(data: SplitData, split: str) -> Found:
   """Tells neighbours that share an operon from others, by their gap and by a linear model."""
-  if not data.store.table.has_operons:
-    raise AbsentError(_NO_DATA)
-  pairs = {name: split_pairs(data.layouts[name], genes) for name, genes in data.genes.items()}
-
-  def features(name: str) -> Float64[np.ndarray, "p F"]:
-    left, right = (data.genes[name]["row"][pairs[name][side]] for side in ("left", "right"))
-    gap = pairs[name]["distance_bp"]
-    return rival_features.pair_features(data.store, data.codons, left, right, gap)
-
-  label = {name: columns["same_operon"] for name, columns in pairs.items()}
-  check_x = features(VALIDATION)
-  model, strength = _choose_logistic(
-    features(TRAIN),
-    label[TRAIN],
-    np.ones(len(label[TRAIN])),
-    lambda m: metrics.auroc(label[VALIDATION], _decide(m, check_x)),
+  model, strength = fit_pairs(data)
+  pairs = data.pairs[split]
+  scores = (
+    -pairs["distance_bp"].astype(np.float64),
+    decide(model, _stack(data.pair_features(split))),
   )
-  scores = -pairs[split]["distance_bp"].astype(np.float64), _decide(model, features(split))
   found: list[dict[str, Value]] = [{}, {}]
-  for key, rows in pair_subsets(pairs[split]).items():
-    same = label[split][rows]
+  for key, rows in pair_subsets(pairs).items():
+    same = pairs["same_operon"][rows]
     for values, score in zip(found, scores, strict=True):
       value = metrics.auroc(same, score[rows])
       values[f"operon_membership/{key}"] = Value(value, len(same), "pairs")
   return Found(found, {"C": strength})
+
+
+def fit_pairs(data: SplitData) -> tuple[Pipeline, float]:
+  """Fits the linear model of pairs, on features alone that need no model; returns it with its C.
+
+  Raises:
+    AbsentError: there are no operons, or no pairs of both kinds.
+  """
+  if not data.store.table.has_operons:
+    raise AbsentError(_NO_DATA)
+  label = {name: pairs["same_operon"] for name, pairs in data.pairs.items()}
+  check_x = _stack(data.pair_features(VALIDATION))
+  return _choose_logistic(
+    _stack(data.pair_features(TRAIN)),
+    label[TRAIN],
+    np.ones(len(label[TRAIN])),
+    lambda m: metrics.auroc(label[VALIDATION], decide(m, check_x)),
+  )
+
+
+def _stack(columns: Columns) -> Float64[np.ndarray, "p F"]:
+  """Returns features as the columns of one array."""
+  return np.column_stack(list(columns.values()))
 
 
 def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
@@ -209,7 +234,7 @@ def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
     np.concatenate([fit_x, fit_x])[weight > 0],
     of_class[weight > 0],
     weight[weight > 0],
-    lambda m: metrics.auroc(label[check], track(_decide(m, cut.features))[check]),
+    lambda m: metrics.auroc(label[check], track(decide(m, cut.features))[check]),
   )
   at = data.bases(split)
   at = at[known[at]]
@@ -249,7 +274,7 @@ def density(data: SplitData, genes: CalledGenes, split: str) -> Found:
   return Found(found, {})
 
 
-def _scaled(model: Any) -> Pipeline:
+def scaled(model: Any) -> Pipeline:
   """Returns a model on features of mean 0 and standard deviation 1 in training."""
   return make_pipeline(StandardScaler(), model)
 
@@ -265,7 +290,7 @@ def _choose_logistic(
     raise AbsentError("the training split has one class alone")
   best: tuple[float, Any, float] | None = None
   for strength in LOGISTIC_STRENGTHS:
-    model = _scaled(LogisticRegression(C=strength, max_iter=2000))
+    model = scaled(LogisticRegression(C=strength, max_iter=2000))
     model.fit(features, label, logisticregression__sample_weight=weight)
     found = np.nan_to_num(score(model), nan=-np.inf)
     if best is None or found > best[0]:
@@ -274,6 +299,6 @@ def _choose_logistic(
   return best[1], best[2]
 
 
-def _decide(model: Any, features: Float64[np.ndarray, "n F"]) -> Float64[np.ndarray, "n"]:
+def decide(model: Any, features: Float64[np.ndarray, "n F"]) -> Float64[np.ndarray, "n"]:
   """Returns the log odds of rows, of which there may be none."""
   return model.decision_function(features) if len(features) else np.zeros(0)

@@ -17,12 +17,14 @@ from alphaecoli.checkpoints.read import (
   LoadedCheckpoint,
   find_checkpoint,
   load_inference,
+  pair_model_of,
   read_description,
 )
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.results import Report
 from alphaecoli.evaluation.rivals import measure
+from alphaecoli.evaluation.structure import with_annotation
 from alphaecoli.files import atomic_write, write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
@@ -161,7 +163,7 @@ def evaluate_checkpoint(
   params, stats = functional.split(loaded.model)
   with jax.set_mesh(mesh):
     predict = make_predict(functional, mesh)
-    return evaluate_on(
+    report = evaluate_on(
       mesh,
       lambda batch: predict(params, stats, batch),
       store,
@@ -171,6 +173,8 @@ def evaluate_checkpoint(
       batch_windows=batch_windows,
       organism=organism,
     )
+  pair_model = pair_model_of(loaded.meta, loaded.organisms[organism].name)
+  return with_annotation(report, store, pair_model)
 
 
 def write_files(

@@ -1,22 +1,42 @@
-"""Metrics of the auxiliary heads in a split: codon positions, genes called, operon junctions."""
+"""Metrics of the auxiliary heads in a split: codon positions, genes called, operon junctions.
 
+Also the model of pairs, which weighs a checkpoint's junction scores and the annotated genes.
+"""
+
+import dataclasses
 import itertools
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
 
 from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.called_genes import CalledGenes, call_accuracy
-from alphaecoli.evaluation.gene_values import pair_subsets
-from alphaecoli.evaluation.results import Metric
+from alphaecoli.evaluation.gene_values import contig_genes, pair_subsets
+from alphaecoli.evaluation.results import Metric, Report
+from alphaecoli.evaluation.rival_fits import AbsentError, SplitData, fit_pairs, scaled
 from alphaecoli.evaluation.split_arrays import Assembly
 from alphaecoli.genomics.gene_calls import CalledGene, call_genes
+from alphaecoli.genomics.gene_features import codon_counts
+from alphaecoli.genomics.operon_pairs import (
+  EXPRESSION,
+  JUNCTION,
+  Columns,
+  PairModel,
+  pair_features,
+)
 from alphaecoli.tracks.gene_targets import STRAND_CHANNELS, junction_interval
+from alphaecoli.tracks.splits import TRAIN, VALIDATION
 from alphaecoli.tracks.store import TrackStore
 
+LOGGER = logging.getLogger(__name__)
 _CODONS = [c for c in range(2 * STRAND_CHANNELS) if c % STRAND_CHANNELS < STRAND_CHANNELS - 1]
 _RNA = [STRAND_CHANNELS - 1, 2 * STRAND_CHANNELS - 1]
+LEAST_PAIRS = 20  # of either kind on validation, to weigh a checkpoint's scores by
 _NONE = -50.0  # log odds of bases beside no junction: below those of any
 
 
@@ -126,6 +146,115 @@ def junction_scores(
     ends = junction_interval((first[left], last[left]), (first[right], last[right]))
     found.append(logits[slice(*ends), int(strand[left] < 0)].mean())
   return np.array(found, np.float64)
+
+
+class PairFit:
+  """Fits the pair models of a run's checkpoints.
+
+  A checkpoint's junction scores are better on the pairs it has learnt from than on others, so that
+  a fit there would trust them too much. Hence two steps: on training pairs a linear model of what
+  needs no checkpoint; on validation pairs its log odds, the junction's and the difference of
+  predicted expression, three weights in all.
+  """
+
+  def __init__(self, window_bp: int):
+    """Prepares fits; nothing is computed yet.
+
+    Args:
+      window_bp: length of the model's evaluation windows.
+    """
+    self._window_bp = window_bp
+    self._first: dict[Path, tuple[SplitData, PairModel] | None] = {}  # the same for every step
+
+  def fit(self, report: Report, store: TrackStore) -> tuple[Report, PairModel | None]:
+    """Fits the model of one checkpoint, and adds what it gives to the checkpoint's report.
+
+    Args:
+      report: the checkpoint's validation report.
+      store: its track store.
+
+    Returns:
+      The same report and None where no model can be fitted; the linear model alone where validation
+      has too few pairs for more.
+    """
+    if "operon_junction" in report.skipped:
+      return report, None
+    if store.path not in self._first:
+      self._first[store.path] = self._fit_annotation(store)
+    if (first := self._first[store.path]) is None:
+      return report, None
+    data, model = first
+    columns = _pair_columns(report, data.pair_features(report.split))
+    same = report.predictions.pairs["same_operon"]
+    if min(same.sum(), (~same).sum()) >= LEAST_PAIRS:
+      model = self._weigh(report, columns, model)
+    return _with_probability(report, columns, model), model
+
+  def _weigh(self, report: Report, columns: Columns, known: PairModel) -> PairModel:
+    """Weighs what needs no checkpoint against the scores of one, on validation pairs."""
+    trained = "gene_expression" not in report.skipped
+    names = [JUNCTION, EXPRESSION] if trained else [JUNCTION]
+    features = np.column_stack([known.log_odds(columns), *(columns[name] for name in names)])
+    same = report.predictions.pairs["same_operon"]
+    second = _linear(scaled(LogisticRegression()).fit(features, same), ["", *names])
+    share = second.weights[""]
+    weights = {name: share * weight for name, weight in known.weights.items()}
+    weights |= {name: second.weights[name] for name in names}
+    return PairModel(weights, second.bias + share * known.bias)
+
+  def _fit_annotation(self, store: TrackStore) -> tuple[SplitData, PairModel] | None:
+    """Fits what needs no checkpoint; None where there are no pairs of both kinds."""
+    data = SplitData(store, self._window_bp)
+    try:
+      model, _ = fit_pairs(data)
+    except AbsentError as absent:
+      LOGGER.info("no model of pairs from annotated genes: %s", absent)
+      return None
+    n = len(data.pairs[TRAIN]["left"])
+    LOGGER.info("pairs of neighbouring genes: fitted a linear model on %d training pairs", n)
+    return data, _linear(model, list(data.pair_features(VALIDATION)))
+
+
+def _linear(model: Pipeline, names: list[str]) -> PairModel:
+  """Returns a logistic regression on scaled features as one on the features themselves."""
+  scaler, logistic = model[0], model[-1]
+  weights = logistic.coef_[0] / scaler.scale_
+  bias = float(logistic.intercept_[0] - weights @ scaler.mean_)
+  return PairModel(dict(zip(names, weights.tolist(), strict=True)), bias)
+
+
+def with_annotation(report: Report, store: TrackStore, model: PairModel | None) -> Report:
+  """Adds the probability that a checkpoint's pair model gives to a report, and its metric."""
+  if model is None or "operon_junction" in report.skipped:
+    return report
+  genes, pairs = report.predictions.genes, report.predictions.pairs
+  left, right = (genes["row"][pairs[side]] for side in ("left", "right"))
+  contig = contig_genes(store)
+  features = pair_features(contig, codon_counts(contig), left, right, pairs["distance_bp"])
+  return _with_probability(report, _pair_columns(report, features), model)
+
+
+def _pair_columns(report: Report, features: Columns) -> Columns:
+  """Adds what the checkpoint says of a split's pairs to the features of their genes."""
+  genes, pairs = report.predictions.genes, report.predictions.pairs
+  z = genes["predicted_z"]
+  difference = np.abs(z[pairs["left"]] - z[pairs["right"]]).mean(axis=1)
+  return {**features, JUNCTION: pairs["junction"], EXPRESSION: difference}
+
+
+def _with_probability(report: Report, columns: Columns, model: PairModel) -> Report:
+  """Adds a column to the pairs of a report, and a metric before its losses."""
+  pairs = report.predictions.pairs
+  same, distance = pairs["same_operon"], pairs["distance_bp"].astype(np.float64)
+  probability = model.probability(columns)
+  value, baseline = metrics.auroc(same, probability), metrics.auroc(same, -distance)
+  metric = Metric("operon_pairs/annotated_auroc", value, baseline, len(same), "pairs")
+  predictions = dataclasses.replace(
+    report.predictions, pairs={**pairs, "probability_annotated": probability}
+  )
+  first = next(i for i, m in enumerate(report.metrics) if m.name.startswith("loss/"))
+  found = (*report.metrics[:first], metric, *report.metrics[first:])
+  return dataclasses.replace(report, metrics=found, predictions=predictions)
 
 
 def _columns(genes: list[CalledGene]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

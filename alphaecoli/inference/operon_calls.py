@@ -7,15 +7,20 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, UInt8
+from scipy import special
 
+from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import neighbours, regions_of
+from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel, pair_features
+from alphaecoli.inference.prediction import Prediction
 from alphaecoli.tracks.gene_targets import junction_interval
 
 OPERON_THRESHOLD = 0.5
 # Without genes: gaps that are closed, and the shortest region that counts, a short gene's length.
 GAP_BP, SHORTEST_BP = 100, 300
+_SURE = 1e-6  # probabilities nearer to 0 or 1 count as this one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class GenePair:
     probability: that they share an operon: mean predicted probability of the bases between the two
       midpoints to lie in an operon of several genes; of `by_junction`, the junction's.
     probability_membership: the former, where `probability` is the latter.
+    probability_annotated: what the checkpoint's pair model makes of the junction and of the genes.
   """
 
   left: int
@@ -36,6 +42,12 @@ class GenePair:
   distance_bp: int
   probability: float
   probability_membership: float | None = None
+  probability_annotated: float | None = None
+
+  @property
+  def best(self) -> float:
+    """Returns the probability that decides: that of the pair model, where there is one."""
+    return self.probability if self.probability_annotated is None else self.probability_annotated
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,16 +106,58 @@ def by_junction(
     junction: probability that the two genes beside a base share an operon, for each base of the
       contig on the forward and on the reverse strand.
   """
-  means = {1: _Means(junction[:, 0]), -1: _Means(junction[:, 1])}
+  means = _junction_means(genes, pairs, junction)
+  return [
+    dataclasses.replace(pair, probability=mean, probability_membership=pair.probability)
+    for pair, mean in zip(pairs, means, strict=True)
+  ]
+
+
+def by_annotation(
+  genes: Sequence[Gene],
+  codes: UInt8[np.ndarray, " L"],
+  pairs: Sequence[GenePair],
+  prediction: Prediction,
+  model: PairModel,
+) -> list[GenePair]:
+  """Adds the probability that the pair model gives, from the junctions and the genes.
+
+  Args:
+    genes: genes of the contig, in the order of `in_order`.
+    codes: bases of the contig.
+    pairs: pairs that `gene_pairs` finds.
+    prediction: tracks of the whole contig.
+    model: pair model of the checkpoint that predicted them.
+  """
+  contig = ContigGenes.of(genes, codes, prediction.circular)
+  left, right, gap = (
+    np.array([getattr(pair, key) for pair in pairs], np.int64)
+    for key in ("left", "right", "distance_bp")
+  )
+  columns = pair_features(contig, codon_counts(contig), left, right, gap)
+  odds = special.logit(np.clip(prediction.operon_junction.astype(np.float64), _SURE, 1 - _SURE))
+  columns[JUNCTION] = np.array(_junction_means(genes, pairs, odds), np.float64)
+  z = prediction.in_units("z").gene_expression
+  means = [z[gene.bases(len(z))].mean(axis=0, dtype=np.float64) for gene in genes]
+  expression = np.array(means).reshape(len(genes), z.shape[1])
+  columns[EXPRESSION] = np.abs(expression[left] - expression[right]).mean(axis=1)
+  return [
+    dataclasses.replace(pair, probability_annotated=value)
+    for pair, value in zip(pairs, model.probability(columns).tolist(), strict=True)
+  ]
+
+
+def _junction_means(
+  genes: Sequence[Gene], pairs: Sequence[GenePair], values: Float[np.ndarray, "L 2"]
+) -> list[float]:
+  """Averages values over the junction of each pair, on its strand."""
+  means = {1: _Means(values[:, 0]), -1: _Means(values[:, 1])}
   found = []
   for pair in pairs:
     left, right = genes[pair.left], genes[pair.right]
-    wrapped = len(junction) if pair.right < pair.left else 0  # only the origin lies between
+    wrapped = len(values) if pair.right < pair.left else 0  # only the origin lies between
     follower = right.start + wrapped, right.end + wrapped
-    probability = means[left.strand].of(*junction_interval((left.start, left.end), follower))
-    found.append(
-      dataclasses.replace(pair, probability=probability, probability_membership=pair.probability)
-    )
+    found.append(means[left.strand].of(*junction_interval((left.start, left.end), follower)))
   return found
 
 
@@ -117,9 +171,9 @@ def operons_of_genes(
 
   On a circular contig where every gene is linked to the next, the chain opens at its weakest pair.
   """
-  links = {pair.left: pair for pair in pairs if pair.probability >= threshold}
+  links = {pair.left: pair for pair in pairs if pair.best >= threshold}
   if genes and len(links) == len(genes):
-    del links[min(links, key=lambda left: links[left].probability)]
+    del links[min(links, key=lambda left: links[left].best)]
   means, length = _Means(membership), len(membership)
   followers = {pair.right for pair in links.values()}
   operons = []

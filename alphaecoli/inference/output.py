@@ -20,6 +20,7 @@ from alphaecoli.genomics.gene_calls import are_plausible, call_all
 from alphaecoli.inference import tables, writers
 from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.operon_calls import (
+  by_annotation,
   by_junction,
   gene_pairs,
   operons_of_bases,
@@ -97,6 +98,7 @@ class GenomeOutput:
     self._folder, self._genome, self._settings = folder, genome, settings
     self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
+    self._pair_model = predictor.pair_model
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
@@ -148,6 +150,8 @@ class GenomeOutput:
         pairs = gene_pairs(contig.genes, membership, contig.circular)
         if "operon_junction" in self._heads:
           pairs = by_junction(contig.genes, pairs, prediction.operon_junction)
+        if self._pair_model is not None:
+          pairs = by_annotation(contig.genes, contig.codes, pairs, prediction, self._pair_model)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
         self._pairs += tables.pair_rows(contig, pairs, threshold, store)
       else:

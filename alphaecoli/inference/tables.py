@@ -109,10 +109,11 @@ def pair_rows(
     row |= {
       "distance_bp": pair.distance_bp,
       "probability": pair.probability,
-      "same_operon": int(pair.probability >= threshold),
+      "same_operon": int(pair.best >= threshold),
     }
-    if pair.probability_membership is not None:
-      row["probability_membership"] = pair.probability_membership
+    for kind in ("probability_membership", "probability_annotated"):
+      if (value := getattr(pair, kind)) is not None:
+        row[kind] = value
     if store is not None:
       row |= _observed_pair(left, right, store)
     rows.append(row)

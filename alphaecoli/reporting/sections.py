@@ -307,6 +307,7 @@ METRIC_WORDS = {
   "operon_junction/pairs_auroc": "neighbouring genes share an operon, by junction, AUROC",
   "operon_junction/experimental_pairs_auroc": "the same, known by experiment, by junction, AUROC",
   "operon_junction/bases_auroc": "base in an operon, by junctions of called genes, AUROC",
+  "operon_pairs/annotated_auroc": "neighbouring genes share an operon, with annotation, AUROC",
   "loss/gene_expression": "loss of expression (z²) ↓",
   "loss/gene_density": "loss of density (genes²) ↓",
   "loss/operon_membership": "loss of operon membership (nats) ↓",

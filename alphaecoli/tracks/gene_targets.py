@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from alphaecoli.genomics.gene_features import are_coding
 from alphaecoli.genomics.genes import gene_kind
 from alphaecoli.genomics.intervals import StartEnd, neighbours
 from alphaecoli.tracks.density import PiecewiseTrack, mean_of_genes, sum_of_genes
@@ -20,7 +21,6 @@ CODON_POSITIONS = 3
 STRAND_CHANNELS = CODON_POSITIONS + 1
 STRAND_SWAP = (4, 5, 6, 7, 0, 1, 2, 3)  # channels on the other strand
 JUNCTION_FLANK_BP = 30  # bases of either gene that belong to their junction
-_PROTEIN = ("mrna", "cds", "protein_coding", "protein", "gene")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,8 @@ class GeneTargets:
 
 def is_protein_coding(genes: GeneTable) -> np.ndarray:
   """Returns which genes code for one uninterrupted protein: whole codons, a known strand."""
-  named = np.isin(np.char.lower(genes.type), _PROTEIN)
   single = np.array([len(parts) == 1 for parts in genes.fragments], bool)
-  return named & single & (genes.strand != 0) & ((genes.end - genes.start) % CODON_POSITIONS == 0)
+  return single & are_coding(genes.type, genes.strand, genes.end - genes.start)
 
 
 def is_rna(genes: GeneTable) -> np.ndarray:

@@ -9,12 +9,13 @@ from typing import Any
 
 import jax
 
-from alphaecoli.checkpoints.read import SCORE
+from alphaecoli.checkpoints.read import PAIR_MODELS, SCORE
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.cli import progress_bar
 from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.results import OrganismReports, Report
+from alphaecoli.evaluation.structure import PairFit
 from alphaecoli.files import write_json
 from alphaecoli.parallel.batches import device_batches
 from alphaecoli.parallel.sharding import window_shard
@@ -98,6 +99,8 @@ class Loop:
     self.watch, self.best = Watch(saved["watch"]), saved["best"]
     self.unmeasured = saved["unmeasured"]  # this step's evaluation is still to do
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
+    self._pair_fit = PairFit(self.config.data.window_bp)
+    self._pair_models: dict[str, Any] = {}  # of the last evaluation, by organism
     self._predict = make_predict(setup.definition.functional, self.mesh)
     self._logged = (self.step, 0.0)  # step and time in steps at the last log line
     self._flops = 0.0  # of a step, on all devices
@@ -178,9 +181,9 @@ class Loop:
     if improved:
       self.best = score
     if self.saved == self.step:  # a signal had cut the evaluation short
-      self.checkpoints.set_score(self.step, score)
+      self.checkpoints.set_score(self.step, score, {PAIR_MODELS: self._pair_models})
     elif improved or self._is_due(self.config.checkpoint.every_steps):
-      self._save(score)
+      self._save(score, {PAIR_MODELS: self._pair_models})
     return True
 
   def _log(self) -> None:
@@ -226,8 +229,10 @@ class Loop:
   def _report(self) -> Report | OrganismReports:
     """Measures the validation split of every organism."""
     stores, state = self.setup.organisms.stores, self.state
-    reports = {
-      store.organism: evaluate_on(
+    reports: dict[str, Report] = {}
+    self._pair_models = {}
+    for row, store in enumerate(stores):
+      report = evaluate_on(
         self.mesh,
         lambda batch: self._predict(state.params, state.stats, batch),
         store,
@@ -237,8 +242,9 @@ class Loop:
         progress=self._until_stopped,
         organism=row,
       )
-      for row, store in enumerate(stores)
-    }
+      reports[store.organism], model = self._pair_fit.fit(report, store)
+      if model is not None:
+        self._pair_models[store.organism] = model.to_json()
     return OrganismReports(reports) if len(stores) > 1 else reports[stores[0].organism]
 
   def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -248,11 +254,12 @@ class Loop:
         raise _Stopped
       yield batch
 
-  def _save(self, score: float | None = None) -> None:
-    """Starts a save of this step."""
+  def _save(self, score: float | None = None, more: Mapping[str, Any] | None = None) -> None:
+    """Starts a save of this step, with what its evaluation gave, where it was measured."""
     self.watch.check(self._last_good())
     with self.clock.phase("checkpoint"):
-      self.checkpoints.save(self.step, state_items(self.state), self._meta(), score)
+      meta = {**self._meta(), **(more or {})}
+      self.checkpoints.save(self.step, state_items(self.state), meta, score)
     self.saved = self.step
 
   def _meta(self) -> dict[str, Any]:

@@ -105,12 +105,15 @@ def test_a_score_that_comes_later_makes_a_checkpoint_the_best(tmp_path):
     checkpoints.save(1, state_items(state), META, 0.9)
     checkpoints.save(2, state_items(state), META)
   with Checkpoints(tmp_path, keep_last=1, keep_best=1) as checkpoints:
-    checkpoints.set_score(2, 0.1)
+    checkpoints.set_score(2, 0.1, {"found": 3})
     checkpoints.save(3, state_items(state), META, 0.5)
     checkpoints.save(4, state_items(state), META, 0.6)
     checkpoints.wait()
     assert checkpoints.steps == [2, 4]
-  assert find_checkpoint(tmp_path).name == "2"
+  best = find_checkpoint(tmp_path)
+  assert best.name == "2"
+  meta = read_meta(best)
+  assert meta.pop("found") == 3 and meta == {**read_meta(tmp_path / "4"), "step": 2}
 
 
 def test_without_keep_best_only_the_last_are_kept(tmp_path):

@@ -200,3 +200,12 @@ def test_a_result_is_read_as_it_was_written_and_a_broken_file_is_said(tmp_path):
   path.write_bytes(path.read_bytes()[:500])
   with pytest.raises(DataError, match=r"can not be read .* delete it and run again"):
     FoldResult.read(path)
+
+
+def test_a_column_that_one_fold_lacks_is_left_out():
+  tables = {0: {"start": np.array([5]), "more": np.array([1])}, 1: {"start": np.array([2])}}
+  joined = join_tables(tables)
+  assert {name: values.tolist() for name, values in joined.items()} == {
+    "fold": [1, 0],
+    "start": [2, 5],
+  }

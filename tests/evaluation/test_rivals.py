@@ -11,9 +11,11 @@ import pytest
 
 from alphaecoli import evaluate as command
 from alphaecoli.errors import ConfigError
-from alphaecoli.evaluation import called_genes, rival_features, rivals
+from alphaecoli.evaluation import called_genes, rivals
 from alphaecoli.evaluation.called_genes import CalledGenes
 from alphaecoli.evaluation.evaluator import evaluate
+from alphaecoli.evaluation.gene_values import contig_genes
+from alphaecoli.genomics import gene_features
 from alphaecoli.genomics.sequence import encode, read_fasta, reverse_complement
 from alphaecoli.regulondb.dump import builtin_genome
 from alphaecoli.schema import LossWeights
@@ -286,15 +288,15 @@ def test_promoters_and_terminators_are_found_on_their_strand(strand):
   genes = [(100, 400, strand, "mRNA"), (600, 900, strand, "mRNA")]
   if strand < 0:
     codes, genes = reverse_complement(codes), [(1200 - b, 1200 - a, s, t) for a, b, s, t in genes]
-  store = small_store(codes, genes)
+  contig = contig_genes(small_store(codes, genes))
   rows, gap = np.array([1]), np.array([200.0])
-  best = np.log2(np.array([shares for _, shares in rival_features.BOXES]) / 0.25).sum()
-  np.testing.assert_allclose(rival_features.promoters(store, rows, gap), [[best] * 3])
-  beside = rival_features.promoters(store, rows, np.array([10.0]))
+  best = np.log2(np.array([shares for _, shares in gene_features.BOXES]) / 0.25).sum()
+  np.testing.assert_allclose(gene_features.promoters(contig, rows, gap), [[best] * 3])
+  beside = gene_features.promoters(contig, rows, np.array([10.0]))
   assert beside[0, 2] < beside[0, 1] == pytest.approx(best)
   expected = 8 * 3 / 2 + 1.5 * (8 - 3)
-  assert rival_features.terminators(store, np.array([0]), gap)[0] == expected
-  assert rival_features.terminators(store, np.array([0]), np.array([15.0]))[0] < 0
+  assert gene_features.terminators(contig, np.array([0]), gap)[0] == expected
+  assert gene_features.terminators(contig, np.array([0]), np.array([15.0]))[0] < 0
 
 
 @pytest.mark.parametrize("strand", [1, -1])
@@ -303,8 +305,8 @@ def test_codons_are_counted_in_frame_across_the_origin(strand):
   codes = np.full(60, 2, np.uint8)
   at = np.arange(54, 66) % 60
   codes[at] = gene if strand > 0 else reverse_complement(gene)
-  store = small_store(codes, [(54, 66, strand, "mRNA"), (0, 12, 1, "tRNA")])
-  counts = rival_features.codon_counts(store)
+  contig = contig_genes(small_store(codes, [(54, 66, strand, "mRNA"), (0, 12, 1, "tRNA")]))
+  counts = gene_features.codon_counts(contig)
   words = {"ATG": 14, "AAA": 0, "TAA": 48}
   assert {w: counts[0, i] for w, i in words.items()} == {"ATG": 1, "AAA": 2, "TAA": 1}
   assert counts.sum() == 4
@@ -314,11 +316,11 @@ def test_chains_of_operon_mates_wrap_around():
   rows = [(10, 40, 1, "mRNA"), (45, 75, 1, "mRNA"), (200, 230, -1, "mRNA"), (280, 298, 1, "mRNA")]
   codons = np.zeros((4, 64))
   codons[np.arange(4), [0, 1, 2, 3]] = 10
-  store = small_store(np.zeros(300), rows)
-  mates = rival_features.expression_features(store, codons, 20)[:, 64:128]
+  contig = contig_genes(small_store(np.zeros(300), rows))
+  mates = gene_features.expression_features(contig, codons, 20)[:, 64:128]
   np.testing.assert_allclose(mates[0, [1, 3]], 0.5)  # wraps: the last gene is 12 before the first
   np.testing.assert_allclose(mates[3, [0, 1]], 0.5)
-  apart = rival_features.expression_features(store, codons, 5)[:, 64:128]
+  apart = gene_features.expression_features(contig, codons, 5)[:, 64:128]
   assert apart[0, 1] == 1 and apart[0, 3] == 0
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from alphaecoli import predict
-from alphaecoli.genomics import gene_calls
+from alphaecoli.genomics import gene_calls, operon_pairs
 from alphaecoli.genomics.gene_calls import MIN_SCORE
 from alphaecoli.genomics.gff3 import read_features, read_gff3
+from alphaecoli.genomics.operon_pairs import PairModel
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.inference.prediction import TRACK_HEADS
 from tests.genomics.test_gene_calls import coding, planted
@@ -50,8 +51,8 @@ def run(monkeypatch, tmp_path, caplog):
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   caplog.set_level(logging.INFO, "alphaecoli")
 
-  def go(*flags, heads=(*TRACK_HEADS, "gene_structure", "operon_junction")):
-    model = predictor(trained_heads=heads)
+  def go(*flags, heads=(*TRACK_HEADS, "gene_structure", "operon_junction"), pair_model=None):
+    model = predictor(trained_heads=heads, pair_model=pair_model)
     monkeypatch.setattr(model, "_forward", KnowingStandIn(3, list(CONTIGS.values())))
     monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: model)
     given = ["--checkpoint", "C", "--fasta", str(fasta), "--circular", "ring"]
@@ -155,3 +156,24 @@ def test_pairs_without_the_junction_head_are_as_they_were(run):
   assert "probability_membership" not in pair
   again = table(run("--units", "z") / "pairs.tsv")[0]
   assert again["probability_membership"] == pair["probability"]
+
+
+def test_a_pair_model_decides_which_genes_share_an_operon(run):
+  folder = run(pair_model=PairModel({"gap": -1.0}, 75.0))
+  pairs = table(folder / "pairs.tsv")
+  gaps = np.array([int(pair["distance_bp"]) for pair in pairs])
+  assert gaps.tolist() == [100, 50]
+  expected = 1 / (1 + np.exp(gaps - 75.0))
+  np.testing.assert_allclose(
+    [float(p["probability_annotated"]) for p in pairs], expected, rtol=1e-4
+  )
+  assert [(float(p["probability"]), p["same_operon"]) for p in pairs] == [
+    (JUNCTION, "0"), (JUNCTION, "1"),
+  ]  # fmt: skip
+  genes = table(folder / "genes.tsv")
+  assert genes[1]["operon"] == genes[4]["operon"] != "" == genes[2]["operon"] == genes[3]["operon"]
+
+
+def test_the_junction_reaches_the_pair_model_as_log_odds(run):
+  pairs = table(run(pair_model=PairModel({operon_pairs.JUNCTION: 1.0}, 0.0)) / "pairs.tsv")
+  assert [float(p["probability_annotated"]) for p in pairs] == pytest.approx([JUNCTION] * 2)

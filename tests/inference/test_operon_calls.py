@@ -103,6 +103,12 @@ def test_chains_break_at_the_threshold_and_at_other_strands():
   assert operons_of_genes([], [], membership) == []
 
 
+def test_chains_follow_the_pair_model_where_there_is_one():
+  genes = [gene(0, 10), gene(10, 20), gene(20, 35)]
+  pairs = [GenePair(0, 1, 0, 0.9, 0.9, 0.1), GenePair(1, 2, 0, 0.1, 0.1, 0.9)]
+  assert [o.genes for o in operons_of_genes(genes, pairs, np.ones(35))] == [(1, 2)]
+
+
 def test_operon_across_the_origin_and_a_ring_that_is_one_chain():
   genes = [gene(5, 20), gene(30, 60), gene(80, 95)]
   pairs = [GenePair(0, 1, 10, 0.6), GenePair(1, 2, 20, 0.1), GenePair(2, 0, 10, 0.9)]

@@ -151,6 +151,17 @@ def test_pair_table_by_hand(store, tmp_path):
   ]  # fmt: skip
 
 
+def test_the_pair_model_decides_where_there_is_one(tmp_path):
+  genes = (gene(0, 3, id="x"), gene(4, 7, id="y"), gene(8, 10, id="z"))
+  pairs = [GenePair(0, 1, 1, 0.25, 0.5, 0.75), GenePair(1, 2, 1, 0.75, 0.5, 0.25)]
+  rows = tables.pair_rows(contig(*genes), pairs, 0.5)
+  assert [line.split("\t")[-4:] for line in written(tmp_path, rows)] == [
+    ["probability", "same_operon", "probability_membership", "probability_annotated"],
+    ["0.25", "1", "0.5", "0.75"],
+    ["0.75", "0", "0.5", "0.25"],
+  ]
+
+
 def test_operon_files_by_hand(tmp_path):
   chromosome = contig(
     gene(5, 20, -1, id="g", name="a;b", locus_tag="b1"),

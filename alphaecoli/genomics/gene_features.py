@@ -1,24 +1,25 @@
-"""Features of annotated genes and of neighbouring ones, for the linear rivals of the model.
+"""Features of genes and of neighbouring ones, for linear models of expression and of operons.
 
-They use the annotation and the sequence of the whole chromosome, and no label: neither expression
-nor operons.
+They use the genes and the sequence of a whole contig, and no label: neither expression nor operons.
 """
 
+import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import UNKNOWN
-from alphaecoli.tracks.gene_targets import is_protein_coding
-from alphaecoli.tracks.store import TrackStore
 
+CODON_BP = 3
+_PROTEIN = ("mrna", "cds", "protein_coding", "protein", "gene")
 UPSTREAM_BP = 250  # before the start of a gene, where its promoter is looked for
 DOWNSTREAM_BP = 200  # after the end of a gene, where its terminator is looked for
 NEAR_BP = 100  # a promoter that begins so close to the gene counts by itself
 _FAR_BP = 600.0  # stands for the gap to a neighbour on the other strand
-_LONGEST_GAP_BP = 1000
 # Frequencies of the consensus bases (the other three are alike), and the distance of the boxes.
 # Source: Hawley and McClure 1983, doi:10.1093/nar/11.8.2237.
 BOXES = (
@@ -37,11 +38,67 @@ _BONDS[[0, 3, 1, 2, 2, 3], [3, 0, 2, 1, 3, 2]] = (2, 2, 3, 3, 1, 1)
 _NONE = -15.0  # score where there is no promoter or terminator
 
 
+@dataclasses.dataclass(frozen=True)
+class ContigGenes:
+  """The genes of one contig, one row each in any order, and its bases.
+
+  Attributes:
+    start: first bases.
+    end: bases after the last ones; beyond the contig's length where a gene passes the origin.
+    strand: +1, -1 or 0 (unknown).
+    type: such as mRNA, protein_coding or tRNA.
+    whole: whether a gene is in one piece.
+    codes: bases of the contig, as 0 to 4.
+    circular: whether its end joins its start.
+  """
+
+  start: Int64[np.ndarray, "G"]
+  end: Int64[np.ndarray, "G"]
+  strand: Int64[np.ndarray, "G"]
+  type: Shaped[np.ndarray, "G"]
+  whole: Bool[np.ndarray, "G"]
+  codes: UInt8[np.ndarray, "L"]
+  circular: bool
+
+  @classmethod
+  def of(
+    cls, genes: Sequence[Gene], codes: UInt8[np.ndarray, "L"], circular: bool
+  ) -> "ContigGenes":
+    """Collects the genes of an annotation; a gene's type is its gene_biotype, if it has one."""
+    start, end, strand = (
+      np.array([getattr(g, key) for g in genes], np.int64) for key in ("start", "end", "strand")
+    )
+    kinds = np.array([g.biotype or g.type for g in genes], np.str_)
+    whole = np.array([len(g.intervals) == 1 for g in genes], bool)
+    return cls(start, end, strand, kinds, whole, codes, circular)
+
+  def __len__(self) -> int:
+    return len(self.start)
+
+  @property
+  def length_bp(self) -> int:
+    """Returns the length of the contig."""
+    return len(self.codes)
+
+  @functools.cached_property
+  def coding(self) -> Bool[np.ndarray, "G"]:
+    """Returns which genes code for one uninterrupted protein."""
+    return self.whole & are_coding(self.type, self.strand, self.end - self.start)
+
+
+def are_coding(
+  kind: Shaped[np.ndarray, "G"], strand: np.ndarray, length_bp: Int64[np.ndarray, "G"]
+) -> Bool[np.ndarray, "G"]:
+  """Returns which genes code for a protein by their type: of whole codons, on a known strand."""
+  named = np.isin(np.char.lower(kind), _PROTEIN)
+  return np.asarray(named & (strand != 0) & (length_bp % CODON_BP == 0))
+
+
 class Neighbourhood(NamedTuple):
   """Every gene's place among all genes of the chromosome, ordered by start.
 
   Attributes:
-    order: rows of the gene table by place.
+    order: rows of the genes by place.
     place: of each row.
     gap_bp: by place, from the gene's end to the next gene's start; `_FAR_BP` where the next gene is
       on another or an unknown strand, or where there is none.
@@ -54,34 +111,32 @@ class Neighbourhood(NamedTuple):
   linked: Bool[np.ndarray, "G"]
 
 
-def neighbourhood(store: TrackStore) -> Neighbourhood:
-  """Orders the genes of a chromosome; on a circular one the first follows the last."""
-  genes = store.genes
+def neighbourhood(genes: ContigGenes) -> Neighbourhood:
+  """Orders the genes of a contig; on a circular one the first follows the last."""
   order = np.lexsort((genes.end, genes.start)).astype(np.int64)
   place = np.argsort(order).astype(np.int64)
   start, end, strand = (column[order] for column in (genes.start, genes.end, genes.strand))
-  gap = (np.append(start[1:], start[:1] + store.length_bp) - end).astype(np.float64)
+  gap = (np.append(start[1:], start[:1] + genes.length_bp) - end).astype(np.float64)
   linked = (strand == np.append(strand[1:], strand[:1])) & (strand != 0)
-  if not store.circular or len(order) < 2:
+  if not genes.circular or len(order) < 2:
     linked[-1:] = False
   return Neighbourhood(order, place, np.where(linked, gap, _FAR_BP), linked)
 
 
-def codon_counts(store: TrackStore) -> Float64[np.ndarray, "G 64"]:
+def codon_counts(genes: ContigGenes) -> Float64[np.ndarray, "G 64"]:
   """Counts the codons of every protein-coding gene; 0 for other genes."""
-  genes = store.genes
   counts = np.zeros((len(genes), 64))
-  for row in np.flatnonzero(is_protein_coding(genes))[:, None].astype(np.int64):
+  for row in np.flatnonzero(genes.coding)[:, None].astype(np.int64):
     steps = np.arange((genes.end - genes.start)[row[0]])
-    boundary = _ends(store, row)[0]
-    codons = bases_at(store, boundary, genes.strand[row], steps).reshape(-1, 3)
+    boundary = _ends(genes, row)[0]
+    codons = bases_at(genes, boundary, genes.strand[row], steps).reshape(-1, CODON_BP)
     mask = (codons < UNKNOWN).all(axis=1)
     counts[row[0]] = np.bincount(codons[mask].astype(np.int64) @ (16, 4, 1), minlength=64)
   return counts
 
 
 def expression_features(
-  store: TrackStore, codons: Float64[np.ndarray, "G 64"], longest_gap_bp: float
+  genes: ContigGenes, codons: Float64[np.ndarray, "G 64"], longest_gap_bp: float
 ) -> Float64[np.ndarray, "G F"]:
   """Returns codon use of each gene and of its likely operon mates, with lengths and gene types.
 
@@ -89,11 +144,11 @@ def expression_features(
   `longest_gap_bp`; where a gene has none, theirs is the mean over genes that have some.
 
   Args:
-    store: track store of the chromosome.
+    genes: genes of the contig.
     codons: counts that `codon_counts` returns.
     longest_gap_bp: longest gap between mates.
   """
-  genes, near = store.genes, neighbourhood(store)
+  near = neighbourhood(genes)
   chained = near.linked & (near.gap_bp <= longest_gap_bp)
   # A new number after each break of a chain; on a circular chromosome the last may join the first.
   chain = np.append(0, np.cumsum(~chained[:-1]))[: len(genes)]
@@ -105,83 +160,24 @@ def expression_features(
   np.add.at(total, chain, codons)
   mates = total[chain] - codons
   has_mates = mates.sum(axis=1) > 0
-  use = _frequencies(mates)
+  use = frequencies(mates)
   use[~has_mates] = use[has_mates].mean(axis=0) if has_mates.any() else 0
   kinds = [genes.type == kind for kind in np.unique(genes.type)]
   lengths = np.log(np.maximum(genes.end - genes.start, 1))
   more = (has_mates, np.log(size), np.log1p(mates.sum(axis=1)), lengths)
-  return np.column_stack([_frequencies(codons), use, *kinds, *more]).astype(np.float64)
-
-
-def pair_features(
-  store: TrackStore,
-  codons: Float64[np.ndarray, "G 64"],
-  left: Int64[np.ndarray, "p"],
-  right: Int64[np.ndarray, "p"],
-  gap_bp: Int64[np.ndarray, "p"],
-) -> Float64[np.ndarray, "p F"]:
-  """Returns what may tell whether two neighbouring genes of one strand share an operon.
-
-  The gap, the gaps to the genes before and after the two in the direction of transcription, their
-  lengths, the best promoter before the second gene, the best terminator after the first, and how
-  alike their codon use is.
-
-  Args:
-    store: track store of the chromosome.
-    codons: counts that `codon_counts` returns.
-    left: rows of the gene table, of the genes that come first on the forward strand.
-    right: rows of those that follow.
-    gap_bp: gap between the two, negative where they overlap.
-  """
-  genes, near = store.genes, neighbourhood(store)
-  forward = genes.strand[left] > 0
-  before = near.place[left] - 1  # -1 is the last gene: on a linear contig it is linked to none
-  after = near.place[right]
-  upstream, downstream = np.where(forward, before, after), np.where(forward, after, before)
-  first, second = np.where(forward, left, right), np.where(forward, right, left)
-  gap = gap_bp.astype(np.float64)
-  length = np.log(np.maximum(genes.end - genes.start, 1))
-  use = _frequencies(codons)
-  coding = is_protein_coding(genes)
-  return np.column_stack(
-    [
-      np.clip(gap, -50, 0),
-      np.log1p(np.clip(gap, 0, _LONGEST_GAP_BP)),
-      np.clip(gap, -50, 500),
-      gap < -8,
-      (gap >= -8) & (gap < 0),
-      *(gap > limit for limit in (30, 60, 100, 200)),
-      *_neighbour(near, upstream),
-      *_neighbour(near, downstream),
-      length[first],
-      length[second],
-      np.minimum(length[first], length[second]),
-      coding[left] & coding[right],
-      promoters(store, second, gap),
-      terminators(store, first, gap),
-      np.abs(use[left] - use[right]).sum(axis=1),
-      _correlation(use[left], use[right]),
-    ]
-  ).astype(np.float64)
-
-
-def _neighbour(near: Neighbourhood, place: Int64[np.ndarray, "p"]) -> list[np.ndarray]:
-  """Describes the gap after the gene at a place."""
-  gap = near.gap_bp[place]
-  steps = [gap > limit for limit in (50, 100, 200)]
-  return [np.log1p(np.clip(gap, 0, _LONGEST_GAP_BP)), *steps, near.linked[place]]
+  return np.column_stack([frequencies(codons), use, *kinds, *more]).astype(np.float64)
 
 
 def promoters(
-  store: TrackStore, rows: Int64[np.ndarray, "p"], gap_bp: Float64[np.ndarray, "p"]
+  genes: ContigGenes, rows: Int64[np.ndarray, "p"], gap_bp: Float64[np.ndarray, "p"]
 ) -> Float64[np.ndarray, "p 3"]:
   """Scores the best promoter before genes, in bits.
 
   Returns:
     The best in `UPSTREAM_BP`, in the last `NEAR_BP`, and in the gap before the gene.
   """
-  boundary = _ends(store, rows)[0]
-  codes = bases_at(store, boundary, store.genes.strand[rows], np.arange(-UPSTREAM_BP, 0))
+  boundary = _ends(genes, rows)[0]
+  codes = bases_at(genes, boundary, genes.strand[rows], np.arange(-UPSTREAM_BP, 0))
   boxes = []
   for consensus, shares in BOXES:
     share = np.array(shares)[:, None]
@@ -203,16 +199,16 @@ def promoters(
 
 
 def terminators(
-  store: TrackStore, rows: Int64[np.ndarray, "p"], gap_bp: Float64[np.ndarray, "p"]
+  genes: ContigGenes, rows: Int64[np.ndarray, "p"], gap_bp: Float64[np.ndarray, "p"]
 ) -> Float64[np.ndarray, "p"]:
   """Scores the best terminator in the gap after genes: half the bonds of its stem, and the T after.
 
   Every mismatch in the stem costs two pairs of A and T.
   """
-  boundary = _ends(store, rows)[1]
+  boundary = _ends(genes, rows)[1]
   flank = 2 * LONGEST_STEM
   width = DOWNSTREAM_BP + LOOPS_BP[-1] + LONGEST_STEM + TAIL_BP
-  codes = bases_at(store, boundary, store.genes.strand[rows], np.arange(-flank, width))
+  codes = bases_at(genes, boundary, genes.strand[rows], np.arange(-flank, width))
   thymines = np.cumsum(np.pad(codes == 3, ((0, 0), (1, 0))), axis=1)
   loop_at = np.arange(DOWNSTREAM_BP)  # first base of the loop, counted from the gene
   loop = loop_at + flank
@@ -232,7 +228,7 @@ def terminators(
 
 
 def bases_at(
-  store: TrackStore,
+  genes: ContigGenes,
   boundary: Int64[np.ndarray, "p"],
   strand: np.ndarray,
   steps: Int64[np.ndarray, "S"],
@@ -240,38 +236,29 @@ def bases_at(
   """Reads bases around boundaries in the direction of transcription, 4 beyond a linear contig.
 
   Args:
-    store: track store of the chromosome.
+    genes: genes of the contig.
     boundary: position between two bases; step 0 is the first base past it, as a strand is read.
     strand: +1, or -1 for the complement.
     steps: numbers of the bases to read, from the boundary on.
   """
   strand = strand.astype(np.int64)[:, None]
   at = boundary[:, None] + strand * steps[None] - (strand < 0)
-  codes = np.asarray(store.sequence)[at % store.length_bp]
+  codes = np.asarray(genes.codes)[at % genes.length_bp]
   codes = np.where((strand < 0) & (codes < UNKNOWN), 3 - codes, codes)
-  if not store.circular:
-    codes = np.where((at < 0) | (at >= store.length_bp), UNKNOWN, codes)
+  if not genes.circular:
+    codes = np.where((at < 0) | (at >= genes.length_bp), UNKNOWN, codes)
   return codes.astype(np.uint8)
 
 
 def _ends(
-  store: TrackStore, rows: Int64[np.ndarray, "p"]
+  genes: ContigGenes, rows: Int64[np.ndarray, "p"]
 ) -> tuple[Int64[np.ndarray, "p"], Int64[np.ndarray, "p"]]:
   """Returns the boundaries at the 5' and at the 3' ends of genes."""
-  start, end = store.genes.start[rows], store.genes.end[rows]
-  forward = store.genes.strand[rows] > 0
+  start, end = genes.start[rows], genes.end[rows]
+  forward = genes.strand[rows] > 0
   return np.where(forward, start, end), np.where(forward, end, start)
 
 
-def _frequencies(counts: Float64[np.ndarray, "G C"]) -> Float64[np.ndarray, "G C"]:
+def frequencies(counts: Float64[np.ndarray, "G C"]) -> Float64[np.ndarray, "G C"]:
   """Divides rows by their sums; rows of zeros stay."""
   return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-
-
-def _correlation(
-  a: Float64[np.ndarray, "p C"], b: Float64[np.ndarray, "p C"]
-) -> Float64[np.ndarray, "p"]:
-  """Returns Pearson's correlation of rows; 0 where one is constant."""
-  a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-  norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-  return np.divide((a * b).sum(axis=1), norm, out=np.zeros(len(a)), where=norm > 0)
