@@ -169,6 +169,7 @@ class TrainConfig:
   batch_windows: int
   accumulate_steps: int
   seed: int
+  ema_decay: float
 
   def __post_init__(self):
     _at_least("train", self, steps=1, batch_windows=1, accumulate_steps=1, seed=0)
@@ -177,6 +178,8 @@ class TrainConfig:
         f"train.batch_windows={self.batch_windows} is not a multiple of "
         f"train.accumulate_steps={self.accumulate_steps}"
       )
+    if not 0 <= self.ema_decay < 1:
+      raise ConfigError(f"train.ema_decay={self.ema_decay} is not in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -142,6 +142,17 @@ class FunctionalModel:
     values = [{n: v.get_value() for n, v in part.items()} for part in (self.params, self.stats)]
     return self._put_together(*values)
 
+  def batch_statistics(
+    self, params: Values, stats: Values, sequence: Array, organism: Array
+  ) -> Values:
+    """Computes the statistics of one batch in training, by name; frozen ones are left out."""
+    model = self.merge(params, stats)
+    for _, node in nnx.iter_graph(model):
+      if isinstance(node, RMSBatchNorm):
+        node.decay = 0.0  # of the running value nothing is kept
+    model(sequence, organism, train=True)
+    return self.learning(self.split(model)[1])
+
   def parameter_table(self) -> str:
     """Formats parameters by part, and how many of them learn where not all do.
 
