@@ -296,6 +296,7 @@ class EvaluationConfig:
 
   every_steps: int
   batch_windows: int
+  both_strands: bool
 
   def __post_init__(self):
     _at_least("evaluation", self, every_steps=1, batch_windows=1)

@@ -97,6 +97,7 @@ def get_config() -> ConfigDict:
   config.evaluation = evaluation = ConfigDict()
   evaluation.every_steps = 1_000  # steps between evaluations on validation
   evaluation.batch_windows = 8  # windows at once
+  evaluation.both_strands = False  # average windows and their reverse complements: twice the work
 
   config.log = log = ConfigDict()
   log.every_steps = 20  # steps between log lines

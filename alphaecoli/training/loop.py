@@ -100,7 +100,9 @@ class Loop:
     self.watch, self.best = Watch(saved["watch"]), saved["best"]
     self.unmeasured = saved["unmeasured"]  # this step's evaluation is still to do
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
-    self._predict = make_predict(setup.definition.functional, self.mesh)
+    self._averaging = Averaging(setup.definition, self.config, self._batches)
+    both_strands = setup.organisms.table if self.config.evaluation.both_strands else None
+    self._predict = make_predict(setup.definition.functional, self.mesh, both_strands)
     self._logged = (self.step, 0.0)  # step and time in steps at the last log line
     self._flops = 0.0  # of a step, on all devices
 
@@ -115,10 +117,10 @@ class Loop:
     stream = self._batches(self.first_step, config.train.batch_windows)
     batches = device_batches(stream, self.mesh)
     self.clock.seconds["start"] = self.clock.elapsed()
-    if self.unmeasured and not self._measure():
-      return self._stop()
     with self.clock.phase("compile"):
       self._averaging.compile()
+    if self.unmeasured and not self._measure():
+      return self._stop()
     main = jax.process_index() == 0
     with progress_bar(config.train.steps, self.step, active=main) as show, self.profiler:
       while self.step < config.train.steps:

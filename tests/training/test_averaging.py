@@ -90,9 +90,9 @@ def test_the_steps_are_those_without_an_average_which_leaves_no_trace():
   assert items.keys() == {"params", "stats", "train"}
   assert items["train"].keys() == {"step", "opt_state"}
   older = config.to_dict()
-  del older["train"]["ema_decay"]
+  del older["train"]["ema_decay"], older["evaluation"]["both_strands"]
   older = resolve(with_new_keys(older))
-  assert older.train.ema_decay == 0
+  assert older.train.ema_decay == 0 and not older.evaluation.both_strands
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
