@@ -28,6 +28,8 @@ class Head:
     output: what turns raw outputs into what users get: "identity" or "sigmoid".
     units: unit of what users get; "" where the user chooses it.
     auxiliary: whether it is there to help the others, and is no track of its own.
+    swap: source of each channel on the other strand; empty where strands have no channels of
+      their own, or the track table has the order.
     module: "module:Class" of the layer, built as Class(features, table, rngs=rngs).
   """
 
@@ -41,6 +43,7 @@ class Head:
   output: str = "identity"
   units: str = ""
   auxiliary: bool = False
+  swap: tuple[int, ...] = ()
   module: str = ""
 
   @property
@@ -57,9 +60,9 @@ _HEADS = (
        units="genes per 128 bp"),
   Head("operon_membership", 1, _BCE, _NATS, "training prevalence", output="sigmoid", units=_P),
   Head("gene_structure", 1, _BCE, _NATS, "probability 0.5", channels=8, output="sigmoid", units=_P,
-       auxiliary=True),
+       auxiliary=True, swap=(4, 5, 6, 7, 0, 1, 2, 3)),
   Head("operon_junction", 1, _BCE, _NATS, "probability 0.5", channels=2, output="sigmoid", units=_P,
-       auxiliary=True),
+       auxiliary=True, swap=(1, 0)),
 )  # fmt: skip
 # A new head is one entry here, its layer (model/heads.py) and its targets (tracks/store.py).
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}

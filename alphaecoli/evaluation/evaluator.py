@@ -18,7 +18,6 @@ from alphaecoli.evaluation.results import Metric, Predictions, Report
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
 from alphaecoli.evaluation.structure import junction_metrics, junction_scores, structure_metrics
 from alphaecoli.model.functional import FunctionalModel, Values
-from alphaecoli.model.model import mean_of_strands
 from alphaecoli.parallel.batches import prefetch, put_batch
 from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
 from alphaecoli.schema import BIN_BP, HEADS, Config, LossWeights
@@ -38,21 +37,12 @@ CompiledForward = Callable[[Values, Values, Batch], dict[str, Array]]
 def make_predict(
   functional: FunctionalModel, mesh: Mesh, both_strands: TrackTable | None = None
 ) -> CompiledForward:
-  """Compiles the forward pass with running statistics. Call the result within set_mesh.
-
-  Args:
-    functional: model.
-    mesh: devices.
-    both_strands: tracks of the model, if windows and their reverse complements are averaged.
-  """
+  """Compiles `functional.outputs`, which says more. Call the result within set_mesh."""
 
   # Whole windows in one place: a process reads its own from its devices.
   @functools.partial(jax.jit, out_shardings=batch_sharding(mesh, 1, False))
   def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> dict[str, Any]:
-    model = functional.merge(params, stats)
-    if both_strands is None:
-      return model(sequence, organism)
-    return mean_of_strands(lambda codes: model(codes, organism), sequence, both_strands)
+    return functional.outputs(params, stats, sequence, organism, both_strands)
 
   def predict(params: Values, stats: Values, batch: Batch) -> dict[str, Array]:
     inputs = put_batch({name: batch[name] for name in ("sequence", "organism")}, mesh)

@@ -16,14 +16,7 @@ from alphaecoli.model.layers import OrganismEmbedding, run_block
 from alphaecoli.model.transformer import Tower
 from alphaecoli.parallel.sharding import pin
 from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP, Head, ModelConfig
-from alphaecoli.tracks.gene_targets import STRAND_SWAP
 from alphaecoli.tracks.track_table import TrackTable
-
-# Source of each channel on the other strand; of the expression tracks the track table says it.
-CHANNEL_SWAPS: dict[str, tuple[int, ...]] = {
-  "gene_structure": STRAND_SWAP,
-  "operon_junction": (1, 0),
-}
 
 
 class Embeddings(NamedTuple):
@@ -138,14 +131,15 @@ def mean_of_strands(
   Returns:
     Raw outputs, in the order of the windows' own strand.
   """
-  swaps = {**CHANNEL_SWAPS, "gene_expression": table.reverse_order}
   means = {"identity": lambda a, b: (a + b) / 2, "sigmoid": _logit_of_mean}
   ahead, other = forward(sequence), forward(reverse_complement(sequence))
   found = {}
   for name, values in other.items():
-    back = values[:, ::-1]
+    back, swap = values[:, ::-1], HEADS[name].swap
+    if name == "gene_expression":
+      swap = table.reverse_order
     # The other strand's forward channel is this strand's reverse channel.
-    back = back[..., jnp.array(swaps[name])] if name in swaps else back
+    back = back[..., jnp.array(swap)] if swap else back
     found[name] = means[HEADS[name].output](ahead[name], back)
   return found
 

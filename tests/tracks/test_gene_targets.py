@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.gene_targets import (
   JUNCTION_FLANK_BP,
-  STRAND_SWAP,
   gene_targets,
   is_protein_coding,
   is_rna,
@@ -119,4 +119,5 @@ def test_without_operons_no_junction_is_known():
 
 
 def test_the_other_strand_swaps_the_channels():
-  assert [STRAND_SWAP[i] for i in STRAND_SWAP] == list(range(8))
+  swap = HEADS["gene_structure"].swap
+  assert [swap[i] for i in swap] == list(range(8))
