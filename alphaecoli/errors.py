@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -30,3 +31,19 @@ def nearest(name: str, names: Iterable[str], count: int = 1, similarity: float =
     similarity: least likeness, 0 to 1; "" where no name has it.
   """
   return ", ".join(difflib.get_close_matches(name, list(names), count, similarity))
+
+
+def at_least(section: str, config: Any, **minimum: float) -> None:
+  """Raises ConfigError where a value is below its minimum."""
+  for name, low in minimum.items():
+    value = getattr(config, name)
+    if not value >= low:
+      raise ConfigError(f"{section}.{name}={value}; expected at least {low}")
+
+
+def one_of(section: str, config: Any, **choices: tuple[str, ...]) -> None:
+  """Raises ConfigError where a value is none of its choices."""
+  for name, allowed in choices.items():
+    value = getattr(config, name)
+    if value not in allowed:
+      raise ConfigError(f"{section}.{name}={value!r}; expected {' or '.join(allowed)}")

@@ -37,6 +37,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     "--batch-windows", type=int, help="windows at once; default: evaluation.batch_windows"
   )
   parser.add_argument(
+    "--reverse-complement-average",
+    action=argparse.BooleanOptionalAction,
+    help="average the predictions of both strands; default: evaluation.both_strands of the run",
+  )
+  parser.add_argument(
     "--rivals",
     action="store_true",
     help="also measure simple rules: pip install alphaecoli[rivals]",

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, at_least, one_of
 
 BIN_BP = 128
 PAIR_BP = 2048
@@ -28,8 +28,9 @@ class Head:
     output: what turns raw outputs into what users get: "identity" or "sigmoid".
     units: unit of what users get; "" where the user chooses it.
     auxiliary: whether it is there to help the others, and is no track of its own.
-    late: whether it has few labels, and learns better once the others have found the genes: its
-      loss has `LATE_FACTOR` of its weight for the first `loss.structure_first_steps`.
+    late: whether its few labels wait for genes to be found: `loss.structure_first_steps`.
+    swap: source of each channel on the other strand; empty where strands have no channels of
+      their own, or the track table has the order.
     module: "module:Class" of the layer, built as Class(features, table, rngs=rngs).
   """
 
@@ -44,6 +45,7 @@ class Head:
   units: str = ""
   auxiliary: bool = False
   late: bool = False
+  swap: tuple[int, ...] = ()
   module: str = ""
 
   @property
@@ -62,15 +64,13 @@ _HEADS = (
   Head("operon_membership", 1, _BCE, _NATS, "training prevalence", output="sigmoid", units=_P,
        late=True),
   Head("gene_structure", 1, _BCE, _NATS, "probability 0.5", channels=8, output="sigmoid", units=_P,
-       auxiliary=True),
+       auxiliary=True, swap=(4, 5, 6, 7, 0, 1, 2, 3)),
   Head("operon_junction", 1, _BCE, _NATS, "probability 0.5", channels=2, output="sigmoid", units=_P,
-       auxiliary=True, late=True),
+       auxiliary=True, late=True, swap=(1, 0)),
 )  # fmt: skip
 # A new head is one entry here, its layer (model/heads.py) and its targets (tracks/store.py).
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
-LATE_FACTOR = 0.1
-
-
+LATE_FACTOR = 0.1  # of the weight of late heads in the first steps
 ALL_OPERONS = "all"  # data.operon_evidence
 # What stores and configurations without these keys of `data`, which came later, were made with.
 DATA_BEFORE: Mapping[str, Any] = {"unknown_expression_types": (), "operon_evidence": ALL_OPERONS}
@@ -111,8 +111,8 @@ class DataConfig:
         f"data.window_bp={self.window_bp} is not a multiple of {PAIR_BP}; "
         f"nearest: {lower} or {lower + PAIR_BP}"
       )
-    _at_least("data", self, max_docs_per_file=0, n_folds=3, n_blocks=3, min_operon_genes=1)
-    _at_least("data", self, min_genes_per_unit=1, read_threads=0, prefetch=1)
+    at_least("data", self, max_docs_per_file=0, n_folds=3, n_blocks=3, min_operon_genes=1)
+    at_least("data", self, min_genes_per_unit=1, read_threads=0, prefetch=1)
     if self.store_weights and len(self.store_weights) != len(self.stores):
       raise ConfigError(
         f"data.store_weights has {len(self.store_weights)} values for {len(self.stores)} "
@@ -126,9 +126,8 @@ class DataConfig:
       raise ConfigError(f"data.fold={self.fold} is not between 0 and {self.n_folds - 1}")
     if not 0 <= self.reverse_complement <= 1:
       raise ConfigError(f"data.reverse_complement={self.reverse_complement}; expected 0 to 1")
-    _at_least("data", self, max_tpm_sum=1e6)  # which TPM sum to
-    if (evidence := self.operon_evidence) not in (ALL_OPERONS, "experimental"):
-      raise ConfigError(f"data.operon_evidence={evidence!r}; expected all or experimental")
+    at_least("data", self, max_tpm_sum=1e6)  # which TPM sum to
+    one_of("data", self, operon_evidence=(ALL_OPERONS, "experimental"))
     kind = self.expression_tracks.split(":")[0]
     if kind not in ("mean", "dataset", "group"):
       raise ConfigError(
@@ -162,14 +161,13 @@ class ModelConfig:
   remat: bool
 
   def __post_init__(self):
-    _at_least("model", self, channels=1, channel_step=0, first_conv_width=1, conv_width=1)
-    _at_least("model", self, n_layers=0, n_heads=1, key_dim=2, value_dim=1, mlp_ratio=1)
-    _at_least("model", self, pair_channels=1, pair_heads=1, pair_head_dim=1, pair_every=1)
-    _at_least("model", self, n_organisms=1, pair_features=1)
+    at_least("model", self, channels=1, channel_step=0, first_conv_width=1, conv_width=1)
+    at_least("model", self, n_layers=0, n_heads=1, key_dim=2, value_dim=1, mlp_ratio=1)
+    at_least("model", self, pair_channels=1, pair_heads=1, pair_head_dim=1, pair_every=1)
+    at_least("model", self, n_organisms=1, pair_features=1)
     if self.key_dim % 2:
       raise ConfigError(f"model.key_dim={self.key_dim} is odd; rotary positions need pairs")
-    if self.compute_dtype not in ("float32", "bfloat16"):
-      raise ConfigError(f"model.compute_dtype={self.compute_dtype!r}; expected float32 or bfloat16")
+    one_of("model", self, compute_dtype=("float32", "bfloat16"))
     if not 0 <= self.head_dropout < 1:
       raise ConfigError(f"model.head_dropout={self.head_dropout} is not in [0, 1)")
     if not 0 <= self.batch_norm_decay < 1:
@@ -184,14 +182,17 @@ class TrainConfig:
   batch_windows: int
   accumulate_steps: int
   seed: int
+  ema_decay: float
 
   def __post_init__(self):
-    _at_least("train", self, steps=1, batch_windows=1, accumulate_steps=1, seed=0)
+    at_least("train", self, steps=1, batch_windows=1, accumulate_steps=1, seed=0)
     if self.batch_windows % self.accumulate_steps:
       raise ConfigError(
         f"train.batch_windows={self.batch_windows} is not a multiple of "
         f"train.accumulate_steps={self.accumulate_steps}"
       )
+    if not 0 <= self.ema_decay < 1:
+      raise ConfigError(f"train.ema_decay={self.ema_decay} is not in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -209,12 +210,10 @@ class OptimizerConfig:
   clip_norm: float
 
   def __post_init__(self):
-    _at_least("optimizer", self, warmup_steps=0, weight_decay=0)
-    if self.name not in ("adamw", "muon"):
-      raise ConfigError(f"optimizer.name={self.name!r}; expected adamw or muon")
-    for key in ("learning_rate", "clip_norm", "muon_rms"):
-      if getattr(self, key) <= 0:
-        raise ConfigError(f"optimizer.{key}={getattr(self, key)}; expected more than 0")
+    at_least("optimizer", self, warmup_steps=0, weight_decay=0)
+    one_of("optimizer", self, name=("adamw", "muon"))
+    if min(self.learning_rate, self.clip_norm, self.muon_rms) <= 0:
+      raise ConfigError("optimizer.learning_rate, clip_norm and muon_rms must be above 0")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -228,7 +227,7 @@ class InitConfig:
   lora_alpha: float
 
   def __post_init__(self):
-    _at_least("init", self, lora_rank=0)
+    at_least("init", self, lora_rank=0)
     if self.lora_alpha <= 0:
       raise ConfigError(f"init.lora_alpha={self.lora_alpha}; expected more than 0")
     if self.lora_rank and not self.frozen_parts:
@@ -247,7 +246,7 @@ def weights_of(heads: Mapping[str, Head]) -> Any:
   """Makes the class that holds the loss weight of each head; 0, the default, switches it off."""
 
   def check(self: Any) -> None:
-    _at_least("loss.weights", self, **dict.fromkeys(heads, 0))
+    at_least("loss.weights", self, **dict.fromkeys(heads, 0))
     if not any(dataclasses.astuple(self)):
       raise ConfigError("loss.weights are all 0: there is nothing to train")
 
@@ -276,11 +275,8 @@ class LossConfig:
   structure_first_steps: int
 
   def __post_init__(self):
-    _at_least("loss", self, structure_first_steps=0)
-    if self.expression_weighting not in ("gene", "base"):
-      raise ConfigError(
-        f"loss.expression_weighting={self.expression_weighting!r}; expected gene or base"
-      )
+    at_least("loss", self, structure_first_steps=0)
+    one_of("loss", self, expression_weighting=("gene", "base"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -306,7 +302,7 @@ class CheckpointConfig:
   keep_best: int
 
   def __post_init__(self):
-    _at_least("checkpoint", self, every_steps=1, keep_last=1, keep_best=0)
+    at_least("checkpoint", self, every_steps=1, keep_last=1, keep_best=0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -315,9 +311,10 @@ class EvaluationConfig:
 
   every_steps: int
   batch_windows: int
+  both_strands: bool
 
   def __post_init__(self):
-    _at_least("evaluation", self, every_steps=1, batch_windows=1)
+    at_least("evaluation", self, every_steps=1, batch_windows=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -330,7 +327,7 @@ class LogConfig:
   compilation_cache: bool
 
   def __post_init__(self):
-    _at_least("log", self, every_steps=1)
+    at_least("log", self, every_steps=1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -351,11 +348,3 @@ class Config:
   def to_dict(self) -> dict[str, Any]:
     """Converts to plain values, for JSON."""
     return dataclasses.asdict(self)
-
-
-def _at_least(section: str, config: Any, **minimum: float) -> None:
-  """Raises ConfigError where a value is below its minimum."""
-  for name, low in minimum.items():
-    value = getattr(config, name)
-    if not value >= low:
-      raise ConfigError(f"{section}.{name}={value}; expected at least {low}")

@@ -268,7 +268,8 @@ def _round_trip(
   """Saves, restores as training does and as prediction does, and compares every bit."""
   meta = {"config": subject.config.to_dict(), "table": subject.store.table.to_json()}
   with Checkpoints(folder, keep_last=1, keep_best=0) as checkpoints:
-    checkpoints.save(int(state.step), state_items(state), meta)
+    items = state_items(state)
+    checkpoints.save(int(state.step), items, meta)
     checkpoints.wait()
     abstract = state_items(definition.abstract_state())
     restored = checkpoints.restore_newest(abstract, lambda meta: None)
@@ -280,8 +281,8 @@ def _round_trip(
   )
   loaded = load_inference(folder)
   params, stats = definition.functional.split(loaded.model)
-  same &= all(np.array_equal(params[n], np.asarray(v)) for n, v in state.params.items())
-  same &= all(np.array_equal(stats[n], np.asarray(v)) for n, v in state.stats.items())
+  same &= all(np.array_equal(params[n], np.asarray(v)) for n, v in items["params"].items())
+  same &= all(np.array_equal(stats[n], np.asarray(v)) for n, v in items["stats"].items())
   same &= loaded.table == subject.store.table
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   return Check(

@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
   train.batch_windows = 8  # windows in a global batch
   train.accumulate_steps = 1  # micro-batches a batch is cut into, one after the other
   train.seed = 0  # of parameters, windows and dropout
+  train.ema_decay = 0.0  # of the average of the parameters, which is what is kept; 0: no average
 
   config.init = init = ConfigDict()
   init.checkpoint = ""  # run, checkpoint or AlphaGenome's parameters to start from
@@ -101,6 +102,7 @@ def get_config() -> ConfigDict:
   config.evaluation = evaluation = ConfigDict()
   evaluation.every_steps = 1_000  # steps between evaluations on validation
   evaluation.batch_windows = 8  # windows at once
+  evaluation.both_strands = False  # average windows and their reverse complements: twice the work
 
   config.log = log = ConfigDict()
   log.every_steps = 20  # steps between log lines

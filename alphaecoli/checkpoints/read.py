@@ -1,8 +1,9 @@
 """Checkpoints on disk: complete or absent, read on any devices; checkpoints/write.py writes.
 
 A checkpoint is a directory named after its step with one item each for `params`, `stats` (running
-statistics), `train` (step and optimiser) and `meta` (JSON: configuration, track table, data
-position, store fingerprint, versions). Layout and promises: docs/training.md.
+statistics), `train` (step and optimiser; where parameters are averaged, those of training too) and
+`meta` (JSON: configuration, track table, data position, store fingerprint, versions). Layout and
+promises: docs/training.md.
 """
 
 import dataclasses

@@ -12,16 +12,10 @@ from jax.sharding import Mesh
 from scipy import special
 
 from alphaecoli.data.pipeline import evaluation_batches
-from alphaecoli.evaluation import metrics
+from alphaecoli.evaluation import metrics, structure
 from alphaecoli.evaluation.gene_values import gene_columns, pair_columns
 from alphaecoli.evaluation.results import Metric, Predictions, Report
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, local_rows
-from alphaecoli.evaluation.structure import (
-  junction_metrics,
-  junction_scores,
-  pair_metrics,
-  structure_metrics,
-)
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.batches import prefetch, put_batch
 from alphaecoli.parallel.sharding import batch_sharding, n_window_shards, window_shard
@@ -39,13 +33,15 @@ MetricFunction = Callable[[Any, Any], float]
 CompiledForward = Callable[[Values, Values, Batch], dict[str, Array]]
 
 
-def make_predict(functional: FunctionalModel, mesh: Mesh) -> CompiledForward:
-  """Compiles the forward pass with running statistics. Call the result within set_mesh."""
+def make_predict(
+  functional: FunctionalModel, mesh: Mesh, both_strands: TrackTable | None = None
+) -> CompiledForward:
+  """Compiles `functional.outputs`, which says more. Call the result within set_mesh."""
 
   # Whole windows in one place: a process reads its own from its devices.
   @functools.partial(jax.jit, out_shardings=batch_sharding(mesh, 1, False))
   def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> dict[str, Any]:
-    return functional.merge(params, stats)(sequence, organism)
+    return functional.outputs(params, stats, sequence, organism, both_strands)
 
   def predict(params: Values, stats: Values, batch: Batch) -> dict[str, Array]:
     inputs = put_batch({name: batch[name] for name in ("sequence", "organism")}, mesh)
@@ -209,10 +205,12 @@ def summarise(
   if "operon_membership" not in skipped:
     found += _operon_metrics(assembly, table, pairs)
   if "gene_structure" not in skipped:
-    found += structure_metrics(assembly, store, split)
+    found += structure.structure_metrics(assembly, store, split)
   if "operon_junction" not in skipped:
-    pairs["junction"] = junction_scores(assembly, genes, pairs)
-    found += junction_metrics(assembly, store, pairs, calls="gene_structure" not in skipped)
+    pairs["junction"] = structure.junction_scores(assembly, genes, pairs)
+    found += structure.junction_metrics(
+      assembly, store, pairs, calls="gene_structure" not in skipped
+    )
   losses = {
     head: _head_loss(assembly, store, head, expression_weighting)
     for head in HEADS
@@ -321,7 +319,7 @@ def _operon_metrics(
     _metric(f"operon_membership/{key}", getattr(metrics, key), *values)
     for key in ("auroc", "auprc", "accuracy", "f1", "brier", "calibration_error")
   ]
-  return [*found, *pair_metrics("operon_membership", pairs, pairs["probability"])]
+  return [*found, *structure.pair_metrics("operon_membership", pairs, pairs["probability"])]
 
 
 def _head_loss(assembly: Assembly, store: TrackStore, head: str, weighting: str) -> Metric:

@@ -40,7 +40,12 @@ LOGGER = logging.getLogger(__name__)
 def run(options: argparse.Namespace) -> int:
   """Measures a checkpoint as the command line says; every process of a run calls this."""
   evaluate_run(
-    options.workdir, options.split, options.checkpoint, options.batch_windows, options.rivals
+    options.workdir,
+    options.split,
+    options.checkpoint,
+    options.batch_windows,
+    options.rivals,
+    options.reverse_complement_average,
   )
   return 0
 
@@ -51,6 +56,7 @@ def evaluate_run(
   checkpoint: str = "best",
   batch_windows: int | None = None,
   rivals: bool = False,
+  both_strands: bool | None = None,
 ) -> list[tuple[LoadedCheckpoint, TrackStore, Report]]:
   """Measures a checkpoint of a run on a split of each of its stores; prints and writes the metrics.
 
@@ -60,6 +66,8 @@ def evaluate_run(
     checkpoint: best, last or a step.
     batch_windows: windows at once, as for `evaluate_checkpoint`.
     rivals: whether simple rules are measured too.
+    both_strands: whether the predictions of both strands are averaged; by default as the run's
+      configuration says.
 
   Raises:
     UserError: see the message.
@@ -67,6 +75,10 @@ def evaluate_run(
   path, which = choose_checkpoint(workdir, checkpoint)
   mesh = mesh_of(path, which)
   loaded = load_inference(path, which, mesh)
+  if both_strands is not None:
+    evaluation = dataclasses.replace(loaded.config.evaluation, both_strands=both_strands)
+    config = dataclasses.replace(loaded.config, evaluation=evaluation)
+    loaded = dataclasses.replace(loaded, config=config)
   LOGGER.info("checkpoint %s on mesh %s", loaded.path, dict(mesh.shape))
   seen = bases_seen_before(loaded.meta, split)
   if seen != 0:
@@ -162,7 +174,8 @@ def evaluate_checkpoint(
   functional = FunctionalModel.of_model(config.model, loaded.table, loaded.model.heads)
   params, stats = functional.split(loaded.model)
   with jax.set_mesh(mesh):
-    predict = make_predict(functional, mesh)
+    both_strands = loaded.table if config.evaluation.both_strands else None
+    predict = make_predict(functional, mesh, both_strands)
     report = evaluate_on(
       mesh,
       lambda batch: predict(params, stats, batch),
@@ -192,6 +205,7 @@ def write_files(
     "step": loaded.step,
     "fold": store.manifest["config"]["fold"],
     "window_bp": loaded.config.data.window_bp,
+    "both_strands": loaded.config.evaluation.both_strands,
     "store": str(store.path),
     "store_fingerprint": store.fingerprint,
     "bases_seen_before": bases_seen_before(loaded.meta, report.split),

@@ -1,6 +1,7 @@
 """The model as a function of windows, compiled once and spread over the devices."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -12,21 +13,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.model.model import AlphaEcoli, mean_of_strands
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, MeshConfig
-from alphaecoli.tracks.gene_targets import STRAND_SWAP
 from alphaecoli.tracks.track_table import TrackTable
 
 # By the name that the table of heads uses.
 OUTPUTS: dict[str, Callable[[Array], Array]] = {
   "identity": lambda value: value,
   "sigmoid": jax.nn.sigmoid,
-}
-# Source of each channel on the other strand; of the expression tracks the track table says it.
-CHANNEL_SWAPS: dict[str, tuple[int, ...]] = {
-  "gene_structure": STRAND_SWAP,
-  "operon_junction": (1, 0),
 }
 
 
@@ -60,8 +55,7 @@ class CompiledModel:
     self._by_window = NamedSharding(self._mesh, PartitionSpec("data"))
     self._graph, state = nnx.split(model)
     self._state = jax.device_put(state, everywhere)
-    self._swaps = {**CHANNEL_SWAPS, "gene_expression": table.reverse_order}
-    self._row = organism
+    self._table, self._row = table, organism
     self._heads, self._both_strands, self._trunk = (
       jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
       for run in (self._outputs, self._strand_mean, self._embeddings)
@@ -82,18 +76,16 @@ class CompiledModel:
 
   def _outputs(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """Computes z-scores, genes per bin and probabilities of windows."""
-    values = nnx.merge(self._graph, state)(codes, self._organism(codes))
-    return {name: OUTPUTS[HEADS[name].output](value) for name, value in values.items()}
+    return _for_users(self._raw(state, codes))
 
   def _strand_mean(self, state: nnx.State, codes: Array) -> dict[str, Array]:
-    """Averages a window and its reverse complement, whose outputs are put in forward order."""
-    forward = self._outputs(state, codes)
-    reverse = self._outputs(state, reverse_complement(codes))
-    back = {name: values[:, ::-1] for name, values in reverse.items()}
-    # The other strand's forward channel is this strand's reverse channel.
-    for name in back.keys() & self._swaps.keys():
-      back[name] = back[name][..., jnp.array(self._swaps[name])]
-    return jax.tree.map(lambda a, b: (a + b) / 2, forward, back)
+    """Computes the same, averaged over windows and their reverse complements."""
+    raw = functools.partial(self._raw, state)
+    return _for_users(mean_of_strands(raw, codes, self._table))
+
+  def _raw(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+    """Computes raw outputs of windows."""
+    return nnx.merge(self._graph, state)(codes, self._organism(codes))
 
   def _embeddings(self, state: nnx.State, codes: Array) -> dict[str, Array]:
     """Computes the trunk's embeddings of windows."""
@@ -105,9 +97,9 @@ class CompiledModel:
     return jnp.full(len(codes), self._row, jnp.int32)
 
 
-def reverse_complement(codes: UInt8[Array, "B S"]) -> UInt8[Array, "B S"]:
-  """Returns the reverse complements of windows; what is not A C G T stays unknown."""
-  return jnp.where(codes < 4, 3 - codes, codes)[:, ::-1]
+def _for_users(values: Mapping[str, Array]) -> dict[str, Array]:
+  """Turns raw outputs into what users get."""
+  return {name: OUTPUTS[HEADS[name].output](value) for name, value in values.items()}
 
 
 # Bases in a batch, per device: more gains nothing on two CPU cores.

@@ -27,7 +27,7 @@ from alphaecoli.model.finetuning import (
   fresh_factors,
 )
 from alphaecoli.model.layers import RMSBatchNorm
-from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.model.model import AlphaEcoli, mean_of_strands
 from alphaecoli.parallel.sharding import variable_shardings
 from alphaecoli.schema import HEADS, Config, Head, InitConfig, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable
@@ -141,6 +141,39 @@ class FunctionalModel:
     """Builds the abstract module, for what needs only shapes."""
     values = [{n: v.get_value() for n, v in part.items()} for part in (self.params, self.stats)]
     return self._put_together(*values)
+
+  def outputs(
+    self,
+    params: Mapping[str, Any],
+    stats: Mapping[str, Any],
+    sequence: Array,
+    organism: Array,
+    both_strands: TrackTable | None = None,
+  ) -> dict[str, Array]:
+    """Computes raw outputs with running statistics, of windows or as `mean_of_strands`.
+
+    Args:
+      params: parameters.
+      stats: running statistics.
+      sequence: windows.
+      organism: row of the organism embedding, of each.
+      both_strands: tracks of the model, for the mean of both strands.
+    """
+    model = self.merge(params, stats)
+    if both_strands is None:
+      return model(sequence, organism)
+    return mean_of_strands(lambda codes: model(codes, organism), sequence, both_strands)
+
+  def batch_statistics(
+    self, params: Values, stats: Values, sequence: Array, organism: Array
+  ) -> Values:
+    """Computes the statistics of one batch in training, by name; frozen ones are left out."""
+    model = self.merge(params, stats)
+    for _, node in nnx.iter_graph(model):
+      if isinstance(node, RMSBatchNorm):
+        node.decay = 0.0  # of the running value nothing is kept
+    model(sequence, organism, train=True)
+    return self.learning(self.split(model)[1])
 
   def parameter_table(self) -> str:
     """Formats parameters by part, and how many of them learn where not all do.

@@ -1,7 +1,7 @@
-"""AlphaEcoli: AlphaGenome's trunk with the heads of a bacterial genome."""
+"""AlphaEcoli: AlphaGenome's trunk with the heads of a bacterial genome; both strands averaged."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -111,6 +111,48 @@ class AlphaEcoli(nnx.Module):
       name: getattr(self, name)(dropout(inputs[head.resolution_bp], self.head_dropout, key))
       for (name, head), key in zip(self.heads.items(), keys, strict=True)
     }
+
+
+def mean_of_strands(
+  forward: Callable[[UInt8[Array, "B S"]], Mapping[str, Array]],
+  sequence: UInt8[Array, "B S"],
+  table: TrackTable,
+) -> dict[str, Float32[Array, "B _S _T"]]:
+  """Averages the outputs for windows and for their reverse complements.
+
+  Means are of what users get: of z-scores, genes per bin and probabilities, so that logits, which
+  are returned as they are by one strand, are those of mean probabilities.
+
+  Args:
+    forward: function from windows to raw outputs.
+    sequence: bases of the windows.
+    table: tracks of the model; name+ and name- swap.
+
+  Returns:
+    Raw outputs, in the order of the windows' own strand.
+  """
+  means = {"identity": lambda a, b: (a + b) / 2, "sigmoid": _logit_of_mean}
+  ahead, other = forward(sequence), forward(reverse_complement(sequence))
+  found = {}
+  for name, values in other.items():
+    back, swap = values[:, ::-1], HEADS[name].swap
+    if name == "gene_expression":
+      swap = table.reverse_order
+    # The other strand's forward channel is this strand's reverse channel.
+    back = back[..., jnp.array(swap)] if swap else back
+    found[name] = means[HEADS[name].output](ahead[name], back)
+  return found
+
+
+def _logit_of_mean(a: Array, b: Array) -> Array:
+  """Returns the logit of the mean of two probabilities, from logits of any size."""
+  yes = jnp.logaddexp(jax.nn.log_sigmoid(a), jax.nn.log_sigmoid(b))
+  return yes - jnp.logaddexp(jax.nn.log_sigmoid(-a), jax.nn.log_sigmoid(-b))
+
+
+def reverse_complement(sequence: UInt8[Array, "B S"]) -> UInt8[Array, "B S"]:
+  """Returns the reverse complements of windows; what is not A C G T stays unknown."""
+  return jnp.where(sequence < 4, 3 - sequence, sequence)[:, ::-1]
 
 
 def _class_of(head: Head) -> Any:

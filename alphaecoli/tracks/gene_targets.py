@@ -19,7 +19,6 @@ from alphaecoli.tracks.gene_table import GeneTable
 # Channels of gene_structure: of each strand three codon positions, then RNA genes.
 CODON_POSITIONS = 3
 STRAND_CHANNELS = CODON_POSITIONS + 1
-STRAND_SWAP = (4, 5, 6, 7, 0, 1, 2, 3)  # channels on the other strand
 JUNCTION_FLANK_BP = 30  # bases of either gene that belong to their junction
 
 

@@ -20,7 +20,7 @@ from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
-from alphaecoli.tracks.gene_targets import STRAND_SWAP, GeneTargets, gene_targets, unpack, wrapped
+from alphaecoli.tracks.gene_targets import GeneTargets, gene_targets, unpack, wrapped
 from alphaecoli.tracks.splits import Region
 from alphaecoli.tracks.track_table import UNKNOWN_OPERON, TrackTable
 
@@ -236,7 +236,7 @@ class TrackStore:
     """Writes gene structure, operon junctions and the weights of genes and pairs."""
     targets, n = self._gene_targets, len(forward["sequence"])
     at = np.arange(start, start + n)
-    swap = list(STRAND_SWAP) if reverse else slice(None)
+    swap = list(HEADS["gene_structure"].swap) if reverse else slice(None)
     for key, bits in (("", targets.structure), ("_known", targets.structure_known)):
       forward[f"gene_structure{key}"][...] = unpack(bits.take(at, mode="wrap"))[:, swap]
     label = wrapped(targets.junction, start, n, self.length_bp)

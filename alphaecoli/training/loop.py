@@ -12,15 +12,17 @@ import jax
 from alphaecoli.checkpoints.read import PAIR_MODELS, SCORE
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.cli import progress_bar
-from alphaecoli.data.pipeline import configured_batches
+from alphaecoli.data.pipeline import Batches, configured_batches
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.results import OrganismReports, Report
 from alphaecoli.evaluation.structure import PairFit
 from alphaecoli.files import write_json
+from alphaecoli.model.functional import Values
 from alphaecoli.parallel.batches import device_batches
 from alphaecoli.parallel.sharding import window_shard
 from alphaecoli.schema import Config
 from alphaecoli.tracks.organisms import Organisms
+from alphaecoli.training.averaging import Averaging
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, duration, train_line
 from alphaecoli.training.monitor import Watch
 from alphaecoli.training.optimizer import learning_rate
@@ -101,7 +103,9 @@ class Loop:
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
     self._pair_fit = PairFit(self.config.data.window_bp)
     self._pair_models: dict[str, Any] = {}  # of the last evaluation, by organism
-    self._predict = make_predict(setup.definition.functional, self.mesh)
+    self._averaging = Averaging(setup.definition, self.config, self._batches)
+    both_strands = setup.organisms.table if self.config.evaluation.both_strands else None
+    self._predict = make_predict(setup.definition.functional, self.mesh, both_strands)
     self._logged = (self.step, 0.0)  # step and time in steps at the last log line
     self._flops = 0.0  # of a step, on all devices
 
@@ -113,8 +117,11 @@ class Loop:
       DataError: a checkpoint could not be written.
     """
     config, key = self.config, jax.random.key(self.config.train.seed)
-    batches = device_batches(self._batches(), self.mesh)
+    stream = self._batches(self.first_step, config.train.batch_windows)
+    batches = device_batches(stream, self.mesh)
     self.clock.seconds["start"] = self.clock.elapsed()
+    with self.clock.phase("compile"):
+      self._averaging.compile()
     if self.unmeasured and not self._measure():
       return self._stop()
     main = jax.process_index() == 0
@@ -158,14 +165,15 @@ class Loop:
     self._logged = (self.step, self.clock.outside(*NOT_STEPS))
     return compiled
 
-  def _batches(self) -> Iterator[Any]:
-    """Returns this process's rows of the batches that are left."""
+  def _batches(self, first_step: int, batch_windows: int) -> Batches:
+    """Returns this process's rows of the training batches from a step on."""
     shard, organisms = window_shard(self.mesh), self.setup.organisms
     return configured_batches(
       organisms.stores,
       self.config,
       shares=organisms.shares,
-      first_step=self.first_step,
+      first_step=first_step,
+      batch_windows=batch_windows,
       process_index=shard.index,
       process_count=shard.count,
     )
@@ -228,13 +236,14 @@ class Loop:
 
   def _report(self) -> Report | OrganismReports:
     """Measures the validation split of every organism."""
-    stores, state = self.setup.organisms.stores, self.state
+    stores = self.setup.organisms.stores
+    params, stats = self._averaging.values(self.state)
     reports: dict[str, Report] = {}
     self._pair_models = {}
     for row, store in enumerate(stores):
       report = evaluate_on(
         self.mesh,
-        lambda batch: self._predict(state.params, state.stats, batch),
+        lambda batch: self._predict(params, stats, batch),
         store,
         "validation",
         self.config,
@@ -259,7 +268,8 @@ class Loop:
     self.watch.check(self._last_good())
     with self.clock.phase("checkpoint"):
       meta = {**self._meta(), **(more or {})}
-      self.checkpoints.save(self.step, state_items(self.state), meta, score)
+      _, stats = self._averaging.values(self.state)
+      self.checkpoints.save(self.step, state_items(self.state, stats), meta, score)
     self.saved = self.step
 
   def _meta(self) -> dict[str, Any]:
@@ -314,13 +324,23 @@ class Loop:
     return f"last good checkpoint: step {self.saved} in {self.checkpoints.directory}"
 
 
-def state_items(state: TrainState) -> dict[str, Any]:
-  """Returns the items of a checkpoint; prediction reads params and stats alone."""
+def state_items(state: TrainState, stats: Values | None = None) -> dict[str, Any]:
+  """Returns the items of a checkpoint; prediction reads params and stats alone.
+
+  Where averages are kept they are those of prediction, with `stats`, which are by default the
+  state's; what training goes on from is then in train.
+  """
   train = {"step": state.step, "opt_state": state.opt_state}
-  return {"params": state.params, "stats": state.stats, "train": train}
+  if not state.average:
+    return {"params": state.params, "stats": state.stats, "train": train}
+  own = {name: state.params[name] for name in state.average}
+  params, stats = {**state.params, **state.average}, state.stats if stats is None else stats
+  return {"params": params, "stats": stats, "train": {**train, "params": own, "stats": state.stats}}
 
 
 def items_state(items: dict[str, Any]) -> TrainState:
   """Returns the state that `state_items` took apart."""
-  train = items["train"]
-  return TrainState(train["step"], items["params"], items["stats"], train["opt_state"])
+  train, params = items["train"], items["params"]
+  own, stats = train.get("params", {}), train.get("stats", items["stats"])
+  average = {name: params[name] for name in own}
+  return TrainState(train["step"], {**params, **own}, stats, train["opt_state"], average)

@@ -28,12 +28,14 @@ class TrainState(NamedTuple):
     params: parameters by name, frozen ones too.
     stats: running statistics by name, frozen ones too.
     opt_state: the optimiser's, of the parameters that learn.
+    average: averages of the parameters that learn, by name; empty where none are kept.
   """
 
   step: Array
   params: Values
   stats: Values
   opt_state: Any
+  average: Values
 
 
 Batch = Mapping[str, Array]
@@ -54,6 +56,7 @@ class StepDefinition:
     dropout: whether the heads' inputs have dropout.
     expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
     structure_first_steps: steps in which late heads have a small weight.
+    ema_decay: decay of the average of the parameters; 0 for none.
   """
 
   functional: FunctionalModel
@@ -64,6 +67,7 @@ class StepDefinition:
   dropout: bool = False
   expression_weighting: str = "gene"
   structure_first_steps: int = 0
+  ema_decay: float = 0.0
 
   @classmethod
   def of_config(
@@ -79,6 +83,7 @@ class StepDefinition:
       dropout=config.model.head_dropout > 0,
       expression_weighting=config.loss.expression_weighting,
       structure_first_steps=config.loss.structure_first_steps,
+      ema_decay=config.train.ema_decay,
     )
 
   def jit(self) -> Any:
@@ -91,6 +96,7 @@ class StepDefinition:
       dropout=self.dropout,
       expression_weighting=self.expression_weighting,
       structure_first_steps=self.structure_first_steps,
+      ema_decay=self.ema_decay,
     )
     shardings = state_shardings(self.abstract_state()), NamedSharding(self.mesh, PartitionSpec())
     return jax.jit(pure, donate_argnums=0, out_shardings=shardings)
@@ -106,7 +112,7 @@ class StepDefinition:
     )
     whole = NamedSharding(self.mesh, PartitionSpec())
     step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-    return TrainState(step, params, stats, opt_state)
+    return TrainState(step, params, stats, opt_state, learning if self.ema_decay else {})
 
   def init_state(self, seed: int) -> TrainState:
     """Makes a fresh state, each array where it belongs; the same for any number of devices."""
@@ -117,7 +123,11 @@ class StepDefinition:
     where = state_shardings(self.abstract_state())
     init = jax.jit(self.optimizer.init, out_shardings=where.opt_state)
     step = jax.device_put(jnp.zeros((), jnp.int32), where.step)
-    return TrainState(step, params, stats, init(self.functional.learning(params)))
+    learning = self.functional.learning(params)
+    # Copies: the step takes over the arrays of its state, and none may be in it twice.
+    copy = jax.jit(lambda values: jax.tree.map(jnp.copy, values), out_shardings=where.average)
+    average = copy(learning) if self.ema_decay else {}
+    return TrainState(step, params, stats, init(learning), average)
 
 
 def make_train_step(
@@ -129,6 +139,7 @@ def make_train_step(
   dropout: bool = False,
   expression_weighting: str = "gene",
   structure_first_steps: int = 0,
+  ema_decay: float = 0.0,
 ) -> TrainStep:
   """Makes the step as a pure function, not compiled.
 
@@ -176,7 +187,8 @@ def make_train_step(
     else:
       grads, stats, metrics = _accumulate(one, accumulate_steps, batch, counts, key)
     updates, opt_state = optimizer.update(grads, state.opt_state, learning)
-    params = {**state.params, **optax.apply_updates(learning, updates)}
+    learning = optax.apply_updates(learning, updates)
+    average = move_average(state.average, learning, state.step, ema_decay) if ema_decay else {}
     for head in heads:
       mean, square = metrics.pop(f"moment1/{head}"), metrics.pop(f"moment2/{head}")
       metrics[f"output_std/{head}"] = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
@@ -186,9 +198,20 @@ def make_train_step(
     metrics["stats_finite"] = jnp.stack([*finite, jnp.array(True)]).all().astype(jnp.float32)
     metrics |= {"start": batch["start"], "reverse": batch["reverse"]}
     stats = {**state.stats, **stats}
-    return TrainState(state.step + 1, params, stats, opt_state), metrics
+    params = {**state.params, **learning}
+    return TrainState(state.step + 1, params, stats, opt_state, average), metrics
 
   return step
+
+
+def move_average(average: Values, params: Values, step: Array, decay: float) -> Values:
+  """Moves averages towards the parameters after a step, counted from 0.
+
+  The first steps move them faster, so that where training began is soon forgotten.
+
+  Source: TensorFlow, tf.train.ExponentialMovingAverage, num_updates.
+  """
+  return optax.incremental_update(params, average, 1 - jnp.minimum(decay, (1 + step) / (10 + step)))
 
 
 def _accumulate(

@@ -10,16 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from alphaecoli import evaluate, plot
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, SCORE, load_inference
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE, resolve
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.evaluation import evaluator
 from alphaecoli.evaluation import run as evaluation_run
+from alphaecoli.genomics.sequence import reverse_complement
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
-from alphaecoli.schema import MeshConfig
+from alphaecoli.schema import HEADS, MeshConfig
 from alphaecoli.tracks.organisms import find_store
 from tests import stores
 
@@ -85,6 +88,44 @@ def test_the_command_prints_and_writes_rivals_when_asked(workdir, capsys):
   assert ridge["n"] == found["metrics"]["gene_expression/genes_r2"]["n"]
   line = next(line for line in lines if line.startswith("gene_expression/genes_r2 "))
   assert line.split()[4] == f"{ridge['value']:.4f}"
+
+
+def test_the_command_measures_the_mean_of_both_strands_when_asked(workdir):
+  assert evaluate.main(["--workdir", str(workdir), "--reverse-complement-average"]) == 0
+  found = json.loads((workdir / "evaluation_test.json").read_text())
+  mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+  loaded = load_inference(workdir, mesh=mesh)
+  config, table = loaded.config, loaded.table
+  assert found["both_strands"] and not config.evaluation.both_strands
+  functional = FunctionalModel.of_model(config.model, table)
+  values = functional.split(loaded.model)
+  swaps = {"gene_structure": [4, 5, 6, 7, 0, 1, 2, 3], "operon_junction": [1, 0]}
+
+  def both(batch):
+    reverse = np.stack([reverse_complement(row) for row in batch["sequence"]])
+    ahead, other = (
+      predict(*values, {**batch, "sequence": s}) for s in (batch["sequence"], reverse)
+    )
+    mean = {}
+    for name, head in HEADS.items():
+      a, b = (np.asarray(x, np.float64) for x in (ahead[name], other[name][:, ::-1]))
+      b = b[..., swaps.get(name, [0])]
+      if head.output == "sigmoid":
+        mean[name] = special.logit((special.expit(a) + special.expit(b)) / 2)
+      else:
+        mean[name] = (a + b) / 2
+    return mean
+
+  with jax.set_mesh(mesh):
+    predict = evaluator.make_predict(functional, mesh)
+    store = find_store(loaded.meta, workdir)
+    expected = evaluator.evaluate_on(mesh, both, store, "test", config, table).scalars()
+    single = evaluator.evaluate_on(
+      mesh, lambda batch: predict(*values, batch), store, "test", config, table
+    ).scalars()
+  for name, value in expected.items():
+    assert found["metrics"][name]["model"] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+  assert single[SCORE] != pytest.approx(expected[SCORE], rel=1e-4)
 
 
 def _config(workdir: Path):

@@ -12,10 +12,12 @@ from flax import nnx
 import alphaecoli
 from alphaecoli.api import Predictor
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.evaluation.evaluator import make_predict
 from alphaecoli.genomics.sequence import Contig, decode, encode, reverse_complement
 from alphaecoli.inference.compiled import (
   HEADS,
   CompiledModel,
+  data_mesh,
   default_batch,
   local_devices,
 )
@@ -114,6 +116,19 @@ def test_average_of_both_strands_does_not_depend_on_the_strand(forward):
     ahead.operon_junction, back.operon_junction[::-1, ::-1], rtol=1e-4, atol=1e-4
   )
   assert np.abs(ahead.gene_expression - single.gene_expression).max() > 1e-2
+
+
+def test_evaluation_averages_strands_as_prediction_does(forward, model):
+  codes = CODES[: 2 * WINDOW_BP].reshape(2, WINDOW_BP)
+  functional = FunctionalModel.of_model(TINY, TABLE)
+  mesh = data_mesh(jax.local_devices()[:2])
+  batch = {"sequence": codes, "organism": np.zeros(2, np.int32)}
+  with jax.set_mesh(mesh):
+    found = make_predict(functional, mesh, TABLE)(*functional.split(model), batch)
+  for name, values in forward(codes, True).items():
+    raw = np.asarray(found[name])
+    shown = 1 / (1 + np.exp(-raw)) if HEADS[name].output == "sigmoid" else raw
+    np.testing.assert_allclose(shown, values, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_embeddings_are_the_trunks(model, forward):

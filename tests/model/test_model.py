@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import special
 
+from alphaecoli import schema
+from alphaecoli.genomics.sequence import reverse_complement
 from alphaecoli.model.alphagenome import PUBLISHED
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.heads import OperonMembershipHead, dropout
 from alphaecoli.model.layers import RMSBatchNorm, RunningStat
-from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.model.model import AlphaEcoli, mean_of_strands
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import MeshConfig
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
@@ -216,3 +219,47 @@ def test_parameter_table_adds_up(model):
   counts = [int(line.split()[1].replace(",", "")) for line in lines]
   assert sum(counts[:-1]) == counts[-1]
   assert counts[-1] == sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def test_mean_of_strands_is_that_of_values_in_forward_order():
+  """Of outputs that know direction and place; logits are those of mean probabilities."""
+  names = {"heat+": "+", "cold": ".", "heat-": "-"}
+  tracks = tuple(ExpressionTrack(name, strand, (), 0.0, 1.0) for name, strand in names.items())
+  table, rng = TrackTable(tracks, 0.9, 0.58, True, True), np.random.default_rng(0)
+  kernels = {
+    name: rng.normal(0, 0.05, (4, head.channels or 3)).astype(np.float32)
+    for name, head in schema.HEADS.items()
+  }
+
+  def forward(codes):
+    so_far = jnp.cumsum(jax.nn.one_hot(codes, 4), axis=1)
+    return {
+      name: so_far[:, :: head.resolution_bp] @ kernels[name] for name, head in schema.HEADS.items()
+    }
+
+  codes = np.asarray(sequence())
+  found = mean_of_strands(forward, jnp.asarray(codes), table)
+  ahead = forward(codes)
+  other = forward(np.stack([reverse_complement(row) for row in codes]))
+  order = {
+    "gene_expression": [2, 1, 0],
+    "gene_structure": [4, 5, 6, 7, 0, 1, 2, 3],
+    "operon_junction": [1, 0],
+  }
+  assert found.keys() == schema.HEADS.keys()
+  for name, values in found.items():
+    a, b = (np.asarray(x, np.float64) for x in (ahead[name], other[name][:, ::-1]))
+    b = b[..., order.get(name, [0])]
+    shown = special.expit if schema.HEADS[name].output == "sigmoid" else np.asarray
+    mean = (shown(a) + shown(b)) / 2
+    np.testing.assert_allclose(shown(np.asarray(values)), mean, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_mean_of_strands_of_sure_logits_is_finite():
+  logits = iter([[200.0, -200.0, 200.0, 0.0], [-200.0, 200.0, -200.0, 200.0]])
+
+  def forward(codes):
+    return {"operon_membership": jnp.asarray(next(logits))[None, :, None]}
+
+  found = mean_of_strands(forward, jnp.zeros((1, 4), jnp.uint8), TABLE)["operon_membership"]
+  np.testing.assert_allclose(found[0, :, 0], [200, -200, 200, special.logit(0.25)], rtol=1e-6)

@@ -66,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
       data__genome=flags.genome,
       data__min_genes_per_unit=1,
       train__steps=flags.steps,
+      train__ema_decay=0.5,  # whatever is the same over processes and restarts, averages are too
       checkpoint__every_steps=2,
       log__every_steps=flags.log_every,
       evaluation__batch_windows=2,

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.gene_targets import (
   JUNCTION_FLANK_BP,
-  STRAND_SWAP,
   gene_targets,
   is_protein_coding,
   is_rna,
@@ -145,4 +145,5 @@ def test_pairs_in_and_between_unknown_operons_have_no_label():
 
 
 def test_the_other_strand_swaps_the_channels():
-  assert [STRAND_SWAP[i] for i in STRAND_SWAP] == list(range(8))
+  swap = HEADS["gene_structure"].swap
+  assert [swap[i] for i in swap] == list(range(8))

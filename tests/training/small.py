@@ -112,9 +112,9 @@ def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:
   return batch
 
 
-def stream(config: Config, store: Any, first_step: int = 0) -> Any:
+def stream(config: Config, store: Any, first_step: int = 0, **options: Any) -> Any:
   """The training batches of a configuration."""
-  return configured_batches(store, config, first_step=first_step, threads=0)
+  return configured_batches(store, config, first_step=first_step, threads=0, **options)
 
 
 def with_mesh(config: Config, data: int, fsdp: int = 1, sequence: int = 1) -> Config:
@@ -139,7 +139,7 @@ def save_checkpoint(
   """A checkpoint of a model with random values; returns those."""
   functional = FunctionalModel.of_config(config, table)
   params, stats = random_values(functional, seed)
-  state = TrainState(jnp.int32(7), params, stats, {"moments": jnp.zeros(1)})
+  state = TrainState(jnp.int32(7), params, stats, {"moments": jnp.zeros(1)}, {})
   meta = {"config": config.to_dict(), "table": table.to_json(), "store_fingerprint": "f", **meta}
   with Checkpoints(workdir / "checkpoints", keep_last=1, keep_best=0) as checkpoints:
     checkpoints.save(7, state_items(state), meta)

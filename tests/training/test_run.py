@@ -13,6 +13,7 @@ import pytest
 
 from alphaecoli.checkpoints.read import pair_model_of, read_meta, read_score
 from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.data import pipeline
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
@@ -260,19 +261,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_head_step_and_windows
   workdir = tmp_path / "copy"
   shutil.copytree(finished, workdir)
   shutil.rmtree(workdir / "checkpoints" / "8")
-  original = loop_module.configured_batches
-
-  def poisoned(*args, **kwargs):
-    for i, batch in enumerate(original(*args, **kwargs), start=kwargs["first_step"]):
-      if i == 6:  # the batch of the seventh step
-        batch["gene_density"][:] = np.inf
-      yield batch
-
-  monkeypatch.setattr(loop_module, "configured_batches", poisoned)
   config = _config()
   batches = stream(config, store, first_step=6)
   windows = next(batches)
   batches.close()
+
+  class Poisoned(pipeline.Batches):
+    def __next__(self):
+      batch = super().__next__()
+      if self.state == 7:  # the batch of the seventh step
+        batch["gene_density"][:] = np.inf
+      return batch
+
+  monkeypatch.setattr(pipeline, "Batches", Poisoned)
   first = f"{windows['start'][0]}{'-' if windows['reverse'][0] else '+'}"
   with pytest.raises(UserError) as failure:
     train_on(store, config, workdir, stand_in())
