@@ -62,6 +62,17 @@ def in_order(genes: Sequence[Gene]) -> list[Gene]:
   return sorted(genes, key=lambda gene: (gene.start, gene.end))
 
 
+def pairs_of(
+  genes: Sequence[Gene],
+  membership: Float[np.ndarray, " L"],
+  junction: Float[np.ndarray, "J 2"],
+  circular: bool,
+) -> list[GenePair]:
+  """Finds pairs as `gene_pairs` does, with the probabilities of `by_junction` where it is known."""
+  pairs = gene_pairs(genes, membership, circular)
+  return by_junction(genes, pairs, junction) if len(junction) else pairs
+
+
 def gene_pairs(
   genes: Sequence[Gene], membership: Float[np.ndarray, " L"], circular: bool
 ) -> list[GenePair]:
