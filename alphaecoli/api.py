@@ -6,12 +6,19 @@ from typing import Any
 
 import jax
 
-from alphaecoli.checkpoints.read import load_inference, pair_model_of
+from alphaecoli.checkpoints.read import (
+  find_ensemble,
+  load_inference,
+  pair_model_of,
+  read_ensemble,
+  read_meta,
+)
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.vcf import as_variants
 from alphaecoli.inference.arguments import as_genome, locate
 from alphaecoli.inference.compiled import CompiledModel, data_mesh, default_batch, local_devices
+from alphaecoli.inference.ensemble import Ensemble
 from alphaecoli.inference.predictor import Predictor as WindowPredictor
 from alphaecoli.schema import PAIR_BP
 from alphaecoli.tracks.track_table import choose_organism, trained_heads
@@ -56,7 +63,7 @@ class Predictor(WindowPredictor):
       upstream_bp=upstream_bp,
       reverse_complement=reverse_complement,
     )
-    return VariantScores(tuple(found), self.table)
+    return VariantScores(tuple(found), self.table, has_spread=self.has_spread)
 
   def ism(
     self,
@@ -93,6 +100,10 @@ class Predictor(WindowPredictor):
     )
 
 
+class EnsemblePredictor(Ensemble, Predictor):
+  """An ensemble that predicts, scores variants and mutates sequences of any length."""
+
+
 def load_predictor(
   checkpoint: str | Path,
   *,
@@ -101,11 +112,13 @@ def load_predictor(
   margin_bp: int | None = None,
   window_bp: int | None = None,
   organism: str | int | None = None,
+  out_of_fold: bool = False,
 ) -> Predictor:
   """Loads a model for prediction.
 
   Args:
-    checkpoint: one checkpoint, or a run's directory (its best checkpoint, else its last).
+    checkpoint: one checkpoint, a run's directory (its best checkpoint, else its last), or an
+      ensemble: the directory of alphaecoli.crossvalidate, or a file like its ensemble.json.
     device: platform such as cpu, or devices; None for all devices of this process.
     batch_windows: windows at once, over all devices; by default what fills them. Rounded up to a
       multiple of the number of devices.
@@ -115,23 +128,56 @@ def load_predictor(
       Other windows are quicker or see further, but the model has not learnt from them.
     organism: name or row of the organism whose tracks are predicted, where the model was trained
       on several.
+    out_of_fold: whether an ensemble predicts each base of the genome that it was trained on by
+      those members alone that have not seen it.
 
   Raises:
     DataError: there is no checkpoint, or it is broken.
-    ConfigError: an option is out of range.
+    ConfigError: an option is out of range, or members of an ensemble predict other things.
   """
   if batch_windows is not None and batch_windows < 1:
     raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
-  devices = local_devices(device)
-  loaded = load_inference(Path(checkpoint), mesh=data_mesh(devices))
+  options = (local_devices(device), batch_windows, margin_bp, window_bp, organism)
+  ensemble = find_ensemble(checkpoint)
+  if ensemble is None:
+    if out_of_fold:
+      raise ConfigError(
+        f"{checkpoint} is no ensemble, and out of fold needs one, such as the directory of "
+        "alphaecoli.crossvalidate"
+      )
+    return _load(Path(checkpoint), *options)[0]
+  members: list[Predictor] = []
+  models: list[CompiledModel] = []
+  paths = read_ensemble(ensemble)
+  for path in paths:
+    member, model = _load(Path(path), *options)
+    model.share_programs(models)
+    members.append(member)
+    models.append(model)
+  about = {"checkpoint": str(ensemble), "organism": members[0].about["organism"]}
+  trained = [read_meta(path) for path in paths] if out_of_fold else None
+  return EnsemblePredictor(members, about=about, trained=trained)
+
+
+def _load(
+  path: Path,
+  devices: Sequence[jax.Device],
+  batch_windows: int | None,
+  margin_bp: int | None,
+  window_bp: int | None,
+  organism: str | int | None,
+) -> tuple[Predictor, CompiledModel]:
+  """Loads one checkpoint; arguments as for `load_predictor`."""
+  loaded = load_inference(path, mesh=data_mesh(devices))
   row = choose_organism(loaded.organisms, organism)
   name, table = loaded.organisms[row].name, loaded.organisms[row].table
   window_bp = window_bp or loaded.config.data.window_bp
   if window_bp < 1 or window_bp % PAIR_BP:
     raise ConfigError(f"window_bp={window_bp}; expected a multiple of {PAIR_BP}")
   batch = batch_windows or default_batch(window_bp, devices)
-  return Predictor(
-    CompiledModel(loaded.model, table, devices, row),
+  model = CompiledModel(loaded.model, table, devices, row)
+  predictor = Predictor(
+    model,
     table,
     window_bp=window_bp,
     margin_bp=margin_bp,
@@ -145,3 +191,4 @@ def load_predictor(
     },
     pair_model=pair_model_of(loaded.meta, name),
   )
+  return predictor, model

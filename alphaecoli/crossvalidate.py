@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 
 from alphaecoli import cli
+from alphaecoli.checkpoints.write import write_ensemble
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
 from alphaecoli.evaluation.folds import (
@@ -23,8 +24,9 @@ from alphaecoli.training.run import train
 
 DESCRIPTION = """\
 Trains every fold of a configuration, in turn, into WORKDIR/fold_0, fold_1 and so on, measures each
-on its held-out split, and writes means and standard deviations over the folds that are done, and
-predictions for the whole chromosome by models that have not seen it.
+on its held-out split, and writes means and standard deviations over the folds that are done,
+predictions for the whole chromosome by models that have not seen it, and an ensemble of the folds,
+ensemble.json: alphaecoli.predict and alphaecoli.score take WORKDIR as their --checkpoint.
 The same command continues; a fold that is finished is not trained again.
 
   --config FILE               configuration; default configs/base.py
@@ -83,6 +85,12 @@ def crossvalidate(
     evaluate_fold(folder, split, rivals)
   if jax.process_index() == 0:
     print(gather(workdir, config.data, split).table())
+    numbers = range(config.data.n_folds)
+    trained = {fold_folder(workdir, k): fold_config(config, workdir, k) for k in numbers}
+    done = [folder for folder, of_fold in trained.items() if is_finished(folder, of_fold)]
+    if len(done) > 1:
+      write_ensemble(workdir, done)
+      cli.LOGGER.info("an ensemble of %d folds for predict and score: %s", len(done), workdir)
   return 0
 
 

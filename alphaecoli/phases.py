@@ -50,7 +50,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   """Parses the command line."""
   parser = cli.parser("phases", DESCRIPTION)
   add = parser.add_argument
-  add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
+  add("--checkpoint", required=True, help="a checkpoint, the directory of a run, or an ensemble")
   add("--fasta", required=True, type=Path, help="FASTA or GenBank; its longest contig is used")
   add("--bases", type=int, default=1 << 20, help="how many of its bases, from the first")
   add("--phases", type=int, default=7, help="other places of the windows to compare with")

@@ -58,7 +58,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   """Parses the command line."""
   parser = cli.parser("predict", DESCRIPTION)
   add = parser.add_argument
-  add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
+  add(
+    "--checkpoint",
+    required=True,
+    help="a checkpoint, or the directory of a run; or an ensemble: the directory of "
+    "alphaecoli.crossvalidate, or a file like its ensemble.json",
+  )
   add(
     "--fasta",
     type=Path,
@@ -102,6 +107,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     "--reverse-complement-average",
     action="store_true",
     help="average the predictions of both strands: twice the work",
+  )
+  add(
+    "--out-of-fold",
+    action="store_true",
+    help="with an ensemble, on the genome that it was trained on: predict each base by those "
+    "members alone that have not seen it",
   )
   add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
   add("--margin-bp", type=int, help="bases dropped at a window's ends; default: a quarter of it")
@@ -164,6 +175,10 @@ def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predicto
   """Loads the model and, where asked, measures which margin it needs."""
   if options.margin_bp is not None and options.phase_tolerance:
     raise ConfigError("--margin-bp and --phase-tolerance: give one of them")
+  if options.out_of_fold and options.phase_tolerance:
+    raise ConfigError(
+      "--out-of-fold and --phase-tolerance: give one of them; alphaecoli.phases measures margins"
+    )
   tolerance = read_tolerance(options.phase_tolerance) if options.phase_tolerance else {}
   predictor: Predictor = load_predictor(
     options.checkpoint,
@@ -171,6 +186,7 @@ def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predicto
     batch_windows=options.batch_windows,
     margin_bp=options.margin_bp,
     organism=options.organism,
+    out_of_fold=options.out_of_fold,
   )
   untrained = [head for head in TRACK_HEADS if head not in predictor.trained_heads]
   if untrained:

@@ -64,7 +64,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   """Parses the command line."""
   parser = cli.parser("score", DESCRIPTION)
   add = parser.add_argument
-  add("--checkpoint", required=True, help="a checkpoint, or the directory of a run")
+  add("--checkpoint", required=True, help="a checkpoint, the directory of a run, or an ensemble")
   add("--fasta", required=True, type=Path, help="the genome: FASTA or GenBank, plain or gzip")
   add("--out", required=True, type=Path, help="table to write, such as scores.tsv")
   what = parser.add_mutually_exclusive_group(required=True)
@@ -112,10 +112,11 @@ def _variants(
   if not variants:
     raise DataError(f"{options.vcf}: no variant in it")
   refused: Counter[str] = Counter()
-  paths = {options.out: score_columns(predictor.table)}
+  table, has_spread = predictor.table, predictor.has_spread
+  paths = {options.out: score_columns(table, has_spread)}
   by_gene = options.out.with_suffix(f".genes{options.out.suffix}")
   if genome.genes():
-    paths[by_gene] = gene_columns(predictor.table)
+    paths[by_gene] = gene_columns(table, has_spread)
   with contextlib.ExitStack() as stack:
     add = {path: stack.enter_context(tsv_writer(path, names)) for path, names in paths.items()}
     total_bp = len(variants) * predictor.window_bp
@@ -128,7 +129,7 @@ def _variants(
       upstream_bp=options.upstream,
       reverse_complement=options.reverse_complement_average,
     ):
-      add[options.out](score_row(score, predictor.table))
+      add[options.out](score_row(score, table, has_spread))
       for row in gene_rows(score) if by_gene in add else ():
         add[by_gene](row)
       if score.reason:
@@ -212,7 +213,7 @@ def _compare(
     predictor, genome, other, reverse_complement=options.reverse_complement_average
   )
   rows = [pair_row(pair) for pair in pairs]
-  with tsv_writer(options.out, pair_columns(predictor.table)) as add:
+  with tsv_writer(options.out, pair_columns(predictor.table, predictor.has_spread)) as add:
     for row in rows:
       add(row)
   counts = Counter(row[2] for row in rows)

@@ -6,12 +6,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from alphaecoli import crossvalidate
-from alphaecoli.errors import ConfigError
+from alphaecoli.api import load_predictor
+from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import folds
 from alphaecoli.evaluation import run as evaluation_run
 from alphaecoli.evaluation.rival_fits import Value
@@ -164,6 +166,27 @@ def test_all_folds_are_put_together(stopped_then_continued):
   np.testing.assert_array_equal(
     arrays["operon_membership"][known], first["operon_membership"][known]
   )
+
+
+def test_the_ensemble_predicts_out_of_fold_what_was_gathered(stopped_then_continued):
+  _, workdir, _, _ = stopped_then_continued
+  named = json.loads((workdir / "ensemble.json").read_text())["members"]
+  assert named == [f"fold_{k}/checkpoints/2" for k in range(3)]
+  store = open_store(next((workdir / "tracks").iterdir()))
+  one = jax.local_devices()[0]
+  options = {"device": one, "batch_windows": 4}
+  found = load_predictor(workdir, out_of_fold=True, **options).predict(
+    store.sequence, circular=True
+  )
+  with np.load(workdir / "out_of_fold.npz") as file:
+    arrays = dict(file)
+  # The stand-in sees a base alone, so it does not matter how windows lie.
+  np.testing.assert_allclose(found.gene_expression, arrays["gene_expression"], atol=1e-5)
+  np.testing.assert_allclose(found.operon_membership[:, 0], arrays["operon_membership"], atol=1e-6)
+  mean = load_predictor(workdir, **options).predict(store.sequence, circular=True)
+  assert len(mean.members) == 3 and (mean.spread["operon_membership"] > 0).all()
+  with pytest.raises(DataError, match=r"is an ensemble, and one checkpoint is needed here"):
+    evaluation_run.evaluate_run(workdir, "test")
 
 
 def test_tables_of_genes_and_pairs_say_what_was_observed_and_by_which_fold(stopped_then_continued):

@@ -36,6 +36,7 @@ FORMAT_VERSION = 1
 SCORE = "loss/total"  # on validation, lower is better; "best" means by this
 CHECKPOINTS_DIR = "checkpoints"  # within a work directory
 PAIR_MODELS = "pair_models"  # in the meta item: by organism, what PairModel.to_json returns
+ENSEMBLE_FILE, ENSEMBLE_FORMAT, ENSEMBLE_VERSION = "ensemble.json", "alphaecoli-ensemble", 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +140,14 @@ def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
       the "latest".
 
   Raises:
-    DataError: there is none.
+    DataError: there is none, or the path is an ensemble's.
   """
   root = epath.Path(path)
+  if (ensemble := find_ensemble(root)) is not None:
+    raise DataError(
+      f"{path} is an ensemble, and one checkpoint is needed here: name a member, such as "
+      f"{_member_paths(ensemble)[0]}"
+    )
   if not root.is_dir():
     raise DataError(f"no checkpoint: {path} is not a directory")
   if (root / "params").is_dir() or (root / "meta").is_dir():
@@ -155,6 +161,52 @@ def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
   scores = {p: read_score(p) for p in steps} if which == "best" else {}
   measured = [(score, p) for p, score in scores.items() if score is not None]
   return min(measured, key=lambda pair: pair[0])[1] if measured else steps[-1]
+
+
+def find_ensemble(path: Any) -> epath.Path | None:
+  """Finds the file of an ensemble: the path, or ensemble.json in a folder that is not a run's.
+
+  Returns:
+    None where the path is not an ensemble's.
+  """
+  root = epath.Path(path)
+  if root.is_file():
+    return root if root.suffix == ".json" else None
+  of_run = any((root / name).is_dir() for name in (CHECKPOINTS_DIR, "params", "meta"))
+  return root / ENSEMBLE_FILE if (root / ENSEMBLE_FILE).is_file() and not of_run else None
+
+
+def read_ensemble(file: Any) -> list[epath.Path]:
+  """Reads which checkpoints are the members of an ensemble.
+
+  Raises:
+    DataError: the file is broken or of another version, or a member is missing or named twice.
+  """
+  found: list[epath.Path] = []
+  for path in _member_paths(file):
+    try:
+      found.append(find_checkpoint(str(path)))
+    except DataError as error:
+      raise DataError(f"{file}: member {path}: {error}") from error
+  if len(set(found)) < len(found):
+    raise DataError(f"{file} names a checkpoint twice; expected each member once")
+  return found
+
+
+def _member_paths(file: Any) -> list[epath.Path]:
+  """Reads the paths in the file of an ensemble, which are relative to its folder."""
+  try:
+    content = json.loads(file.read_text())
+  except ValueError as error:
+    raise DataError(f"{file} is not JSON: {error}") from error
+  described = content if isinstance(content, dict) else {}
+  expected = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION}
+  if (wrong := {key: described.get(key) for key in expected}) != expected:
+    raise DataError(f"{file} is not an ensemble that this version reads: {wrong}, not {expected}")
+  names = described.get("members")
+  if not (isinstance(names, list) and len(names) > 1 and all(isinstance(n, str) for n in names)):
+    raise DataError(f'{file}: expected "members", a list of at least two paths of checkpoints')
+  return [file.parent / name for name in names]
 
 
 def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> LoadedCheckpoint:

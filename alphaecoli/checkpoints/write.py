@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,8 +17,18 @@ from orbax.checkpoint import multihost
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from alphaecoli.checkpoints.orbax_errors import BROKEN, UNWRITTEN, one_line, quiet_threads
-from alphaecoli.checkpoints.read import SCORE, describe_format, read_item, read_meta
+from alphaecoli.checkpoints.read import (
+  ENSEMBLE_FILE,
+  ENSEMBLE_FORMAT,
+  ENSEMBLE_VERSION,
+  SCORE,
+  describe_format,
+  find_checkpoint,
+  read_item,
+  read_meta,
+)
 from alphaecoli.errors import DataError
+from alphaecoli.files import write_json
 from alphaecoli.parallel.distributed import of_every_process
 
 LOGGER = logging.getLogger(__name__)
@@ -229,6 +239,17 @@ def _replace_json(file: epath.Path, value: Mapping[str, Any]) -> None:
   temporary = file.with_name(f"{file.name}.tmp")
   temporary.write_text(json.dumps(value))
   temporary.replace(file)
+
+
+def write_ensemble(folder: Path, runs: Iterable[Path]) -> None:
+  """Names the best checkpoints of runs within a folder as an ensemble, by relative paths.
+
+  Raises:
+    DataError: a run has no checkpoint, or the file can not be written.
+  """
+  members = [Path(find_checkpoint(run)).relative_to(folder).as_posix() for run in runs]
+  described = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION, "members": members}
+  write_json(folder / ENSEMBLE_FILE, described)
 
 
 def _mend_scores(directory: epath.Path) -> None:

@@ -91,9 +91,12 @@ class GenomeBatch:
     self.failures: dict[Path, str] = {}
     self.written = self.passed_over = 0
     store = settings.store
+    hashes = [
+      hash_checkpoint(model.about["checkpoint"]) for model in predictor.members or (predictor,)
+    ]
     self._common = {
       "format": FORMAT,
-      "model_sha256": hash_checkpoint(predictor.about["checkpoint"]),
+      "model_sha256": hashes if predictor.members else hashes[0],
       "organism": predictor.about.get("organism"),
       "window_bp": predictor.window_bp,
       "margin_bp": predictor.margin_bp,
@@ -105,6 +108,8 @@ class GenomeBatch:
       "aliases": dict(aliases),
       "store": store.fingerprint if store is not None else None,
     }
+    if predictor.members:
+      self._common["out_of_fold"] = not predictor.has_spread
     # Only where genes are called: predictions of models that can not are done as they are.
     self._calls_genes = settings.calls_genes(predictor.trained_heads)
     if self._calls_genes:

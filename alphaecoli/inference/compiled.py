@@ -1,7 +1,7 @@
 """The model as a function of windows, compiled once and spread over the devices."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -60,6 +60,21 @@ class CompiledModel:
       jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
       for run in (self._outputs, self._strand_mean, self._embeddings)
     )
+
+  def share_programs(self, others: Iterable["CompiledModel"]) -> None:
+    """Takes over the programs of the first of some models that differs in its values alone."""
+    for other in others:
+      if other._kind() == self._kind():
+        self._heads, self._both_strands, self._trunk = (
+          other._heads,
+          other._both_strands,
+          other._trunk,
+        )
+        return
+
+  def _kind(self) -> tuple[Any, ...]:
+    """Returns what decides the programs."""
+    return self._graph, self._table.reverse_order, self._row, self._mesh
 
   def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
     """Implements `Forward`."""

@@ -32,6 +32,7 @@ def at_margin(predictor: Predictor, margin_bp: int) -> Predictor:
   check_margin(margin_bp, predictor.window_bp)
   other = copy.copy(predictor)
   other.margin_bp = margin_bp
+  other.members = tuple(at_margin(member, margin_bp) for member in predictor.members)
   return other
 
 

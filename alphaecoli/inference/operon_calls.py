@@ -74,6 +74,41 @@ def in_order(genes: Sequence[Gene]) -> list[Gene]:
   return sorted(genes, key=lambda gene: (gene.start, gene.end))
 
 
+def pairs_of(
+  genes: Sequence[Gene],
+  codes: UInt8[np.ndarray, " L"],
+  prediction: Prediction,
+  model: PairModel | None = None,
+) -> list[GenePair]:
+  """Finds neighbours on one strand, with all probabilities that a prediction gives them.
+
+  Args:
+    genes: genes of the contig, in the order of `in_order`.
+    codes: bases of the contig.
+    prediction: tracks of the whole contig.
+    model: pair model of the checkpoint that predicted them, where it has one.
+  """
+  pairs = gene_pairs(genes, prediction.operon_membership[:, 0], prediction.circular)
+  if len(prediction.operon_junction):
+    pairs = by_junction(genes, pairs, prediction.operon_junction)
+  return pairs if model is None else by_annotation(genes, codes, pairs, prediction, model)
+
+
+def with_mean_annotated(
+  pairs: Sequence[GenePair], members: Sequence[Sequence[GenePair]]
+) -> list[GenePair]:
+  """Gives pairs the mean of what the members' pair models say, where all of them have one."""
+  if not members:
+    return list(pairs)
+  found = []
+  for pair, each in zip(pairs, zip(*members, strict=True), strict=True):
+    values = [member.probability_annotated for member in each]
+    known = [value for value in values if value is not None]
+    mean = sum(known) / len(known) if len(known) == len(values) else None
+    found.append(dataclasses.replace(pair, probability_annotated=mean))
+  return found
+
+
 def gene_pairs(
   genes: Sequence[Gene], membership: Float[np.ndarray, " L"], circular: bool
 ) -> list[GenePair]:

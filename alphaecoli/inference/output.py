@@ -20,11 +20,10 @@ from alphaecoli.genomics.gene_calls import are_plausible, call_all
 from alphaecoli.inference import tables, writers
 from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.operon_calls import (
-  by_annotation,
-  by_junction,
-  gene_pairs,
   operons_of_bases,
   operons_of_genes,
+  pairs_of,
+  with_mean_annotated,
 )
 from alphaecoli.inference.prediction import TRACK_HEADS, UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
@@ -98,7 +97,8 @@ class GenomeOutput:
     self._folder, self._genome, self._settings = folder, genome, settings
     self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
-    self._pair_model = predictor.pair_model
+    self._has_spread = predictor.has_spread
+    self._pair_models = [p.pair_model for p in (predictor, *predictor.members)]
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
@@ -109,6 +109,7 @@ class GenomeOutput:
   def __enter__(self) -> "GenomeOutput":
     contigs = [(contig.label, len(contig.codes)) for contig in self._genome.contigs]
     heads = [head for head in TRACK_HEADS if head in self._heads]
+    heads = writers.with_spread(heads) if self._has_spread else heads
     try:
       shutil.rmtree(self._partial, ignore_errors=True)  # of a run that was killed
       self._partial.mkdir(parents=True)
@@ -147,13 +148,13 @@ class GenomeOutput:
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
       if has_genes:
-        pairs = gene_pairs(contig.genes, membership, contig.circular)
-        if "operon_junction" in self._heads:
-          pairs = by_junction(contig.genes, pairs, prediction.operon_junction)
-        if self._pair_model is not None:
-          pairs = by_annotation(contig.genes, contig.codes, pairs, prediction, self._pair_model)
+        pairs, *members = (
+          pairs_of(contig.genes, contig.codes, p, model)
+          for p, model in zip((prediction, *prediction.members), self._pair_models, strict=False)
+        )
+        pairs = with_mean_annotated(pairs, members)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
-        self._pairs += tables.pair_rows(contig, pairs, threshold, store)
+        self._pairs += tables.pair_rows(contig, pairs, threshold, store, members)
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
@@ -320,7 +321,7 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
   arrays: dict[str, Any] = {
     name: np.full(table.shape(HEADS[name], end - start), np.nan, np.float32) for name in TRACK_HEADS
   }
-  tracks = [track for track in manifest["tracks"] if track["file"].endswith(".bw")]
+  tracks = [t for t in manifest["tracks"] if t["file"].endswith(".bw") and t["head"] in arrays]
   if not tracks:
     raise DataError(f"{folder}: no BigWig tracks; predict with --formats bigwig")
   for track in tracks:

@@ -4,7 +4,8 @@ Order: units, `Request`, `Prediction` and how it is filled, `Embeddings`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,14 @@ def from_z(values: np.ndarray, units: str, table: TrackTable) -> Float32[np.ndar
   elif units == "tpm":
     values = table.to_tpm(values)
   return np.asarray(values, np.float32)
+
+
+def spread_of(members: Sequence[Any]) -> Any:
+  """Computes the standard deviation over an ensemble's members, of arrays or numbers.
+
+  With n - 1: the members are a sample of the models that training could have given.
+  """
+  return np.std(np.stack(members), axis=0, ddof=1)
 
 
 def check_units(units: str) -> None:
@@ -99,8 +108,10 @@ class Prediction:
     operon_junction: probability that the two genes beside a base share an operon, for genes of the
       forward and of the reverse strand.
 
-  The values of a head that was not trained are NaN; the last two arrays are empty where theirs was
-  not, and where a prediction was read from files.
+    members: of an ensemble, whose mean this is, what each member predicts, without gene structure.
+
+  The values of a head that was not trained are NaN; the two arrays of auxiliary heads are empty
+  where theirs was not, and where a prediction was read from files.
   """
 
   gene_expression: Float32[np.ndarray, "S T"]
@@ -117,6 +128,7 @@ class Prediction:
   operon_junction: Float32[np.ndarray, "J 2"] = dataclasses.field(
     default_factory=lambda: np.zeros((0, 2), np.float32)
   )
+  members: tuple["Prediction", ...] = ()
 
   @property
   def tracks(self) -> tuple[str, ...]:
@@ -142,11 +154,20 @@ class Prediction:
     values = self.gene_expression
     if self.units == units:
       return self
-    mean = np.array([t.mean for t in self.table.expression], np.float32)
-    std = np.array([t.std for t in self.table.expression], np.float32)
     if self.units != "z":
-      values = ((np.log1p(values) if self.units == "tpm" else values) - mean) / std
-    return dataclasses.replace(self, gene_expression=from_z(values, units, self.table), units=units)
+      values = self.table.to_z(np.log1p(values) if self.units == "tpm" else values)
+    return dataclasses.replace(
+      self,
+      gene_expression=from_z(values, units, self.table),
+      units=units,
+      members=tuple(member.in_units(units) for member in self.members),
+    )
+
+  @functools.cached_property
+  def spread(self) -> dict[str, np.ndarray]:
+    """Computes the deviation over an ensemble's members by head; empty for a single model."""
+    each = [member.to_numpy() for member in self.members]
+    return {name: spread_of([values[name] for values in each]) for name in TRACK_HEADS if each}
 
   def to_numpy(self) -> dict[str, np.ndarray]:
     """Returns the arrays of the tracks by head."""
@@ -230,8 +251,9 @@ class PendingPrediction:
 
   def finish(self, table: TrackTable, units: str) -> Prediction:
     """Returns the prediction, once no tile is left."""
+    arrays: dict[str, Any] = self.arrays
     return Prediction(
-      **{**self.arrays, "gene_expression": from_z(self.arrays["gene_expression"], units, table)},
+      **{**arrays, "gene_expression": from_z(self.arrays["gene_expression"], units, table)},
       table=table,
       units=units,
       start=self.start,
@@ -309,28 +331,3 @@ class Embeddings:
       coords=coords,
       attrs={"contig": self.contig, "start": self.start, "end": self.end},
     )
-
-
-def cropped(
-  values: Mapping[str, np.ndarray], contig: str, start: int, end: int, first: int
-) -> Embeddings:
-  """Crops a window's embeddings to an interval.
-
-  Args:
-    values: one_bp, bins and pair of the whole window.
-    contig: name of the contig.
-    start: first base, a multiple of 128 from the window's first.
-    end: base after the last one.
-    first: first base of the window.
-  """
-  low, high = start - first, end - first
-  pairs = slice(low // PAIR_BP, -(-high // PAIR_BP))
-  return Embeddings(
-    one_bp=values["one_bp"][low:high],
-    bins=values["bins"][low // BIN_BP : -(-high // BIN_BP)],
-    pair=values["pair"][pairs, pairs],
-    start=start,
-    pair_start=first + pairs.start * PAIR_BP,
-    contig=contig,
-    window=(first, first + len(values["one_bp"])),
-  )

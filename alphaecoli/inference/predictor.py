@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,6 @@ from alphaecoli.inference.prediction import (
   Prediction,
   Request,
   check_units,
-  cropped,
   whole_bins,
 )
 from alphaecoli.inference.tiling import (
@@ -31,6 +30,7 @@ from alphaecoli.inference.tiling import (
   tile_codes,
   window_start,
 )
+from alphaecoli.schema import BIN_BP, PAIR_BP
 from alphaecoli.tracks.track_table import TrackTable
 
 # Called with the number of bases finished since the last call.
@@ -49,7 +49,10 @@ class Predictor:
     trained_heads: the others give NaN.
     about: metadata of the model, its checkpoint among them.
     pair_model: weighs junctions and annotated genes; None where the checkpoint has none.
+    members: the models of an ensemble; none where this is a single one.
   """
+
+  members: tuple["Predictor", ...] = ()
 
   def __init__(
     self,
@@ -79,6 +82,11 @@ class Predictor:
     check_margin(self.margin_bp, window_bp)
     if batch_windows < 1:
       raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
+
+  @property
+  def has_spread(self) -> bool:
+    """Returns whether predictions come with a spread over an ensemble's members."""
+    return False
 
   def predict(
     self,
@@ -159,6 +167,17 @@ class Predictor:
 
     return self._batched(windows, run)
 
+  def run_members(
+    self, windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]], reverse_complement: bool = False
+  ) -> Iterator[tuple[Key, list[dict[str, np.ndarray]]]]:
+    """Runs each member of an ensemble, or a single model, as `run_windows` does.
+
+    Yields:
+      Each key with the outputs of every member; z-scores are by this predictor's table.
+    """
+    for key, outputs in self.run_windows(windows, reverse_complement):
+      yield key, [outputs]
+
   def embed(
     self, sequence: Any, interval: Any = None, *, circular: bool | None = None
   ) -> Embeddings:
@@ -187,7 +206,7 @@ class Predictor:
         yield (request, start, end, first), self.cut(request.codes, first, request.circular)
 
     for (request, start, end, first), values in self._batched(windows(), self._forward.embed):
-      yield cropped(values, request.contig, start, end, first)
+      yield _cropped(values, request.contig, start, end, first)
 
   def cut(
     self, codes: UInt8[np.ndarray, " L"], start: int, circular: bool
@@ -249,3 +268,28 @@ class Predictor:
       length, window_bp=self.window_bp, margin_bp=self.margin_bp, circular=request.circular
     )
     return start, end, [t for t in tiles if t.start < end and t.end > start]
+
+
+def _cropped(
+  values: Mapping[str, np.ndarray], contig: str, start: int, end: int, first: int
+) -> Embeddings:
+  """Crops a window's embeddings to an interval.
+
+  Args:
+    values: one_bp, bins and pair of the whole window.
+    contig: name of the contig.
+    start: first base, a multiple of 128 from the window's first.
+    end: base after the last one.
+    first: first base of the window.
+  """
+  low, high = start - first, end - first
+  pairs = slice(low // PAIR_BP, -(-high // PAIR_BP))
+  return Embeddings(
+    one_bp=values["one_bp"][low:high],
+    bins=values["bins"][low // BIN_BP : -(-high // BIN_BP)],
+    pair=values["pair"][pairs, pairs],
+    start=start,
+    pair_start=first + pairs.start * PAIR_BP,
+    contig=contig,
+    window=(first, first + len(values["one_bp"])),
+  )

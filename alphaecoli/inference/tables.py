@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from alphaecoli.files import optional, tsv_writer, write_text
 from alphaecoli.genomics.gene_calls import CalledGene
@@ -19,7 +20,7 @@ from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.genomics.sequence import decode, reverse_complement
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
-from alphaecoli.inference.prediction import UNITS, Prediction
+from alphaecoli.inference.prediction import UNITS, Prediction, spread_of
 from alphaecoli.tracks.store import TrackStore
 
 LOGGER = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ def gene_rows(
   """Makes one row a gene.
 
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
-  learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives NaN.
+  learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives NaN. Of an
+  ensemble, the deviations over the members' values follow.
 
   Args:
     contig: contig with its genes.
@@ -48,7 +50,8 @@ def gene_rows(
     operon_names: name of the predicted operon of each gene that is in one, by the gene's number.
     store: source of observed values, operons and splits, which are left out without one.
   """
-  logs = prediction.in_units("log_tpm").gene_expression
+  log_tpm = prediction.in_units("log_tpm")
+  logs, members = log_tpm.gene_expression, log_tpm.members
   rows = []
   for number, gene in enumerate(contig.genes):
     bases = gene.bases(len(logs))
@@ -62,15 +65,36 @@ def gene_rows(
       "end": gene.end,
       "strand": STRANDS[gene.strand],
     }
-    means = logs[bases].mean(axis=0, dtype=np.float64)
-    for track, value in zip(prediction.tracks, means.tolist(), strict=True):
-      row |= {f"log_tpm:{track}": value, f"tpm:{track}": max(np.expm1(value), 0.0)}
-    row["operon_probability"] = float(prediction.operon_membership[bases].mean(dtype=np.float64))
+    values = _gene_values(logs, prediction, bases)
+    row |= values
     row["operon"] = operon_names.get(number, "")
+    each = [_gene_values(m.gene_expression, m, bases) for m in members]
+    row |= _spreads(values, each)
     if store is not None:
       row |= _observed(gene, prediction.tracks, store)
     rows.append(row)
   return rows
+
+
+def _gene_values(
+  logs: Float32[np.ndarray, "L T"], prediction: Prediction, bases: Int[np.ndarray, " n"]
+) -> dict[str, float]:
+  """Computes the predicted columns of a gene."""
+  row: dict[str, float] = {}
+  means = logs[bases].mean(axis=0, dtype=np.float64)
+  for track, value in zip(prediction.tracks, means.tolist(), strict=True):
+    row |= {f"log_tpm:{track}": value, f"tpm:{track}": max(np.expm1(value), 0.0)}
+  membership = prediction.operon_membership[bases]
+  return {**row, "operon_probability": float(membership.mean(dtype=np.float64))}
+
+
+def _spreads(values: Mapping[str, Any], members: Sequence[Mapping[str, float]]) -> Row:
+  """Computes the deviations of columns over members, `log_tpm_spread:<track>`; none without."""
+  row: Row = {}
+  for name in values if members else ():
+    kind, colon, track = name.partition(":")
+    row[f"{kind}_spread{colon}{track}"] = float(spread_of([m[name] for m in members]))
+  return row
 
 
 def _observed(gene: Gene, tracks: Sequence[str], store: TrackStore) -> Row:
@@ -90,6 +114,7 @@ def pair_rows(
   pairs: Sequence[GenePair],
   threshold: float,
   store: TrackStore | None = None,
+  members: Sequence[Sequence[GenePair]] = (),
 ) -> list[Row]:
   """Makes one row a pair of neighbours on one strand, in the order of the contig.
 
@@ -99,9 +124,10 @@ def pair_rows(
     threshold: probability from which a pair counts as of one operon.
     store: source of whether they share an observed operon, and of their split ("border" where they
       differ); these are left out without one.
+    members: the same pairs by each member of an ensemble.
   """
   rows = []
-  for pair in pairs:
+  for number, pair in enumerate(pairs):
     left, right = contig.genes[pair.left], contig.genes[pair.right]
     row: Row = {"contig": contig.label, "strand": STRANDS[left.strand]}
     for side, gene in (("left", left), ("right", right)):
@@ -111,13 +137,20 @@ def pair_rows(
       "probability": pair.probability,
       "same_operon": int(pair.best >= threshold),
     }
-    for kind in ("probability_membership", "probability_annotated"):
-      if (value := getattr(pair, kind)) is not None:
-        row[kind] = value
+    probabilities = _probabilities(pair)
+    row |= probabilities
+    row |= _spreads(probabilities, [_probabilities(member[number]) for member in members])
     if store is not None:
       row |= _observed_pair(left, right, store)
     rows.append(row)
   return rows
+
+
+def _probabilities(pair: GenePair) -> dict[str, float]:
+  """Returns the predicted columns of a pair."""
+  kinds = "probability", "probability_membership", "probability_annotated"
+  values = ((kind, getattr(pair, kind)) for kind in kinds)
+  return {kind: value for kind, value in values if value is not None}
 
 
 def _observed_pair(left: Gene, right: Gene, store: TrackStore) -> Row:
@@ -154,7 +187,7 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
 
 def _unit(column: str) -> str:
   """Returns the units of a column of the tables, "" where it has none."""
-  kind = column.partition(":")[0].removeprefix("observed_")
+  kind = column.partition(":")[0].removeprefix("observed_").removesuffix("_spread")
   words = {name: UNITS[name] for name in ("log_tpm", "tpm")}
   words |= {"start": "bp, 1-based", "end": "bp, 1-based, inclusive", "distance_bp": "bp"}
   return words.get(kind, "probability" if "probability" in column else "")

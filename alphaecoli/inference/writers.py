@@ -19,6 +19,18 @@ from alphaecoli.schema import HEADS
 NPZ, ZARR = "npz", "tracks.zarr"
 CHUNK_VALUES = 1 << 20  # of BigWig and bedGraph, converted at once
 CHUNK_BP = 1 << 16  # of zarr
+SPREAD = "_spread"  # after the name of a head: the deviation over an ensemble's members
+
+
+def with_spread(heads: Sequence[str]) -> list[str]:
+  """Adds the names under which the spreads of heads are written."""
+  return [*heads, *(head + SPREAD for head in heads)]
+
+
+def values_of(prediction: Prediction, name: str) -> Float32[np.ndarray, "N C"]:
+  """Returns the values of a head, or its spread."""
+  head = name.removesuffix(SPREAD)
+  return getattr(prediction, head) if name == head else prediction.spread[head]
 
 
 class TrackWriter(Protocol):
@@ -41,7 +53,7 @@ def track_files(
   stems = {
     (head, column): head + (f".{track}" if track else "")
     for head in heads
-    for column, track in enumerate(tracks if head == "gene_expression" else [""])
+    for column, track in enumerate(tracks if head.startswith("gene_expression") else [""])
   }
   names = safe_names(list(stems.values()))
   return {key: name + suffix for key, name in zip(stems, names, strict=True)}
@@ -66,12 +78,13 @@ def safe_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
   return found
 
 
-def attributes(prediction: Prediction, head: str) -> dict[str, Any]:
+def attributes(prediction: Prediction, name: str) -> dict[str, Any]:
   """Describes one array."""
+  head = name.removesuffix(SPREAD)
   return {
     "units": prediction.track_units[head],
     "resolution_bp": HEADS[head].resolution_bp,
-    "tracks": list(prediction.tracks) if head == "gene_expression" else [head],
+    "tracks": list(prediction.tracks) if head == "gene_expression" else [name],
   }
 
 
@@ -172,7 +185,7 @@ class TrackFiles:
       folder: folder of the files.
       contigs: names and lengths; write them in the order of `self.order`.
       tracks: names of the expression tracks.
-      heads: heads to write.
+      heads: heads to write, and spreads of heads.
 
     Raises:
       DataError: the folder can not be written to.
@@ -181,7 +194,9 @@ class TrackFiles:
     self.files = track_files(tracks, heads, self.suffix)
     self._tracks = tracks
     self._open = {
-      (head, column): self.file_type(folder / name, self.order, HEADS[head].resolution_bp)
+      (head, column): self.file_type(
+        folder / name, self.order, HEADS[head.removesuffix(SPREAD)].resolution_bp
+      )
       for (head, column), name in self.files.items()
     }
 
@@ -192,7 +207,7 @@ class TrackFiles:
       DataError: the disk is full.
     """
     for (head, column), file in self._open.items():
-      file.write(contig, getattr(prediction, head)[:, column])
+      file.write(contig, values_of(prediction, head)[:, column])
 
   def close(self) -> None:
     """Completes the files."""
@@ -206,9 +221,9 @@ class TrackFiles:
       {
         "file": name,
         "head": head,
-        "track": self._tracks[column] if head == "gene_expression" else head,
-        "units": words[head],
-        "resolution_bp": HEADS[head].resolution_bp,
+        "track": self._tracks[column] if head.startswith("gene_expression") else head,
+        "units": words[head.removesuffix(SPREAD)],
+        "resolution_bp": HEADS[head.removesuffix(SPREAD)].resolution_bp,
       }
       for (head, column), name in self.files.items()
     ]
@@ -252,7 +267,8 @@ class NpzArrays:
   def write(self, contig: str, prediction: Prediction) -> None:
     """Adds one contig."""
     name = self._names[contig] + ".npz"
-    np.savez(self._folder / name, **{head: getattr(prediction, head) for head in self._heads})
+    arrays: dict[str, Any] = {head: values_of(prediction, head) for head in self._heads}
+    np.savez(self._folder / name, **arrays)
     self._metadata["contigs"][contig] = {"file": name, "circular": prediction.circular}
     self._metadata["arrays"] = {head: attributes(prediction, head) for head in self._heads}
 
@@ -287,8 +303,8 @@ class ZarrArrays:
     metadata = {"contig": contig, "circular": prediction.circular}
     group = self._root.create_group(self._names[contig], attributes=metadata)
     for head in self._heads:
-      values = getattr(prediction, head)
-      rows = "bin" if HEADS[head].resolution_bp > 1 else "position"
+      values = values_of(prediction, head)
+      rows = "bin" if HEADS[head.removesuffix(SPREAD)].resolution_bp > 1 else "position"
       group.create_array(
         head,
         data=values,

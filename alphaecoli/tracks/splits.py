@@ -4,13 +4,20 @@ The chromosome is divided into blocks that are assigned to folds; all bases of a
 split (docs/data.md).
 """
 
+import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 BORDER = "border"
+# What a run had to do with a base: learnt from it; held it out, perhaps to choose a checkpoint by;
+# neither.
+SEEN, HELD_OUT, UNTOUCHED = range(3)
 
 
 class Region(NamedTuple):
@@ -74,3 +81,46 @@ def split_of(start: int, end: int, regions: Regions, length_bp: int) -> str:
 def total_bp(regions: Sequence[Region]) -> int:
   """Returns the number of bases of all regions."""
   return sum(region.length_bp for region in regions)
+
+
+def mask_of(regions: Iterable[Sequence[int]], length_bp: int) -> Bool[np.ndarray, " L"]:
+  """Marks the bases of regions (start, end), of which one may pass the origin."""
+  mask = np.zeros(length_bp, bool)
+  for start, end in regions:
+    mask[np.arange(start, end) % length_bp] = True
+  return mask
+
+
+def hash_genome(codes: UInt8[np.ndarray, " L"]) -> str:
+  """Returns the SHA-256 by which checkpoints know a chromosome."""
+  return hashlib.sha256(codes.tobytes()).hexdigest()
+
+
+def exposure(
+  trained_on: Sequence[Mapping[str, Any]],
+  data: Mapping[str, Any],
+  codes: UInt8[np.ndarray, " L"],
+) -> UInt8[np.ndarray, " L"]:
+  """Tells what a run had to do with each base of a chromosome.
+
+  Args:
+    trained_on: what the run's checkpoints say that it, and what it began from, was trained on:
+      genome_sha256 and arcs of each chromosome.
+    data: data section of its configuration.
+    codes: bases of the chromosome, from the same first base on as in training.
+
+  Returns:
+    SEEN, HELD_OUT or UNTOUCHED. Bases that were not trained on are HELD_OUT, unless the
+    configuration divides the chromosome as training did and tells which are the test split's.
+  """
+  length, digest = len(codes), hash_genome(codes)
+  found = [mask_of(e["arcs"], length) for e in trained_on if e["genome_sha256"] == digest]
+  if not found:
+    return np.full(length, UNTOUCHED, np.uint8)
+  result = np.full(length, HELD_OUT, np.uint8)
+  regions = split_regions(length, data["n_blocks"], data["n_folds"], data["fold"])
+  own = mask_of(regions[TRAIN], length)
+  if any(np.array_equal(own, mask) for mask in found):
+    result[mask_of(regions[TEST], length)] = UNTOUCHED
+  result[np.logical_or.reduce(found)] = SEEN
+  return result

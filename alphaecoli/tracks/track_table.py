@@ -97,6 +97,12 @@ class TrackTable:
     """Converts to a JSON object that `from_json` reads."""
     return {"transform": TRANSFORM, **dataclasses.asdict(self)}
 
+  def to_z(self, log_tpm: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
+    """Inverts `to_log_tpm`."""
+    mean = np.array([t.mean for t in self.expression], np.float32)
+    std = np.array([t.std for t in self.expression], np.float32)
+    return (np.asarray(log_tpm) - mean) / std
+
   @classmethod
   def from_json(cls, value: Mapping[str, Any]) -> "TrackTable":
     """Converts from the JSON object of `to_json`."""

@@ -1,7 +1,6 @@
 """The first values of a run: fresh, or those of another model."""
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from alphaecoli.model.finetuning import head_of
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.schema import HEADS, Config, ModelConfig
 from alphaecoli.tracks.organisms import Organisms
-from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION
+from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION, hash_genome, mask_of
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
 from alphaecoli.training.pretrained import PretrainedValues, read_pretrained
@@ -176,7 +175,7 @@ def training_data(store: TrackStore) -> dict[str, Any]:
   """Describes the bases that training on a store sees; "arcs" is a key of the checkpoints."""
   return {
     "contig": store.contig,
-    "genome_sha256": hashlib.sha256(store.sequence.tobytes()).hexdigest(),
+    "genome_sha256": hash_genome(store.sequence),
     "arcs": [list(region) for region in store.regions(TRAIN)],
   }
 
@@ -204,12 +203,9 @@ def held_out_seen(seen: Seen, store: TrackStore) -> dict[str, int]:
   now, mask = training_data(store), np.zeros(store.length_bp, bool)
   for entry in seen:
     if entry["genome_sha256"] == now["genome_sha256"]:
-      for start, end in entry["arcs"]:
-        mask[np.arange(start, end) % store.length_bp] = True
+      mask |= mask_of(entry["arcs"], store.length_bp)
   return {
-    split: sum(
-      int(mask[np.arange(*region) % store.length_bp].sum()) for region in store.regions(split)
-    )
+    split: int((mask & mask_of(store.regions(split), store.length_bp)).sum())
     for split in (VALIDATION, TEST)
   }
 

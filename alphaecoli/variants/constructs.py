@@ -9,7 +9,7 @@ import numpy as np
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.inference.arguments import AnnotatedGenome
-from alphaecoli.inference.prediction import Request
+from alphaecoli.inference.prediction import Request, spread_of
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tables import STRANDS
 from alphaecoli.tracks.track_table import TrackTable
@@ -17,10 +17,17 @@ from alphaecoli.variants.scores import Effect, channels, gene_label, mean_over
 
 
 class PredictedGene(NamedTuple):
-  """A gene and what is predicted for it: ln(1 + TPM) of each track, density, probability."""
+  """A gene and what is predicted for it: ln(1 + TPM) of each track, density, probability.
+
+  Attributes:
+    gene: the gene.
+    values: means over its bases.
+    members: the same by each member of an ensemble.
+  """
 
   gene: Gene
   values: Effect
+  members: tuple[Effect, ...] = ()
 
 
 class Pair(NamedTuple):
@@ -79,17 +86,23 @@ def _predicted(
   requests = [Request(c.codes, bool(c.circular), None, c.name) for c in genome.values()]
   results = predictor.predict_many(requests, reverse_complement=both, units="z")
   for contig, result in zip(genome.values(), results, strict=True):
-    values = channels(result.to_numpy(), predictor.table, contig.length_bp)
+    values, *members = (
+      channels(one.to_numpy(), predictor.table, contig.length_bp)
+      for one in (result, *result.members)
+    )
     for placed in genome.features[contig.name].genes:
-      yield PredictedGene(placed, mean_over(values, placed.bases(contig.length_bp)))
+      bases = placed.bases(contig.length_bp)
+      each = tuple(mean_over(member, bases) for member in members)
+      yield PredictedGene(placed, mean_over(values, bases), each)
 
 
-def pair_columns(table: TrackTable) -> list[str]:
+def pair_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
   """Names the columns of the table of genes. Positions are 1-based and inclusive."""
   places = [
     f"{key}_{which}" for which in ("a", "b") for key in ("contig", "start", "end", "strand")
   ]
   tracks = [f"{what}:{t}" for t in table.names for what in ("log_tpm_a", "log_tpm_b", "change")]
+  spreads = [f"change_spread:{t}" for t in table.names] + ["membership_change_spread"]
   return [
     "gene",
     "name",
@@ -97,6 +110,7 @@ def pair_columns(table: TrackTable) -> list[str]:
     *places,
     *tracks,
     *(f"membership_{k}" for k in ("a", "b", "change")),
+    *(spreads if has_spread else ()),
   ]
 
 
@@ -112,4 +126,10 @@ def pair_row(pair: Pair) -> list[Any]:
   a, b = (np.full(size, np.nan) if one is None else one.values for one in pair)
   for channel in [*range(size - 2), size - 1]:  # density, the last but one, has no column
     row += [float(a[channel]), float(b[channel]), float(b[channel] - a[channel])]
-  return row
+  if not (pair.first or pair.second).members:  # type: ignore[union-attr]
+    return row
+  spread = np.full(size, np.nan)
+  if pair.first and pair.second:
+    both = zip(pair.first.members, pair.second.members, strict=True)
+    spread = spread_of([after - before for before, after in both])
+  return row + np.delete(spread, size - 2).tolist()

@@ -11,11 +11,19 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.files import analysis
 from alphaecoli.genomics.sequence import UNKNOWN, Contig, decode
 from alphaecoli.inference.arguments import AnnotatedGenome, Interval, locate
+from alphaecoli.inference.prediction import spread_of
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import window_start
 from alphaecoli.tracks.track_table import TrackTable
 from alphaecoli.variants.edits import Edit, View, alternative
-from alphaecoli.variants.scores import CHANGE_UNITS, Effect, channel_names, channels, mean_over
+from alphaecoli.variants.scores import (
+  CHANGE_UNITS,
+  Effect,
+  channel_names,
+  channels,
+  mean_of,
+  mean_over,
+)
 
 if TYPE_CHECKING:
   import pandas
@@ -51,6 +59,7 @@ class Mutagenesis:
     changes: for each position and base A C G T, the mean over the target of each channel with the
       base put there, minus that without: 0 for the reference's own base, NaN where that is
       unknown. Channels: ln(1 + TPM) of each expression track, genes per 128 bp, probability.
+    spread: deviation of `changes` over an ensemble's members; None for a single model.
     baseline: the mean over the target without any change.
     target: what was measured.
     target_share: of the target's bases in the window.
@@ -68,6 +77,7 @@ class Mutagenesis:
   target_share: float
   window: tuple[int, int]
   table: TrackTable
+  spread: Float32[np.ndarray, "n 4 C"] | None = None
 
   @property
   def end(self) -> int:
@@ -100,14 +110,16 @@ class Mutagenesis:
 
   def columns(self) -> list[str]:
     """Names the columns of its table; `pos` is 1-based."""
-    return ["contig", "pos", "ref", "alt", *channel_names(self.table, "change")]
+    columns = ["contig", "pos", "ref", "alt", *channel_names(self.table, "change")]
+    return columns + (channel_names(self.table, "change_spread") if self.spread is not None else [])
 
   def rows(self) -> Iterator[list[str | int | float]]:
     """Yields one row for each substitution."""
+    parts = [self.changes] if self.spread is None else [self.changes, self.spread]
     for offset, code in enumerate(self.reference.tolist()):
       for base in range(4):
         if code not in (base, UNKNOWN):
-          values = self.changes[offset, base].astype(float).tolist()
+          values = np.concatenate([part[offset, base] for part in parts]).astype(float).tolist()
           position = (self.start + offset) % self.length_bp + 1
           yield [self.contig, position, BASES[code], BASES[base], *values]
 
@@ -132,13 +144,17 @@ class Mutagenesis:
       ConfigError: xarray is not installed.
     """
     axes = ("position", "base")
-    parts = {
-      "expression": ((*axes, "track"), self.changes[:, :, :-2]),
-      "density": (axes, self.changes[:, :, -2]),
-      "membership": (axes, self.changes[:, :, -1]),
-    }
+    parts: dict[str, Any] = {}
+    for suffix, values in (("", self.changes), ("_spread", self.spread)):
+      if values is not None:
+        for name, dims, part in (
+          ("expression", (*axes, "track"), values[:, :, :-2]),
+          ("density", axes, values[:, :, -2]),
+          ("membership", axes, values[:, :, -1]),
+        ):
+          parts[name + suffix] = (dims, part, {"units": CHANGE_UNITS[name]})
     return analysis("xarray").Dataset(
-      {name: (*part, {"units": CHANGE_UNITS[name]}) for name, part in parts.items()},
+      parts,
       coords={
         "position": ("position", np.arange(self.start, self.end), {"units": "bp, 0-based"}),
         "base": list(BASES),
@@ -219,23 +235,30 @@ def mutagenesis(
           edit = Edit(start + offset, 1, np.array([base], np.uint8))
           yield (offset, base), alternative(codes, view, edit)
 
-  baseline = np.zeros(0)
-  for key, outputs in predictor.run_windows(windows(), reverse_complement):
-    values = mean_over(channels(outputs, predictor.table, predictor.window_bp), rows)
+  spread = changes.copy() if predictor.has_spread else None
+  baselines: list[Effect] = []
+  for key, outputs in predictor.run_members(windows(), reverse_complement):
+    values = [mean_over(channels(o, predictor.table, predictor.window_bp), rows) for o in outputs]
     if key is None:
-      baseline = values
-      changes[np.arange(end - start)[reference < 4], reference[reference < 4]] = 0.0
-    else:
-      changes[key] = values - baseline
+      baselines = values
+      for array in (changes, spread):
+        if array is not None:
+          array[np.arange(end - start)[reference < 4], reference[reference < 4]] = 0.0
+      continue
+    each = [value - baseline for value, baseline in zip(values, baselines, strict=True)]
+    changes[key] = mean_of(each)
+    if spread is not None:
+      spread[key] = spread_of(each)
   return Mutagenesis(
     contig=contig.name,
     length_bp=length,
     start=start,
     reference=reference,
     changes=changes,
-    baseline=baseline,
+    baseline=mean_of(baselines),
     target=target,
     target_share=len(rows) / len(target.positions),
     window=(first, first + predictor.window_bp),
     table=predictor.table,
+    spread=spread,
   )

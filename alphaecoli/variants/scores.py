@@ -1,7 +1,7 @@
 """What variant scoring gives: rows of numbers with names, and their tables."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class GeneEffect:
     share: of the gene's bases that are in the window and not deleted.
     reference: mean over those bases, without the variant.
     change: mean over those bases, with it minus without it.
+    spread: deviation of the change over an ensemble's members.
   """
 
   gene: Gene
@@ -47,6 +48,7 @@ class GeneEffect:
   share: float
   reference: Effect
   change: Effect
+  spread: Effect | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ class VariantScore:
       of REF that the alternative keeps; `in_gene`, over the affected gene that changes most;
       `in_operon`, over the operon; `mean_abs` and `max_abs`, the mean and largest absolute change
       in the window.
+    spreads: by name of the place, the deviation of these numbers over an ensemble's members.
     genes: all genes in the window.
     gene: the one of `in_gene`; None where no gene is affected.
     operon: 0-based interval of `in_operon`; None where there is none.
@@ -71,6 +74,7 @@ class VariantScore:
   reason: str = ""
   window: tuple[int, int] | None = None
   changes: dict[str, Effect] = dataclasses.field(default_factory=dict)
+  spreads: dict[str, Effect] = dataclasses.field(default_factory=dict)
   genes: tuple[GeneEffect, ...] = ()
   gene: GeneEffect | None = None
   operon: tuple[int, int] | None = None
@@ -78,10 +82,11 @@ class VariantScore:
 
 @dataclasses.dataclass(frozen=True)
 class VariantScores:
-  """Scores of variants, in their order, and the tracks that they are about."""
+  """Scores of variants in their order, the tracks they are about, whether they have spreads."""
 
   scores: tuple[VariantScore, ...]
   table: TrackTable
+  has_spread: bool = False
 
   def __len__(self) -> int:
     return len(self.scores)
@@ -89,13 +94,19 @@ class VariantScores:
   def to_numpy(self) -> dict[str, Float[np.ndarray, "V C"]]:
     """Returns arrays by place: one row a variant, one column a channel; NaN for refused variants.
 
-    Channels are the expression tracks, density and membership.
+    Channels are the expression tracks, density and membership. An ensemble's deviations follow,
+    by `<place>_spread`.
     """
     empty = np.full(len(self.table.names) + 2, np.nan)
-    return {
-      where: np.array([s.changes.get(where, empty) for s in self.scores]).reshape(-1, len(empty))
-      for where in WHERE
-    }
+
+    def rows(values: list[dict[str, Effect]], where: str) -> np.ndarray:
+      return np.array([v.get(where, empty) for v in values]).reshape(-1, len(empty))
+
+    found = {where: rows([s.changes for s in self.scores], where) for where in WHERE}
+    if self.has_spread:
+      spreads = [s.spreads for s in self.scores]
+      found |= {f"{where}_spread": rows(spreads, where) for where in WHERE}
+    return found
 
   def to_pandas(self) -> "pandas.DataFrame":
     """Returns one row a variant, with the columns of the command's table; `pos` is 1-based.
@@ -103,8 +114,9 @@ class VariantScores:
     Raises:
       ConfigError: pandas is not installed.
     """
-    rows = [score_row(score, self.table) for score in self.scores]
-    return analysis("pandas").DataFrame(rows, columns=score_columns(self.table))
+    rows = [score_row(score, self.table, self.has_spread) for score in self.scores]
+    columns = score_columns(self.table, self.has_spread)
+    return analysis("pandas").DataFrame(rows, columns=columns)
 
   def genes_to_pandas(self) -> "pandas.DataFrame":
     """Returns one row for each variant and gene in its window.
@@ -113,7 +125,7 @@ class VariantScores:
       ConfigError: pandas is not installed.
     """
     rows = [row for score in self.scores for row in gene_rows(score)]
-    return analysis("pandas").DataFrame(rows, columns=gene_columns(self.table))
+    return analysis("pandas").DataFrame(rows, columns=gene_columns(self.table, self.has_spread))
 
   def to_xarray(self) -> "xarray.Dataset":
     """Makes a data set of `expression_<where>` (variant, track), `density_<where>` and so on.
@@ -141,21 +153,22 @@ class VariantScores:
     return analysis("xarray").Dataset(data, coords=coords)
 
 
-def score_columns(table: TrackTable) -> list[str]:
+def score_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
   """Names the columns of the table of variants. Positions are 1-based, intervals inclusive."""
+  places_of_change = [*WHERE, *(f"{where}_spread" for where in WHERE if has_spread)]
   fixed = ["contig", "pos", "id", "ref", "alt", "status", "reason", "window_start", "window_end"]
   places = ["gene", "gene_name", "gene_distance_bp", "affected_genes"]
   operon = ["operon_start", "operon_end"]
-  return [*fixed, *places, *operon, *(c for w in WHERE for c in channel_names(table, w))]
+  return [*fixed, *places, *operon, *(c for w in places_of_change for c in channel_names(table, w))]
 
 
-def score_row(score: VariantScore, table: TrackTable) -> list[Any]:
+def score_row(score: VariantScore, table: TrackTable, has_spread: bool = False) -> list[Any]:
   """Makes one row of the table of variants; None where there is no value."""
   variant = score.variant
   row: list[Any] = [variant.contig, variant.position, variant.id, variant.ref, variant.alt]
   if score.reason:
     row += ["refused", score.reason]
-    return row + [None] * (len(score_columns(table)) - len(row))
+    return row + [None] * (len(score_columns(table, has_spread)) - len(row))
   row += ["ok", "", *_inclusive(score.window)]
   affected = ",".join(gene_label(effect.gene) for effect in score.genes if effect.affected)
   best = score.gene
@@ -166,13 +179,15 @@ def score_row(score: VariantScore, table: TrackTable) -> list[Any]:
     affected,
     *_inclusive(score.operon),
   ]
-  return row + [value for where in WHERE for value in score.changes[where].tolist()]
+  numbers = [score.changes, score.spreads] if has_spread else [score.changes]
+  return row + [value for part in numbers for where in WHERE for value in part[where].tolist()]
 
 
-def gene_columns(table: TrackTable) -> list[str]:
+def gene_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
   """Names the columns of the table of variants and genes."""
   fixed = ["contig", "pos", "id", "ref", "alt", "gene", "gene_name", "strand", "distance_bp"]
   numbers = [*channel_names(table, "reference"), *channel_names(table, "change")]
+  numbers += channel_names(table, "change_spread") if has_spread else []
   return [*fixed, "affected", "share", *numbers]
 
 
@@ -191,6 +206,7 @@ def gene_rows(score: VariantScore) -> list[list[Any]]:
       effect.share,
       *effect.reference.tolist(),
       *effect.change.tolist(),
+      *(() if effect.spread is None else effect.spread.tolist()),
     ]
     for effect in score.genes
   ]
@@ -234,6 +250,11 @@ def channels(
   if "operon_membership" in outputs:
     values[:, -1] = outputs["operon_membership"][:, 0]
   return values
+
+
+def mean_of(members: Sequence[np.ndarray]) -> np.ndarray:
+  """Averages the values of an ensemble's members; those of a single model are as they are."""
+  return members[0] if len(members) == 1 else np.mean(np.stack(members), axis=0)
 
 
 def mean_over(values: Float32[np.ndarray, "W C"], rows: Int[np.ndarray, " n"] | slice) -> Effect:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
@@ -12,10 +12,20 @@ from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.sequence import Contig, decode
 from alphaecoli.genomics.vcf import Variant, shortened
 from alphaecoli.inference.operon_calls import operons_of_bases
+from alphaecoli.inference.prediction import spread_of
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import window_start
 from alphaecoli.variants.edits import Edit, View, alternative, realigned, trimmed
-from alphaecoli.variants.scores import GeneEffect, VariantScore, channels, largest, mean_over
+from alphaecoli.variants.scores import (
+  WHERE,
+  Effect,
+  GeneEffect,
+  VariantScore,
+  channels,
+  largest,
+  mean_of,
+  mean_over,
+)
 
 UPSTREAM_BP = 200  # most promoters of E. coli lie closer to their gene's start
 
@@ -71,9 +81,9 @@ def score_variants(
         yield None, predictor.cut(plan.contig.codes, plan.view.first, plan.view.circular)
       yield plan, alternative(plan.contig.codes, plan.view, plan.edit)
 
-  reference = np.zeros((0, 0), np.float32)
-  for plan, outputs in predictor.run_windows(windows(), reverse_complement):
-    values = channels(outputs, predictor.table, predictor.window_bp)
+  reference: list[Float32[np.ndarray, "W C"]] = []
+  for plan, members in predictor.run_members(windows(), reverse_complement):
+    values = [channels(outputs, predictor.table, predictor.window_bp) for outputs in members]
     if plan is None:
       reference = values
       continue
@@ -125,18 +135,22 @@ def _misfit(variant: Variant, contig: Contig, window_bp: int) -> str:
 
 def _score(
   plan: _Plan,
-  reference: Float32[np.ndarray, "W C"],
-  values: Float32[np.ndarray, "W C"],
+  references: Sequence[Float32[np.ndarray, "W C"]],
+  values: Sequence[Float32[np.ndarray, "W C"]],
   around: ContigFeatures,
   upstream_bp: int,
 ) -> VariantScore:
-  """Computes the numbers of one variant."""
+  """Computes the numbers of one variant, from what each member of an ensemble predicts."""
   variant, view, edit = plan.variant, plan.view, plan.edit
-  change = realigned(values, view, edit) - reference
+  members = [
+    realigned(after, view, edit) - before for before, after in zip(references, values, strict=True)
+  ]
+  reference, change = mean_of(references), mean_of(members)
   counted = slice(view.low, view.high)
   at = np.arange(len(variant.ref)) + variant.start - view.first
   genes = tuple(
-    _gene_effect(near, reference, change, plan, upstream_bp) for near in genes_in(around, view)
+    _gene_effect(near, reference, change, members, plan, upstream_bp)
+    for near in genes_in(around, view)
   )
   affected = [effect for effect in genes if effect.affected]
   gene = max(
@@ -144,16 +158,26 @@ def _score(
   )
   interval, rows = _operon(around, view, reference, at, gene)
   nothing = np.full(change.shape[1], np.nan)
-  return VariantScore(
-    variant,
-    window=(view.first, view.first + view.window_bp),
-    changes={
+
+  def numbers(change: Float32[np.ndarray, "W C"], in_gene: Effect | None) -> dict[str, Effect]:
+    return {
       "at_variant": mean_over(change, at),
-      "in_gene": nothing if gene is None else gene.change,
+      "in_gene": nothing if in_gene is None else in_gene,
       "in_operon": mean_over(change, rows),
       "mean_abs": mean_over(np.abs(change), counted),
       "max_abs": largest(np.abs(change), counted),
-    },
+    }
+
+  spreads = {}
+  if len(members) > 1:
+    each = [numbers(member, None) for member in members]
+    spreads = {name: spread_of([of[name] for of in each]) for name in WHERE}
+    spreads["in_gene"] = nothing if gene is None or gene.spread is None else gene.spread
+  return VariantScore(
+    variant,
+    window=(view.first, view.first + view.window_bp),
+    changes=numbers(change, None if gene is None else gene.change),
+    spreads=spreads,
     genes=genes,
     gene=gene,
     operon=interval,
@@ -164,6 +188,7 @@ def _gene_effect(
   gene: Gene,
   reference: Float32[np.ndarray, "W C"],
   change: Float32[np.ndarray, "W C"],
+  members: Sequence[Float32[np.ndarray, "W C"]],
   plan: _Plan,
   upstream_bp: int,
 ) -> GeneEffect:
@@ -180,6 +205,7 @@ def _gene_effect(
     share=len(rows) / len(bases),
     reference=mean_over(reference, rows),
     change=mean_over(change, rows),
+    spread=spread_of([mean_over(m, rows) for m in members]) if len(members) > 1 else None,
   )
 
 

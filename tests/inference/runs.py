@@ -20,8 +20,8 @@ CONFIG = configuration.resolve(RUN)
 TINY = dataclasses.replace(CONFIG.model, channels=8, channel_step=4, n_layers=1)
 
 
-def tiny_model() -> AlphaEcoli:
-  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(0)))()
+def tiny_model(seed: int = 0) -> AlphaEcoli:
+  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(seed)))()
 
 
 def save_run(folder: Path, model: AlphaEcoli | None = None) -> Path:

@@ -5,7 +5,19 @@ from hypothesis import strategies as st
 
 from alphaecoli.data.windows import count_starts, nth_start, tile_windows
 from alphaecoli.errors import ConfigError
-from alphaecoli.tracks.splits import SPLITS, Region, split_of, split_regions, total_bp
+from alphaecoli.tracks.splits import (
+  HELD_OUT,
+  SEEN,
+  SPLITS,
+  TRAIN,
+  UNTOUCHED,
+  Region,
+  exposure,
+  hash_genome,
+  split_of,
+  split_regions,
+  total_bp,
+)
 
 E_COLI_BP = 4_641_652
 
@@ -123,3 +135,20 @@ def test_tiles_cover_every_base_once_in_order(layout, window_bp):
   expected = np.concatenate([np.arange(*region) for region in regions]) % length_bp
   np.testing.assert_array_equal(np.array(covered) % length_bp, expected)
   assert len(covered) == total_bp(regions)
+
+
+def test_exposure_tells_trained_held_out_and_test_bases_apart():
+  codes = np.arange(90, dtype=np.uint8) % 4
+  regions = split_regions(90, 9, 3, 0)
+  arcs = [list(region) for region in regions[TRAIN]]
+  entry = {"genome_sha256": hash_genome(codes), "arcs": arcs}
+  data = {"n_blocks": 9, "n_folds": 3, "fold": 0}
+  expected = np.repeat([HELD_OUT, UNTOUCHED, SEEN] * 3, 10)
+  np.testing.assert_array_equal(exposure([entry], data, codes), expected)
+  # Another division than the configuration's: which bases tested the run is unknown.
+  unknown = np.where(expected == SEEN, SEEN, HELD_OUT)
+  np.testing.assert_array_equal(exposure([entry], {**data, "fold": 1}, codes), unknown)
+  passing_origin = {**entry, "arcs": [[80, 95]]}
+  seen = exposure([entry, passing_origin], data, codes) == SEEN
+  np.testing.assert_array_equal(seen, (expected == SEEN) | (np.arange(90) < 5))
+  assert (exposure([entry], data, codes[::-1].copy()) == UNTOUCHED).all()
