@@ -24,14 +24,17 @@ def get_config() -> ConfigDict:
   config.model.head_dropout = 0.3
   config.model.compute_dtype = "float32"  # CPUs gain nothing from bfloat16
   config.model.remat = False
-  config.train.steps = 900
-  config.train.batch_windows = 4
+  config.train.steps = 1250
+  config.train.batch_windows = 2
+  config.optimizer.name = "muon"
   config.optimizer.learning_rate = 1.5e-3
-  config.optimizer.warmup_steps = 50
+  config.optimizer.muon_rms = 0.5
+  config.optimizer.warmup_steps = 60
   config.optimizer.weight_decay = 0.3
+  config.loss.structure_first_steps = 560
   config.loss.weights.gene_density = 10.0  # a small error that learns slowest
   config.loss.weights.gene_structure = 2.0  # once the reading frame is found, the rest follows
-  config.checkpoint.every_steps = 300
-  config.evaluation.every_steps = 300
+  config.checkpoint.every_steps = 250
+  config.evaluation.every_steps = 250
   config.evaluation.batch_windows = 4
   return config

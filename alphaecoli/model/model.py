@@ -107,10 +107,14 @@ class AlphaEcoli(nnx.Module):
     keys: Any = [None] * len(self.heads)
     if dropout_key is not None:
       keys = jax.random.split(dropout_key, len(self.heads))
-    return {
-      name: getattr(self, name)(dropout(inputs[head.resolution_bp], self.head_dropout, key))
-      for (name, head), key in zip(self.heads.items(), keys, strict=True)
-    }
+    outputs = {}
+    for (name, head), key in zip(self.heads.items(), keys, strict=True):
+      x = inputs[head.resolution_bp]
+      # Gene structure has eight labels at every base: there is nothing to learn by heart.
+      if head.late or not head.auxiliary:
+        x = dropout(x, self.head_dropout, key)
+      outputs[name] = getattr(self, name)(x)
+    return outputs
 
 
 def mean_of_strands(
