@@ -31,10 +31,13 @@ def get_config() -> ConfigDict:
   config.optimizer.muon_rms = 0.5
   config.optimizer.warmup_steps = 60
   config.optimizer.weight_decay = 0.3
-  config.loss.structure_first_steps = 560
+  config.loss.structure_first_steps = 400
+  config.loss.weights.gene_expression = 3.0
   config.loss.weights.gene_density = 10.0  # a small error that learns slowest
+  config.loss.weights.operon_membership = 0.5
   config.loss.weights.gene_structure = 2.0  # once the reading frame is found, the rest follows
   config.checkpoint.every_steps = 250
   config.evaluation.every_steps = 250
   config.evaluation.batch_windows = 4
+  config.evaluation.both_strands = True
   return config
