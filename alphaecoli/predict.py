@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.inference.batch import SUMMARY, GenomeBatch
   from alphaecoli.inference.genome_files import find_genome_files, find_process, shard
   from alphaecoli.inference.genomes import read_aliases, read_topology
+  from alphaecoli.parallel.hardware import use_user_cache
 
+  use_user_cache()
   settings = _settings(options)
   files = find_genome_files(options.fasta, options.list, options.annotation, [SUMMARY])
   index, count = find_process(options.process_index, options.process_count, os.environ)

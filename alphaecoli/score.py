@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.api import load_predictor
   from alphaecoli.inference.arguments import read_genome
   from alphaecoli.inference.genomes import read_topology
+  from alphaecoli.parallel.hardware import use_user_cache
 
+  use_user_cache()
   genome = read_genome(
     options.fasta,
     annotation=options.annotation,
