@@ -168,7 +168,7 @@ def read_features(
   for number, line in _lines(path):
     if line.startswith("#"):
       _, name, start, end, *_ = (*line.split(), "", "", "", "")
-      if lengths is not None and start == "1" and _is_position(end):
+      if lengths is not None and start == "1" and is_position(end):
         lengths[unquote(name)] = int(end)
       continue
     feature, attributes = _parse(path, number, line)
@@ -183,10 +183,10 @@ def read_features(
 def is_feature(line: str) -> bool:
   """Returns whether a line has GFF3's nine columns, with numbers in the fourth and fifth."""
   columns = line.split("\t")
-  return len(columns) == COLUMNS and _is_position(columns[3]) and _is_position(columns[4])
+  return len(columns) == COLUMNS and is_position(columns[3]) and is_position(columns[4])
 
 
-def _is_position(text: str) -> bool:
+def is_position(text: str) -> bool:
   """Returns whether text is a whole number that can be a position."""
   return text.isdecimal() and len(text) <= 15
 
@@ -208,7 +208,7 @@ def _parse(path: Path, number: int, line: str) -> tuple[Gene, dict[str, str]]:
   if len(columns) != COLUMNS:
     raise DataError(f"{where}: {len(columns)} columns; GFF3 has {COLUMNS}, separated by tabs")
   contig, _, kind, first, last, _, strand, _, notes = columns
-  numbers = _is_position(first) and _is_position(last)
+  numbers = is_position(first) and is_position(last)
   if not (numbers and 1 <= int(first) <= int(last) + 1):
     raise DataError(f"{where}: positions {cut(first)} to {cut(last)}; expected 1 <= start <= end")
   if strand not in STRANDS:
