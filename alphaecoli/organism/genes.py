@@ -1,6 +1,7 @@
 """Genes of an annotation as records, and the names by which tables may call them."""
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
@@ -10,12 +11,18 @@ from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.genomics.sequence import Contig
 
+LOGGER = logging.getLogger(__name__)
+
 NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
 NO_MATCH = "matches no gene"
 
 
 class GeneNames:
-  """Finds genes by locus tag, else ID, else old locus tag, else name."""
+  """Finds genes by locus tag, else ID, else old locus tag, else name.
+
+  What no gene is called is looked up once more without regard to case and to the `gene-` or `gene:`
+  before NCBI's and Ensembl's IDs; the first that is found so is logged.
+  """
 
   def __init__(self, genes: Sequence[Gene], skipped: set[str]):
     """Indexes the genes.
@@ -36,9 +43,30 @@ class GeneNames:
             self._shared.add(name)
     for rows in self._rows.values():
       rows.pop("", None)
+    # By kind, the names that are spelt alike; several of them are none that could be meant.
+    self._alike: dict[str, dict[str, set[str]]] = {kind: {} for kind in NAME_KINDS}
+    for kind, rows in self._rows.items():
+      for name in rows:
+        self._alike[kind].setdefault(_plain(name), set()).add(name)
+    self._has_respelt = False
 
   def find(self, name: str) -> tuple[int, str] | str:
     """Returns the row of a gene and the kind of name that it has; else why none was found."""
+    found = self._find(name)
+    if found != NO_MATCH:
+      return found
+    plain = _plain(name)
+    alike = next((names[plain] for names in self._alike.values() if plain in names), set())
+    if len(alike) != 1:
+      return NO_MATCH
+    (spelt,) = alike
+    if not self._has_respelt:
+      self._has_respelt = True
+      LOGGER.info("names that differ in case or by gene- are the same: %s is %s", name, spelt)
+    return self._find(spelt)
+
+  def _find(self, name: str) -> tuple[int, str] | str:
+    """Finds a gene by a name as it is spelt."""
     for kind in NAME_KINDS:
       row = self._rows[kind].get(name)
       if row is not None:
@@ -51,6 +79,12 @@ class GeneNames:
     """Returns a few locus tags, or IDs where there are none, for messages."""
     names = self._rows["locus tag"] or self._rows["ID"]
     return ", ".join(list(names)[:n])
+
+
+def _plain(name: str) -> str:
+  """Returns a name as names are compared that are not spelt alike."""
+  plain = name.lower()
+  return plain[5:] if plain.startswith(("gene-", "gene:")) else plain
 
 
 def take_genes(
