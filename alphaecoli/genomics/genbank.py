@@ -140,10 +140,10 @@ def _contig(path: Path, record: SeqRecord, rna: list[str]) -> Contig:
   if name is None:
     raise DataError(f"{path}: a record without a name; expected VERSION or LOCUS to name it")
   if "protein" in str(record.annotations.get("molecule_type")):
-    raise DataError(f"{path}: {name} is a protein; expected nucleotides")
+    raise DataError(f"{path}: {cut(name)} is a protein; expected nucleotides")
   if not record.seq or not record.seq.defined:
     raise DataError(
-      f"{path}: {name} has no sequence; download the full record (at NCBI: GenBank (full))"
+      f"{path}: {cut(name)} has no sequence; download the full record (at NCBI: GenBank (full))"
     )
   topology = record.annotations.get("topology")
   name, letters = one_line(name).replace(" ", "_"), bytes(record.seq)

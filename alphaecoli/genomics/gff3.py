@@ -33,7 +33,7 @@ CONTIG_TYPES = ("region", "chromosome", "contig", "supercontig", "scaffold", "pl
 # What GTF gives in place of a gene, best first; a stop codon belongs to the CDS before it.
 _GTF_PARTS = (("cds", "stop_codon"), ("rna",), ("exon",), ("transcript",))
 _GTF = re.compile(r"\s*\w+\s+[^=;\s]")  # the start of GTF's attributes
-_GTF_PAIR = re.compile(r'(\w+)\s+(?:"([^"]*)"|([^\s";]+))')
+_GTF_PAIR = re.compile(r'\b(\w+)\s+(?:"([^"]*)"|([^\s";]+))')
 # Characters to escape: in the first column all but these, in the last one these.
 _SEQID = re.compile(r"[^a-zA-Z0-9.:^*$@!+_?|-]|^>")
 _NOTE = re.compile(r"[\x00-\x1f\x7f%;=&,]")

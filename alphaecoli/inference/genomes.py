@@ -162,7 +162,7 @@ def read_genome(
   ]
   labels = [contig.label for contig in named]
   if twice := {label for label in labels if labels.count(label) > 1}:
-    raise DataError(f"{file.path}: two contigs would be named {min(twice)} by --alias")
+    raise DataError(f"{file.path}: two contigs would be named {cut(min(twice))} by --alias")
   named.sort(key=lambda contig: contig.label.encode())
   observed = store is not None and _count_observed(file.path, store, placed, alone)
   return Genome(file, tuple(named), annotation is not None, observed)
@@ -298,4 +298,4 @@ def _sounds_circular(description: str) -> bool:
 def _some(names: Sequence[str], most: int = 5) -> str:
   """Joins the first names, and says how many more there are."""
   more = f" and {len(names) - most} more" if len(names) > most else ""
-  return ", ".join(names[:most]) + more
+  return ", ".join(cut(name) for name in names[:most]) + more
