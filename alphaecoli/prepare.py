@@ -12,7 +12,7 @@ from alphaecoli.organism.expression import UNITS
 from alphaecoli.organism.read import Files, read_organism
 from alphaecoli.schema import DataConfig
 from alphaecoli.tracks.build import build_tracks
-from alphaecoli.tracks.process import store_metadata
+from alphaecoli.tracks.process import say_unused, store_metadata
 from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
@@ -104,7 +104,9 @@ def prepare(
       )
     cli.LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store
-  store = write_store(out, build_tracks(genome_records, data), identity)
+  tracks = build_tracks(genome_records, data)
+  say_unused(tracks, genome_records, data)
+  store = write_store(out, tracks, identity)
   cli.LOGGER.info("%s", genome_records.report.table())
   cli.LOGGER.info("track store %s of %s is complete", out, name)
   return store

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -363,3 +364,52 @@ def test_the_command_writes_a_store_that_opens(tmp_path):
     command.main([*arguments, "--config.data.dump=somewhere"])
   with pytest.raises(ConfigError, match=r"--name=a/b; expected letters"):
     command.main([*arguments, "--name", "a/b"])
+
+
+def test_what_is_named_and_unused_is_said_and_counted(tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  files = write_files(tmp_path, GENES, ROWS)
+  (tmp_path / "samples.tsv").write_text("sample\tmedium\nS1\tM9\n")
+  files = dataclasses.replace(files, samples=tmp_path / "samples.tsv")
+  store = prepared(
+    files, tmp_path, expression_tracks="group:medium", unknown_expression_types=("tRNAs",),
+    exclude_gene_types=("phantom", "pseudogenes"),
+  )  # fmt: skip
+  problems = store.quality["problems"]
+  assert problems["excluded gene type that no gene has"]["examples"] == ["pseudogenes"]
+  assert problems["type of unknown expression that no gene has"]["examples"] == ["tRNAs"]
+  assert problems["data set in no expression track"]["datasets"] == {"S2": 1}
+  assert problems["sample without a row in the sample sheet"]["datasets"] == {"S2": 1}
+  for text in ("no gene of type 'pseudogenes'; there are gene", "no gene of type 'tRNAs'",
+               "1 data sets are in no expression track: S2"):  # fmt: skip
+    assert text in caplog.text
+  problems = prepared(files, tmp_path / "mean").quality["problems"]
+  assert problems["flag that nothing uses"]["examples"] == ["--samples"]
+  assert "--samples makes no track" in caplog.text and "fields: medium" in caplog.text
+  files = dataclasses.replace(files, expression=None, values="counts")
+  problems = prepared(files, tmp_path / "none").quality["problems"]
+  assert problems["flag that nothing uses"]["examples"] == ["--values", "--samples"]
+
+
+def test_the_command_takes_several_files_of_expression(tmp_path):
+  files = write_files(tmp_path, GENES, ROWS)
+  paths = []
+  for sample in ("A", "B"):
+    paths.append(tmp_path / sample / "quant.sf")
+    paths[-1].parent.mkdir()
+    rows = [f"g{i}\t300\t250\t{40000.5 + 1000 * i}\t{7 * i}" for i in range(20)]
+    header = "Name\tLength\tEffectiveLength\tTPM\tNumReads"
+    paths[-1].write_text("\n".join([header, *rows]) + "\n")
+  arguments = [
+    "--genome", str(files.genome), "--annotation", str(files.annotation),
+    *(f"--config.data.{key}={value}" for key, value in SETTINGS.items()),
+    "--config.data.expression_tracks=dataset",
+  ]  # fmt: skip
+  both = ["--expression", *map(str, paths)]
+  twice = ["--expression", str(paths[0]), "--expression", str(paths[1])]
+  for i, given in enumerate((both, twice)):
+    assert command.main([*arguments, "--out", str(tmp_path / str(i)), *given]) == 0
+    store = open_store(tmp_path / str(i))
+    assert store.table.names == ("A", "B")
+    assert set(store.manifest["inputs"]) >= {"expression", "expression 2"}
+    assert store.manifest["expression_values"] == "tpm"
