@@ -30,8 +30,8 @@ def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   parser = cli.parser("prepare", DESCRIPTION)
   add = parser.add_argument
-  add("--genome", required=True, type=Path, help="FASTA or GenBank, plain or gzip")
-  add("--annotation", type=Path, help="GFF3 or GenBank; not needed where --genome holds genes")
+  add("--genome", required=True, type=Path, help="FASTA or GenBank")
+  add("--annotation", type=Path, help="GFF3, GTF or GenBank; not needed where --genome holds genes")
   tools = "Salmon, kallisto, RSEM, StringTie, featureCounts, htseq-count"
   what = f"tables: gene, then a column a sample; or files of {tools}"
   add("--expression", type=Path, nargs="+", action="extend", help=what)
