@@ -5,7 +5,9 @@ EV-EXP-IMP-POLAR-MUTATION; later releases leave "EV-" out. Source: RegulonDB, ev
 classification, and the models of https://github.com/regulondbunam/GraphQL-api.
 """
 
+import html
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ _BRANCHES = {
   **dict.fromkeys(("COMP", "IC", "AS", "HTP"), OTHER_EVIDENCE),
   "ND": NO_EVIDENCE,
 }
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _STRONG = ("S", "C", "STRONG", "CONFIRMED")  # of transcription units: by experiments alone
 
 
@@ -44,6 +47,11 @@ def text_of(value: Any) -> str:
   if value is None or isinstance(value, Mapping | list):
     return ""
   return one_line(str(value))
+
+
+def plain_text(text: str) -> str:
+  """Returns text without the tags and entities of HTML, as <i>lacZ</i> and &beta; have them."""
+  return one_line(_TAG.sub("", html.unescape(text)))
 
 
 def nested_id(value: Any) -> str:

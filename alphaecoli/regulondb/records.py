@@ -19,6 +19,7 @@ from alphaecoli.regulondb.fields import (
   nested_id,
   objects_of,
   operon_evidence,
+  plain_text,
   position_of,
   text_of,
 )
@@ -50,7 +51,7 @@ def dataset_name(identifier: Any) -> str:
 
 def _name(value: Mapping[str, Any]) -> str:
   """Returns the name of a gene or operon in any release."""
-  return text_of(value.get("name")) or text_of(value.get("gene_name"))
+  return plain_text(text_of(value.get("name")) or text_of(value.get("gene_name")))
 
 
 def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
@@ -203,8 +204,8 @@ def read_operons(
     path: BSON file.
     length_bp: chromosome length.
     report: counter of skipped and repaired records.
-    scan: geneDatamart; with it, ids that it does not hold and excluded genes are dropped from
-      `gene_ids`, and an operon without positions reaches from its first to its last gene.
+    scan: geneDatamart; with it, ids that it does not hold and genes that are left out are dropped
+      from `gene_ids`, and an operon without positions reaches from its first to its last gene.
     circular: whether an operon may pass the origin.
     max_docs: largest number of documents; 0 reads all.
 
@@ -214,7 +215,6 @@ def read_operons(
   Source: RegulonDB, operonDatamart.
   """
   placed = {g.id: g for g in scan.genes} if scan else {}
-  valid = placed.keys() | scan.unplaced_ids if scan else None
   operons: dict[str, Operon] = {}
   for document in _documents(path, "operonDatamart", max_docs):
     report.total("operon documents")
@@ -226,7 +226,7 @@ def read_operons(
     if identifier in operons:
       report.count("operon listed twice", 1, identifier)
       continue
-    gene_ids = _operon_genes(document, identifier, valid, scan, report)
+    gene_ids = _operon_genes(document, identifier, placed.keys(), scan, report)
     members = [(placed[g].start, placed[g].end) for g in gene_ids if g in placed]
     interval = _operon_interval(value, members, length_bp, circular, identifier, report)
     if interval is None:
@@ -266,11 +266,14 @@ def _operon_interval(
 def _operon_genes(
   document: Document,
   identifier: str,
-  valid: Set[str] | None,
+  placed: Set[str],
   scan: GeneScan | None,
   report: QualityReport,
 ) -> tuple[str, ...]:
-  """Returns the ids of the genes of all transcription units; those in `valid`, if given."""
+  """Returns the ids of the genes of all transcription units; with a scan, the placed ones alone.
+
+  A gene that is left out, as a phantom or for want of a position, is none of the operon.
+  """
   ids: dict[str, None] = {}
   for unit in objects_of(document.get("transcriptionUnits")):
     for gene in objects_of(unit.get("genes") if isinstance(unit, Mapping) else None):
@@ -278,12 +281,15 @@ def _operon_genes(
   ids.pop("", None)
   if not ids:
     report.count("operon without genes", 1, identifier)
-  if valid is None or scan is None:
+  if scan is None:
     return tuple(ids)
-  for gene_id in [g for g in ids if g not in valid]:
-    excluded = gene_id in scan.excluded_ids
-    reason = "operon gene of an excluded type" if excluded else "operon gene not in geneDatamart"
-    report.count(reason, 1, gene_id)
+  for gene_id in [g for g in ids if g not in placed]:
+    reasons = {
+      "operon gene of an excluded type": scan.excluded_ids,
+      "operon gene without positions": scan.unplaced_ids,
+    }
+    found = (reason for reason, ids_left_out in reasons.items() if gene_id in ids_left_out)
+    report.count(next(found, "operon gene not in geneDatamart"), 1, gene_id)
     del ids[gene_id]
   return tuple(ids)
 

@@ -154,7 +154,7 @@ def test_embedded_data_set():
     "genes": 4666,
     "operon documents": 2600,
     "operons": 2600,
-    "operons with two genes or more": 846,
+    "operons with two genes or more": 844,
     "operons with two genes or more: experimental evidence": 423,
     "operons with two genes or more: no evidence": 73,
     "data set documents": 23,
