@@ -10,17 +10,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from alphaecoli.genomics.genes import EXPERIMENTAL, NO_EVIDENCE, STRANDS, Dataset, Gene, Operon
+from alphaecoli.genomics.genes import EXPERIMENTAL, NO_EVIDENCE, Dataset, Gene, Operon
 from alphaecoli.genomics.intervals import covering_interval, unwrap
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb.bson import Document, read_collection
 from alphaecoli.regulondb.fields import (
+  conditions_of,
   interval_of,
   nested_id,
   objects_of,
   operon_evidence,
   plain_text,
-  position_of,
+  strand_of,
+  terms_of,
   text_of,
 )
 
@@ -52,15 +54,6 @@ def dataset_name(identifier: Any) -> str:
 def _name(value: Mapping[str, Any]) -> str:
   """Returns the name of a gene or operon in any release."""
   return plain_text(text_of(value.get("name")) or text_of(value.get("gene_name")))
-
-
-def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
-  """Parses a strand; 0, and counted, where there is none."""
-  strand = STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
-  if strand == 0:
-    absent = value is None or value == ""
-    report.count(f"{kind} without strand" if absent else f"{kind} with bad strand", 1, identifier)
-  return strand
 
 
 def scan_genes(
@@ -171,7 +164,7 @@ def _gene(
   whole = len(moved) < 2 and (not moved or moved[0] == (start, end))
   if not tag:
     report.count("gene without b-number", 1, identifier)
-  strand = _strand(value.get("strand"), "gene", identifier, report)
+  strand = strand_of(value.get("strand"), "gene", identifier, report)
   return Gene(
     identifier, _name(value), tag, start, end, strand, kind, () if whole else tuple(moved)
   )
@@ -231,7 +224,7 @@ def read_operons(
     interval = _operon_interval(value, members, length_bp, circular, identifier, report)
     if interval is None:
       continue
-    strand = _strand(value.get("strand"), "operon", identifier, report)
+    strand = strand_of(value.get("strand"), "operon", identifier, report)
     evidence = operon_evidence(objects_of(document.get("transcriptionUnits")), gene_ids, report)
     operons[identifier] = Operon(identifier, _name(value), *interval, strand, gene_ids, evidence)
   several = Counter(o.evidence for o in operons.values() if len(o.gene_ids) > 1)
@@ -313,28 +306,39 @@ def read_datasets(
     elif name in datasets:
       report.count("data set listed twice", 1, name)
     else:
-      datasets[name] = Dataset(name, _conditions(document.get("growthConditions")))
+      datasets[name] = Dataset(name, conditions_of(document.get("growthConditions")))
   return list(datasets.values())
 
 
-def _conditions(value: Any) -> dict[str, str]:
-  """Joins the growth conditions of a data set, by field."""
-  found: dict[str, dict[str, None]] = {}
-  for condition in value if isinstance(value, list) else [value]:
-    if isinstance(condition, Mapping):
-      for key, field in condition.items():
-        texts = [text_of(f) for f in (field if isinstance(field, list) else [field])]
-        if any(texts):
-          found.setdefault(text_of(key), {}).update(dict.fromkeys(filter(None, texts)))
-  return {key: "; ".join(texts) for key, texts in found.items()}
+def read_growth_conditions(
+  path: str | os.PathLike[str], report: QualityReport, *, max_docs: int = 0
+) -> dict[str, dict[str, str]]:
+  """Reads nlpGrowthConditions: growth conditions by data set and field, as `read_datasets`.
+
+  Raises:
+    DataError: as `bson.read_collection`.
+
+  Source: https://github.com/regulondbunam/RegulonDBHT-ETL, `NLPGrowthCondition`.
+  """
+  found: dict[str, list[dict[str, Any]]] = {}
+  for document in _documents(path, "nlpGrowthConditions", max_docs):
+    report.total("growth condition documents")
+    fields = {
+      key: [term.get("value") for term in terms if isinstance(term, Mapping)]
+      for key, terms in terms_of(document)
+    }
+    names = {dataset_name(name) for name in objects_of(document.get("datasetIds"))} - {""}
+    if not names:
+      report.count("growth condition document without a data set", 1, nested_id(document) or None)
+    for name in sorted(names):
+      found.setdefault(name, []).append(fields)
+  return {name: conditions_of(documents) for name, documents in found.items()}
 
 
-def last_position(path: str | os.PathLike[str], max_docs: int = 0) -> int:
-  """Returns the largest 1-based position of any gene; 0 where none has positions."""
-  last = 0
-  for document in _documents(path, "geneDatamart", max_docs):
-    value = document.get("gene")
-    if isinstance(value, Mapping):
-      ends = position_of(value.get("leftEndPosition")), position_of(value.get("rightEndPosition"))
-      last = max(last, *(end for end in ends if end is not None), 0)
-  return last
+def with_conditions(
+  datasets: Sequence[Dataset], conditions: Mapping[str, Mapping[str, str]]
+) -> list[Dataset]:
+  """Adds growth conditions that data sets do not have themselves, and data sets of their own."""
+  own = {dataset.name: dataset.conditions for dataset in datasets}
+  names = dict.fromkeys([*own, *conditions])
+  return [Dataset(n, {**conditions.get(n, {}), **own.get(n, {})}) for n in names]

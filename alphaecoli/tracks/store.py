@@ -67,7 +67,7 @@ class TrackStore:
     self.length_bp: int = manifest["contig"]["length_bp"]
     self.circular: bool = manifest["contig"]["circular"]
     self.fingerprint: str = manifest["fingerprint"]
-    config = {**DATA_BEFORE, **manifest["config"]}
+    config = {**DATA_BEFORE, **manifest.get("config", {})}
     self.masks_operons: bool = config["operon_evidence"] != ALL_OPERONS
     self.masks_unlisted: bool = config["unlisted_genes"] == UNKNOWN
     self._regions = {

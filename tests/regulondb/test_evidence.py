@@ -3,8 +3,8 @@
 import pytest
 
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.regulondb.bson import find_collection, read_collection
-from alphaecoli.regulondb.dump import builtin_dump
+from alphaecoli.regulondb.bson import read_collection
+from alphaecoli.regulondb.dump import builtin_dump, find_collection
 from alphaecoli.regulondb.fields import operon_evidence
 from alphaecoli.regulondb.records import read_operons
 from tests import toy
