@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.text import cut
 
 LOGGER = logging.getLogger(__name__)
 
@@ -19,8 +20,7 @@ MAX_NAME = 40  # letters of a name in a message
 def shown(names: Iterable[str], most: int = 3) -> str:
   """Joins the first different names for a message, each cut to `MAX_NAME` letters."""
   first = list(islice(dict.fromkeys(names), most + 1))
-  cut = [name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…" for name in first[:most]]
-  return ", ".join(cut) + (", …" if len(first) > most else "")
+  return ", ".join(cut(n, MAX_NAME) for n in first[:most]) + (", …" if len(first) > most else "")
 
 
 def check_names_match(

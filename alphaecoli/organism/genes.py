@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import MAX_OUTSIDE, Annotation, Gene, across_origin, misfit
+from alphaecoli.genomics.genes import MAX_OUTSIDE, Annotation, Gene, across_origin, misfit, place_id
 from alphaecoli.genomics.intervals import StartEnd
-from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.genomics.sequence import Contig
 
 NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
@@ -86,8 +86,12 @@ def take_genes(
   for found in annotation.genes:
     report.total("annotated genes")
     kind = found.biotype or found.type
+    example = found.id or found.locus_tag
     if found.contig in others:
       reason: str | None = "gene on a contig that is left out"
+    elif found.contig != contig.name:
+      reason, example = "gene on a contig that is not in the genome", found.contig
+      outside += 1
     elif kind in exclude_types:
       reason = f"gene of excluded type {kind}"
     else:
@@ -95,7 +99,7 @@ def take_genes(
       outside += reason is not None
       reason = reason and f"gene {reason}"
     if reason is not None:
-      report.count(reason, 1, found.id or found.locus_tag)
+      report.count(reason, 1, example)
       skipped |= {found.locus_tag, found.id, found.name, *found.old_locus_tags}
       continue
     placed = across_origin(found, contig.length_bp) if circular else found
@@ -103,7 +107,7 @@ def take_genes(
   if not genes or outside > MAX_OUTSIDE * (outside + len(genes)):
     raise DataError(
       f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {contig.name} "
-      f"({contig.length_bp} bp); the annotation names {_some(g.contig for g in annotation.genes)}: "
+      f"({contig.length_bp} bp); the annotation names {shown(g.contig for g in annotation.genes)}: "
       "is it the annotation of this genome?"
     )
   report.total("genes", len(genes))
@@ -115,7 +119,7 @@ def _record(
   gene: Gene, kind: str, length_bp: int, ids: Counter[str], report: QualityReport
 ) -> Gene:
   """Converts one gene; an ID that is taken gets a number."""
-  identifier = gene.id or gene.locus_tag or f"{gene.contig}:{gene.start + 1}-{gene.end}"
+  identifier = gene.id or gene.locus_tag or place_id(gene)
   ids[identifier] += 1
   if ids[identifier] > 1:
     report.count("gene whose ID is taken: numbered", 1, identifier)
@@ -143,9 +147,3 @@ def _count_tags(genes: Iterable[Gene], report: QualityReport) -> None:
   report.count("gene without a locus tag", tags.pop("", 0))
   for tag, n in tags.items():
     report.count("gene whose locus tag an earlier gene has", n - 1, tag)
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-  """Returns the first few different names."""
-  different = list(dict.fromkeys(names))
-  return ", ".join(different[:most]) + (", …" if len(different) > most else "")

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphaecoli.errors import ConfigError, DataError, nearest
-from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import Annotation, GenomeRecords
+from alphaecoli.genomics.genes import Annotation, GenomeRecords, past_ends
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.read import read_annotation
+from alphaecoli.genomics.read import read_annotated
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.organism.expression import read_expression, read_samples
 from alphaecoli.organism.genes import take_genes
@@ -25,7 +24,7 @@ class Files:
 
   Attributes:
     genome: FASTA or GenBank.
-    annotation: GFF3 or GenBank; None where the genome file holds the genes.
+    annotation: GFF3, GTF or GenBank; None where the genome file holds the genes.
     expression: table of genes by samples; None where expression is unknown.
     values: unit of that table: tpm or counts.
     samples: table of growth conditions; None where they are unknown.
@@ -66,11 +65,9 @@ def read_organism(
     if not path.is_file():
       raise DataError(f"{path}: no such file")
   report = QualityReport()
-  contigs, annotation = read_sequences(files.genome)
-  if files.annotation is not None:
-    annotation = read_annotation(files.annotation)
+  contigs, annotation = read_annotated(files.genome, files.annotation)
   if annotation is None:
-    raise DataError(f"{files.genome} holds no genes; add --annotation GFF3 or GenBank")
+    raise DataError(f"{files.genome} holds no genes; add --annotation with GFF3, GTF or GenBank")
   contig = choose_contig(files.genome, contigs, contig_name, report)
   others = [c.name for c in contigs if c is not contig]
   circular = _is_circular(contig, annotation, data.circular)
@@ -139,6 +136,12 @@ def _is_circular(contig: Contig, annotation: Annotation, configured: bool) -> bo
     LOGGER.info("%s is linear, as its file says", contig.name)
     return False
   declared = bool(contig.circular) or contig.name in annotation.circular
+  if not declared and past_ends(annotation, {contig.name: contig.length_bp}):
+    reason = "a gene of the annotation passes its end"
+    LOGGER.info(
+      "%s: %s%s", contig.name, reason, "" if configured else ", yet it is taken as linear"
+    )
+    declared = True
   if configured and not declared:
     LOGGER.warning(
       "%s is taken as circular (data.circular), which no file says; if it is linear, pass "
