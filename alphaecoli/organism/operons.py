@@ -14,6 +14,7 @@ from alphaecoli.genomics.sequence import Contig
 from alphaecoli.genomics.text import open_text, read_table
 from alphaecoli.organism.genes import NO_MATCH, GeneNames
 
+MOST_DIGITS = 12  # of a position
 _EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"
 # What tables call their columns; the first that a table has counts.
 _COLUMNS = {
@@ -305,7 +306,7 @@ def _positions(path: Path, number: int, first: str, last: str) -> tuple[int, int
   if not (first or last):
     return None
   texts = [re.sub(r"\.0+$", "", text) for text in (first, last)]
-  if not all(text.isdecimal() for text in texts):
+  if not all(text.isdecimal() and len(text) <= MOST_DIGITS for text in texts):
     raise DataError(
       f"{path}, line {number}: positions {first[:40]!r} to {last[:40]!r}; expected whole numbers "
       "from 1"

@@ -229,7 +229,7 @@ def _json_documents(
         break
       except _DECODE_ERRORS as error:
         fault = f"corrupt document ({_one_line(error)})"
-    fault = "corrupt; ] without [" if depth < 0 else fault
+    fault = fault if depth in (0, 1) else "corrupt; expected one array of documents"
     if around and depth == 0 and not fault:
       position = len(text)
   return documents, position, depth, fault

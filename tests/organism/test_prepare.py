@@ -319,6 +319,8 @@ def test_a_header_without_the_first_name_is_read_as_r_writes_it(tmp_path):
 BAD_OPERONS = {
   "columns": (["id\tmembers", "A\tg1"], "columns id, members; expected a table of operons"),
   "position": (["operon\tstart\tend", "A\t1.5\t9"], "line 2: positions '1.5' to '9'"),
+  "digits": (["operon\tstart\tend", "A\t1\t" + "9" * 5000], "line 2: positions '1' to '9+';"),
+  "half-a-place": (["operon\tstart\tend", "A\t1\t"], "line 2: positions '1' to ''"),
   "contig": (["operon\tgenes\tcontig", "A\tg1\tx"], "none of its 1 operons lies on chr"),
   "other-organism": (
     ["operon\tgenes\tstart\tend", "A\tSTM1,STM2\t1\t900"],
