@@ -96,7 +96,7 @@ def prepare(
   genome_records, data = read_organism(files, data, contig)
   more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
   unit = genome_records.expression.unit if genome_records.expression else files.values or "tpm"
-  more |= {"expression_values": unit, "readers": READERS}
+  more |= {"expression_values": unit, "readers": str(READERS)}
   identity = store_metadata(data, files.by_name(), more)
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None

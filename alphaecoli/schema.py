@@ -29,6 +29,7 @@ class Head:
     units: unit of what users get; "" where the user chooses it.
     auxiliary: whether it is there to help the others, and is no track of its own.
     late: whether its few labels wait for genes to be found: `loss.structure_first_steps`.
+    channel_weights: weight of each channel in the loss, 1 on average; empty where all are alike.
     swap: source of each channel on the other strand; empty where strands have no channels of
       their own, or the track table has the order.
     module: "module:Class" of the layer, built as Class(features, table, rngs=rngs).
@@ -45,6 +46,7 @@ class Head:
   units: str = ""
   auxiliary: bool = False
   late: bool = False
+  channel_weights: tuple[float, ...] = ()
   swap: tuple[int, ...] = ()
   module: str = ""
 
@@ -54,8 +56,8 @@ class Head:
     return self.name.replace("_", " ")
 
 
-_MSE, _BCE = "squared_error", "cross_entropy"
-_NATS, _P = "cross-entropy (nats)", "probability"
+_MSE, _BCE, _NATS, _P = "squared_error", "cross_entropy", "cross-entropy (nats)", "probability"
+_STRAND = (4 / 11, 4 / 11, 4 / 11, 32 / 11)  # rare RNA genes weigh 8 times a codon position
 _HEADS = (
   Head("gene_expression", 1, _MSE, "mean squared error (z²)", "training mean (z = 0)", channels=0,
        late=True),
@@ -64,7 +66,7 @@ _HEADS = (
   Head("operon_membership", 1, _BCE, _NATS, "training prevalence", output="sigmoid", units=_P,
        late=True),
   Head("gene_structure", 1, _BCE, _NATS, "probability 0.5", channels=8, output="sigmoid", units=_P,
-       auxiliary=True, swap=(4, 5, 6, 7, 0, 1, 2, 3)),
+       weight=2.75, auxiliary=True, channel_weights=2 * _STRAND, swap=(4, 5, 6, 7, 0, 1, 2, 3)),
   Head("operon_junction", 1, _BCE, _NATS, "probability 0.5", channels=2, output="sigmoid", units=_P,
        auxiliary=True, late=True, swap=(1, 0)),
 )  # fmt: skip
@@ -72,10 +74,8 @@ HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
 LATE_FACTOR = 0.1  # of the weight of late heads in the first steps
 ALL_OPERONS, OUTSIDE, UNKNOWN = "all", "outside", "unknown"  # operon_evidence, unlisted_genes
 # What stores and configurations without these keys of `data`, which came later, were made with.
-DATA_BEFORE: Mapping[str, Any] = {
-  "unknown_expression_types": (), "operon_evidence": ALL_OPERONS,
-  "unlisted_genes": OUTSIDE, "block_offset": 0.0,
-}  # fmt: skip
+DATA_BEFORE: Mapping[str, Any] = {"unknown_expression_types": (), "operon_evidence": ALL_OPERONS,
+                                  "unlisted_genes": OUTSIDE, "block_offset": 0.0}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from alphaecoli.config import base_config
 def get_config() -> ConfigDict:
   config = base_config()
   config.data.window_bp = 16_384
-  config.model.channels = 64
-  config.model.channel_step = 8
-  config.model.n_layers = 2
+  config.model.channels = 48
+  config.model.channel_step = 16
+  config.model.n_layers = 4
   config.model.n_heads = 4
   config.model.key_dim = 32
   config.model.value_dim = 32
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
   config.loss.weights.gene_expression = 3.0
   config.loss.weights.gene_density = 10.0  # a small error that learns slowest
   config.loss.weights.operon_membership = 0.5
-  config.loss.weights.gene_structure = 2.0  # once the reading frame is found, the rest follows
+  config.loss.weights.gene_structure = 5.5  # once the reading frame is found, the rest follows
   config.checkpoint.every_steps = 250
   config.evaluation.every_steps = 250
   config.evaluation.batch_windows = 4

@@ -326,7 +326,7 @@ def _head_loss(assembly: Assembly, store: TrackStore, head: str, weighting: str)
   """Computes the training loss of a head over all its known values, weighted as in training."""
   table, target = store.table, assembly.targets[head]
   mask = ~np.isnan(target)
-  weight = np.ones(target.shape)
+  weight = np.broadcast_to(HEADS[head].channel_weights or 1.0, target.shape)
   if head in WEIGHTED and (head, weighting) != ("gene_expression", "base"):
     parts = [store.target_weight(head, a, b - a) for a, b in assembly.layout.regions]
     weight = np.concatenate(parts).astype(np.float64)

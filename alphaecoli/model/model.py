@@ -110,8 +110,8 @@ class AlphaEcoli(nnx.Module):
     outputs = {}
     for (name, head), key in zip(self.heads.items(), keys, strict=True):
       x = inputs[head.resolution_bp]
-      # Gene structure has eight labels at every base: there is nothing to learn by heart.
-      if head.late or not head.auxiliary:
+      # The others have labels everywhere: there is nothing to learn by heart.
+      if head.late:
         x = dropout(x, self.head_dropout, key)
       outputs[name] = getattr(self, name)(x)
     return outputs

@@ -46,13 +46,14 @@ ELEMENTWISE = {"squared_error": squared_error, "cross_entropy": cross_entropy}
 def target_weights(
   batch: Mapping[str, Array], head: str, expression_weighting: str = "gene"
 ) -> Float32[Array, "B S T"]:
-  """Returns the weight of each target value: 0 where unknown, 1 where the batch gives none.
+  """Returns the weight of each target value: 0 where unknown, else the batch's or the channel's.
 
   With `expression_weighting` "base", all known bases' expression weighs the same.
   """
   known, name = batch[f"{head}_known"], f"{head}_weight"
   if name not in batch or (head, expression_weighting) == ("gene_expression", "base"):
-    return known.astype(jnp.float32)
+    channels = HEADS[head].channel_weights if head in HEADS else ()
+    return known * jnp.broadcast_to(jnp.asarray(channels or 1.0, jnp.float32), known.shape)
   return jnp.where(known, batch[name], 0)
 
 

@@ -195,7 +195,7 @@ def test_dropout_happens_with_a_key_alone(model):
   one, same, other = (run(dropped, jax.random.key(i)) for i in (1, 1, 2))
   assert_close(one, same, 0)
   for name, value in one.items():
-    assert np.allclose(value, other[name]) == (name == "gene_structure"), name
+    assert np.allclose(value, other[name]) == (name in ("gene_density", "gene_structure")), name
 
 
 def test_unknown_bases_encode_to_zeros(model):
