@@ -8,16 +8,20 @@ from typing import Any
 from alphaecoli.benchmarks.data import in_turn, seconds_of
 from alphaecoli.schema import BIN_BP, Config
 
+TRACED_STEPS = 3
+
 
 def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """Times the compiled training step on batches that already lie on the devices."""
+  """Times the compiled training step on batches that already lie on the devices; may trace it."""
   import jax
 
+  from alphaecoli.benchmarks.compile import counted_in_loop
   from alphaecoli.data.pipeline import configured_batches
   from alphaecoli.parallel.batches import check_batch_size, put_batch
   from alphaecoli.parallel.hardware import memory_bytes, peak_flops
   from alphaecoli.parallel.sharding import make_mesh
   from alphaecoli.tracks.organisms import open_organisms
+  from alphaecoli.training.profiler import model_flops, utilisation
   from alphaecoli.training.step import StepDefinition
 
   mesh = make_mesh(config.mesh)
@@ -42,29 +46,48 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
     run(2)
     each = max(int(1.0 / max(seconds_of(run), 1e-6)), 1)  # about a second a measurement
     seconds = [seconds_of(lambda: run(each)) / each for _ in range(flags.repeats)]
+    if flags.trace:
+      with jax.profiler.trace(str(flags.trace)):
+        run(TRACED_STEPS)
   device = mesh.devices.flat[0]
-  second, bases = statistics.median(seconds), config.train.batch_windows * config.data.window_bp
+  windows, window_bp = config.train.batch_windows, config.data.window_bp
+  flops = model_flops(definition.functional, windows, window_bp)
+  second, bases = statistics.median(seconds), windows * window_bp
   return {
     "device": device.device_kind,
     "devices": mesh.size,
     "mesh": dict(mesh.shape),
     "parameters": sum(value.size for value in state.params.values()),
-    "window_bp": config.data.window_bp,
-    "batch_windows": config.train.batch_windows,
+    "window_bp": window_bp,
+    "batch_windows": windows,
     "compile_s": compile_s,
     "step_s": second,
     "step_s_min": min(seconds),
-    "windows_per_s": config.train.batch_windows / second,
+    "windows_per_s": windows / second,
     "bases_per_s": bases / second,
     "memory_bytes": memory_bytes(device),
-    **_utilisation(compiled, second, peak_flops(device)),
+    "planned_bytes": _planned_bytes(compiled),
+    "model_flops_per_step": flops,
+    **utilisation(flops / second, mesh),
+    **_hardware_utilisation(compiled, counted_in_loop(config, store), second, peak_flops(device)),
   }
 
 
-def _utilisation(compiled: Any, step_s: float, peak: float | None) -> dict[str, Any]:
+def _planned_bytes(compiled: Any) -> int | None:
+  """Returns what a program holds of a device's memory, by the compiler's plan, where it tells."""
+  memory = compiled.memory_analysis()
+  if memory is None:
+    return None
+  both = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  return both + memory.temp_size_in_bytes
+
+
+def _hardware_utilisation(
+  compiled: Any, loop_factor: float, step_s: float, peak: float | None
+) -> dict[str, Any]:
   """Returns FLOP/s per device by the compiler's count, recomputed work included, and the peak."""
-  flops = (compiled.cost_analysis() or {}).get("flops")
-  if not flops:
+  flops = (compiled.cost_analysis() or {}).get("flops", 0) * loop_factor
+  if flops <= 0:  # some compilers do not tell
     return {}
   result = {"flops_per_step_and_device": flops, "flops_per_s_and_device": flops / step_s}
   if peak:
@@ -73,7 +96,10 @@ def _utilisation(compiled: Any, step_s: float, peak: float | None) -> dict[str, 
 
 
 def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """Times whole-sequence prediction, tiles and transfers included."""
+  """Times whole-sequence prediction, tiles and transfers included.
+
+  A sequence as long as the model's window is one window, any other a circle cut into tiles.
+  """
   import jax
   import numpy as np
   from flax import nnx
@@ -81,6 +107,7 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   from alphaecoli.inference.compiled import CompiledModel, default_batch
   from alphaecoli.inference.predictor import Predictor
   from alphaecoli.model.model import AlphaEcoli
+  from alphaecoli.parallel.hardware import memory_bytes
   from alphaecoli.tracks.organisms import open_organisms
 
   table = open_organisms(config, flags.workdir).table
@@ -94,9 +121,13 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   )
   length = max(flags.bases // BIN_BP, 1) * BIN_BP
   sequence = np.random.default_rng(0).integers(0, 4, length).astype(np.uint8)
-  predictor.predict(sequence[: config.data.window_bp])  # compiles
-  timed = in_turn({"predict": lambda: predictor.predict(sequence, circular=True)}, flags.repeats)
-  seconds = statistics.median(timed["predict"])
+  whole = length == config.data.window_bp
+
+  def predict() -> None:
+    predictor.predict(sequence, circular=not whole, one_window=whole)
+
+  compile_s = seconds_of(lambda: predictor.predict(sequence[: config.data.window_bp]))
+  seconds = statistics.median(in_turn({"predict": predict}, flags.repeats)["predict"])
   return {
     "device": devices[0].device_kind,
     "devices": len(devices),
@@ -104,5 +135,8 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
     "margin_bp": predictor.margin_bp,
     "batch_windows": predictor.batch_windows,
     "bases": length,
+    "first_s": compile_s,
+    "seconds": seconds,
     "bases_per_s": length / seconds,
+    "memory_bytes": memory_bytes(devices[0]),
   }
