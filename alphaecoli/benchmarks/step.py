@@ -1,14 +1,57 @@
 """Speed of the training step and of prediction."""
 
 import argparse
+import dataclasses
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from alphaecoli.benchmarks.data import in_turn, seconds_of
 from alphaecoli.schema import BIN_BP, Config
 
 TRACED_STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """A setting of the training step that is measured.
+
+  Attributes:
+    name: words for the table.
+    changes: values of the configuration that it sets.
+    comparable: whether it is the same training, only faster or slower, and may be picked.
+  """
+
+  name: str
+  changes: Mapping[str, Any]
+  comparable: bool = True
+
+
+# In the order of what is to be known first. A new option of the step is one more line.
+GRID = (
+  Variant("remat, 16 windows", {"model.remat": True, "train.batch_windows": 16}),
+  Variant("16 windows", {"model.remat": False, "train.batch_windows": 16}),
+  Variant("8 windows", {"model.remat": False, "train.batch_windows": 8}),
+  Variant("24 windows", {"model.remat": False, "train.batch_windows": 24}),
+  Variant(
+    "16 windows, no head dropout",
+    {"model.remat": False, "train.batch_windows": 16, "model.head_dropout": 0.0},
+    comparable=False,
+  ),
+  Variant("remat, 48 windows", {"model.remat": True, "train.batch_windows": 48}),
+  Variant(
+    "8 windows, float32",
+    {"model.remat": False, "train.batch_windows": 8, "model.compute_dtype": "float32"},
+    comparable=False,
+  ),
+)
+
+
+def best_variant(noted: Mapping[str, Mapping[str, Any]]) -> str | None:
+  """Returns the name of the comparable variant with most bases a second; None where none ran."""
+  rates = {v.name: noted[v.name]["bases_per_s"] for v in GRID if v.comparable and v.name in noted}
+  return max(rates, key=lambda name: rates[name], default=None)
 
 
 def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
@@ -86,10 +129,12 @@ def _hardware_utilisation(
   compiled: Any, loop_factor: float, step_s: float, peak: float | None
 ) -> dict[str, Any]:
   """Returns FLOP/s per device by the compiler's count, recomputed work included, and the peak."""
-  flops = (compiled.cost_analysis() or {}).get("flops", 0) * loop_factor
+  cost = compiled.cost_analysis() or {}
+  flops, moved = (cost.get(name, 0) * loop_factor for name in ("flops", "bytes accessed"))
   if flops <= 0:  # some compilers do not tell
     return {}
   result = {"flops_per_step_and_device": flops, "flops_per_s_and_device": flops / step_s}
+  result |= {"bytes_per_step_and_device": moved} if moved > 0 else {}
   if peak:
     result |= {"peak_flops_per_s": peak, "hardware_flops_utilisation": flops / step_s / peak}
   return result
@@ -140,3 +185,41 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
     "bases_per_s": length / seconds,
     "memory_bytes": memory_bytes(devices[0]),
   }
+
+
+def speed_tables(
+  steps: Mapping[str, Mapping[str, Any]],
+  predictions: Mapping[str, Mapping[str, Any]],
+  device: Mapping[str, Any],
+) -> list[str]:
+  """Formats results of `benchmark_step` and `benchmark_predict` by name as lines of Markdown.
+
+  Args:
+    steps: settings of the step.
+    predictions: predictions.
+    device: with `measured_bf16_flops_per_s` and `measured_bytes_per_s`, to tell what limits a step.
+  """
+  columns = ["step", "compiled in s", "ms", "windows/s", "bases/s", "TFLOP/s, model", "MFU"]
+  columns += ["GiB, planned", "ms for its FLOPs", "ms for its bytes"]
+  head = ["", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+  lines = head if steps else []
+  for name, s in steps.items():
+    floors = [
+      _text(s.get(f"{kind}_per_step_and_device"), ".0f", 1e-3 * device.get(rate, 0))
+      for kind, rate in (("flops", "measured_bf16_flops_per_s"), ("bytes", "measured_bytes_per_s"))
+    ]
+    row = [f"{name} ({s['best']})" if "best" in s else name, f"{s['compile_s']:.0f}"]
+    row += [f"{1e3 * s['step_s']:.1f}", f"{s['windows_per_s']:.1f}", f"{s['bases_per_s']:,.0f}"]
+    row += [_text(s["model_flops_per_s_and_device"], ".1f", 1e12), _text(s.get("mfu"), ".1%")]
+    lines.append(f"| {' | '.join([*row, _text(s['planned_bytes'], '.1f', 2**30), *floors])} |")
+  if predictions:
+    lines += ["", "| prediction | window, bp | bases | s | bases/s |", "| --- |" + " --- |" * 4]
+  for name, p in predictions.items():
+    row = [name, f"{p['window_bp']:,}", f"{p['bases']:,}", f"{p['seconds']:.2f}"]
+    lines.append(f"| {' | '.join(row)} | {p['bases_per_s']:,.0f} |")
+  return lines
+
+
+def _text(value: float | None, form: str, unit: float = 1.0) -> str:
+  """Formats a value in a unit; a dash where there is none."""
+  return format(value / unit, form) if value is not None and unit else "–"
