@@ -28,7 +28,6 @@ from alphaecoli.benchmarks.accelerator_stages import SMALL_BP, TRACE, WEIGHTS, R
 from alphaecoli.benchmarks.step import best_variant, speed_tables
 from alphaecoli.config import configs_dir, from_arguments
 from alphaecoli.errors import ConfigError
-from alphaecoli.evaluation.fold_metrics import aggregate
 from alphaecoli.files import hash_file, make_folder, write_json, write_text
 from alphaecoli.tracks.splits import TEST
 
@@ -331,6 +330,8 @@ def _training_table(folds: Mapping[str, Any], recipe: str) -> list[str]:
   """Formats the metrics of the folds that are done."""
   if not folds:
     return []
+  from alphaecoli.evaluation.fold_metrics import aggregate  # it imports JAX
+
   reports = {int(name.removeprefix("fold_")): fold for name, fold in folds.items()}
   n_folds = next(iter(folds.values()))["config"]["data"]["n_folds"]
   runs = [
