@@ -109,8 +109,8 @@ def run_parts(stage: str, run: Run) -> int:
       text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
       add_note(path, {"part": name, "seconds": time.perf_counter() - started, "error": text})
       return 1
-    seconds = time.perf_counter() - started
-    add_note(path, {"part": name, "seconds": seconds, "result": results[name]})
+    note = {"seconds": time.perf_counter() - started, "result": results[name]}
+    add_note(path, {"part": name, **note})
   return 0
 
 
@@ -301,12 +301,11 @@ def markdown(report: Mapping[str, Any]) -> str:
     for stage, parts in stages.items()
   }
   device = results.get("device", {}).get("device", {})
-  words = [device.get("device", "no device"), report["started"]]
-  words += [f"jax {device['versions']['jax']}"] if "versions" in device else []
+  versions = device.get("versions", {"jax": "?"})
+  words = [device.get("device", "no device"), report["started"], f"jax {versions['jax']}"]
   words += ["**a rehearsal: no figure here means anything**"] if report["rehearsal"] else []
   lines = [", ".join(words), ""]
-  checks = {**results.get("checks", {}), **results.get("trunk", {})}
-  for name, check in checks.items():
+  for name, check in {**results.get("checks", {}), **results.get("trunk", {})}.items():
     verdict = "as they must be" if check["good"] else "**NOT as they must be**"
     lines.append(f"- {name}: {verdict}; largest errors {_largest(check['errors'])}")
   lines += speed_tables(results.get("step", {}), results.get("predict", {}), device)
