@@ -206,19 +206,19 @@ def _small_blocks(c: ModelConfig) -> tuple[Callable[[Any], Figures], Figures]:
   from flax import nnx
 
   from alphaecoli.model import convolutions, heads, pair, transformer
+  from alphaecoli.model.layers import Keys
 
-  rngs, n, pairs = nnx.Rngs(0), SMALL_BP // BIN_BP, (1, *(SMALL_BP // PAIR_BP,) * 2)
-  x, bins = (jax.random.normal(rngs(), shape) for shape in ((1, 256, 24), (1, n, 32)))
-  pair_values = jax.random.normal(rngs(), (*pairs, c.pair_channels))
-  bias = jax.random.normal(rngs(), (1, c.n_heads, n, n))
-  wide = jax.random.normal(rngs(), (1, 512, 16))
+  rngs, n, n_pairs = Keys(jax.random.key(0)), SMALL_BP // BIN_BP, SMALL_BP // PAIR_BP
+  shapes = [(1, 256, 24), (1, 512, 16), (1, n, 32), (1, n_pairs, n_pairs, c.pair_channels)]
+  shapes.append((1, c.n_heads, n, n))
+  x, wide, bins, pairs, bias = (jax.random.normal(rngs.params(), shape) for shape in shapes)
   blocks = {
     "down": (convolutions.DownBlock(24, 32, c, rngs=rngs), (x,)),
     "up": (convolutions.UpBlock(24, 16, c, rngs=rngs), (x, wide)),
-    "attention bias": (transformer.AttentionBias(c, rngs=rngs), (pair_values,)),
+    "attention bias": (transformer.AttentionBias(c, rngs=rngs), (pairs,)),
     "attention": (transformer.MultiQueryAttention(32, c, rngs=rngs), (bins, bias)),
     "mlp": (transformer.MLP(32, c, rngs=rngs), (bins,)),
-    "pair update": (pair.PairUpdate(32, c, rngs=rngs), (bins, pair_values)),
+    "pair update": (pair.PairUpdate(32, c, rngs=rngs), (bins, pairs)),
     "embedder": (heads.OutputEmbedder(32, 0, c, rngs=rngs), (bins, jnp.zeros((1,), jnp.int32))),
   }
   made = {name: nnx.split(block) for name, (block, _) in blocks.items()}
