@@ -54,7 +54,7 @@ REPORT, TABLE, LOG = "accelerator.json", "accelerator.md", "log.txt"
 TRACE_FILE, ARCHIVE = "trace.xplane.pb.gz", "weights.tar"
 # All but what CUDA's libraries take of a GPU's memory; programs compiled once for all stages.
 _ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.92", "PYTHONUNBUFFERED": "1"}
-_REHEARSAL = (f"data.window_bp={SMALL_BP}", "model.n_layers=1", "train.steps=2", "data.n_folds=3",
+_REHEARSAL = (f"data.window_bp={SMALL_BP}", "model.n_layers=1", "train.steps=2",
               "train.batch_windows=2", "evaluation.both_strands=False")  # fmt: skip
 
 
@@ -230,11 +230,9 @@ class Session:
 
   def _environment(self) -> dict[str, str]:
     """Returns the environment of a stage's process; what the user has set wins."""
-    found = {
-      **_ENVIRONMENT,
-      "JAX_COMPILATION_CACHE_DIR": str(self._run.work / "cache"),
-      **os.environ,
-    }
+    small = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if self._run.rehearse else {}
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(self._run.work / "cache")}
+    found = {**_ENVIRONMENT, **small, **cache, **os.environ}
     if "XLA_PYTHON_CLIENT_MEM_FRACTION" in found:  # the old name, which JAX takes alone
       del found["XLA_CLIENT_MEM_FRACTION"]
     platforms = "cpu" if self._run.rehearse else found.get("JAX_PLATFORMS", "")
@@ -301,8 +299,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     for stage, parts in stages.items()
   }
   device = results.get("device", {}).get("device", {})
-  versions = device.get("versions", {"jax": "?"})
-  words = [device.get("device", "no device"), report["started"], f"jax {versions['jax']}"]
+  jax = f"jax {device.get('versions', {}).get('jax', '?')}"
+  words = [device.get("device", "no device"), report["started"], jax]
   words += ["**a rehearsal: no figure here means anything**"] if report["rehearsal"] else []
   lines = [", ".join(words), ""]
   for name, check in {**results.get("checks", {}), **results.get("trunk", {})}.items():
