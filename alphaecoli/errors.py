@@ -41,6 +41,14 @@ def at_least(section: str, config: Any, **minimum: float) -> None:
       raise ConfigError(f"{section}.{name}={value}; expected at least {low}")
 
 
+def fractions(section: str, config: Any, *names: str) -> None:
+  """Raises ConfigError where a value is not in [0, 1)."""
+  for name in names:
+    value = getattr(config, name)
+    if not 0 <= value < 1:
+      raise ConfigError(f"{section}.{name}={value} is not in [0, 1)")
+
+
 def one_of(section: str, config: Any, **choices: tuple[str, ...]) -> None:
   """Raises ConfigError where a value is none of its choices."""
   for name, allowed in choices.items():

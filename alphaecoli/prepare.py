@@ -23,6 +23,7 @@ quality report. Train on it with --config.data.stores=STORE. Formats: docs/organ
   --config FILE               configuration; default configs/base.py
   --config.data.key=value     splits, tracks and thresholds, such as --config.data.fold=1
 """
+READERS = 2  # raise it where the same files come to give other values
 _FROM_DUMPS = ("dump", "genome", "max_docs_per_file", "stores")  # keys that have no say here
 
 
@@ -95,12 +96,14 @@ def prepare(
   genome_records, data = read_organism(files, data, contig)
   more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
   unit = genome_records.expression.unit if genome_records.expression else files.values or "tpm"
-  identity = store_metadata(data, files.by_name(), more | {"expression_values": unit})
+  more |= {"expression_values": unit, "readers": READERS}
+  identity = store_metadata(data, files.by_name(), more)
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None
     if store is None or store.fingerprint != identity["fingerprint"]:
       raise DataError(
-        f"{out} is there already and is not this store; delete it, or choose another --out"
+        f"{out} is there already and is not this store, or was read by an earlier version; delete "
+        "it, or choose another --out"
       )
     cli.LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store

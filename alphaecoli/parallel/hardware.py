@@ -83,10 +83,8 @@ def use_user_cache() -> None:
   directory; a directory that JAX was told of goes first. Each kind of CPU has a folder of its own:
   a program for another may hold instructions that this one lacks, and JAX does not tell them apart.
   """
-  if (
-    getattr(jax.config, "jax_compilation_cache_dir", None)
-    or os.environ.get("ALPHAECOLI_CACHE") == ""
-  ):
+  told = getattr(jax.config, "jax_compilation_cache_dir", None)
+  if told or os.environ.get("ALPHAECOLI_CACHE") == "":
     return
   caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
   cache = Path(os.environ.get("ALPHAECOLI_CACHE") or caches / "alphaecoli") / cpu_kind()

@@ -13,12 +13,13 @@ from alphaecoli.errors import DataError
 from alphaecoli.files import hash_file
 from alphaecoli.genomics.genes import GenomeRecords, gene_kind
 from alphaecoli.genomics.quality import QualityReport, shown
-from alphaecoli.regulondb.bson import find_collection
 from alphaecoli.regulondb.dump import (
   BUILTIN,
+  NLP_CONDITIONS,
   RANDOM,
   DumpProgress,
   builtin_genome,
+  find_collection,
   read_dump,
   read_genome,
   resolve_dump,
@@ -29,7 +30,7 @@ from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
 LOGGER = logging.getLogger(__name__)
-COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset")
+COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset", NLP_CONDITIONS)
 GENOME = "genome"
 RANDOM_GENOME_SEED = 0
 # Keys that change how windows are cut, not the content of the store; dump and genome are hashed.

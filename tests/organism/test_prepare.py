@@ -179,7 +179,7 @@ def test_everything_skipped_or_repaired_is_counted_by_reason(tmp_path):
   ]  # fmt: skip
   operons = [
     "operon\tgenes\tstart\tend\tstrand\tcontig",
-    "A\tg0,g1\t\t\t\t",
+    "A\tg14,g15\t\t\t\t",
     "B\t\t801\t1900\t+\tchr",  # the genes of its strand within it
     "C\tg9,zzz\t3601\t3900\t+\t",
     "D\tg3\t99\t98999\t+\t",  # outside: placed by its gene
@@ -223,7 +223,7 @@ def test_everything_skipped_or_repaired_is_counted_by_reason(tmp_path):
   assert value["gene-g0"] == pytest.approx(np.expm1(np.log1p([120000, 100000]).mean()))
   assert np.isnan(value["gene-g10"]) and np.isnan(value["gene-g12"])
   operon = dict(zip(genes.gene_id, genes.operon_id, strict=True))
-  assert [operon[f"gene-g{i}"] for i in (0, 1, 2, 3, 4, 5)] == ["A", "A", "B", "B", "B", ""]
+  assert [operon[f"gene-g{i}"] for i in (14, 15, 2, 3, 4, 5)] == ["A", "A", "B", "B", "B", ""]
   assert genes.type[list(genes.gene_id).index("ps")] == "pseudogene"
 
 
@@ -320,10 +320,12 @@ def test_a_header_without_the_first_name_is_read_as_r_writes_it(tmp_path):
 BAD_OPERONS = {
   "columns": (["id\tmembers", "A\tg1"], "columns id, members; expected a table of operons"),
   "position": (["operon\tstart\tend", "A\t1.5\t9"], "line 2: positions '1.5' to '9'"),
+  "digits": (["operon\tstart\tend", "A\t1\t" + "9" * 5000], "line 2: positions '1' to '9+';"),
+  "half-a-place": (["operon\tstart\tend", "A\t1\t"], "line 2: positions '1' to ''"),
   "contig": (["operon\tgenes\tcontig", "A\tg1\tx"], "none of its 1 operons lies on chr"),
   "other-organism": (
     ["operon\tgenes\tstart\tend", "A\tSTM1,STM2\t1\t900"],
-    r"none of its 2 genes matches a gene .*names STM1, STM2, the annotation g0",
+    r"2 of 2 names match no gene of the annotation: it has STM1, STM2; known are g0",
   ),
   "gff3": (["##gff-version 3", *GENES], "no operon feature, and no gene with an operon"),
 }
