@@ -18,7 +18,7 @@ Measures one part on this machine, or compiles for another, and prints JSON.
 
   bson      documents per second of geneExpression, against pymongo's bare decoding of it
   pipeline  augmented windows per second from the track store
-  step      training steps of a configuration: time, bases per second, FLOP/s against the peak
+  step      training steps of a configuration: time, bases per second, MFU, memory; a trace
   predict   bases per second of prediction with a freshly initialised model
   compile   the training step for a TPU slice that is not here: memory of a device and whether the
             step fits (exit status 1 if not), FLOPs, collectives; or its export for GPUs
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
   add("--file", type=Path, help="bson: a geneExpression.bson of yours instead")
   add("--windows", type=int, default=1_000, help="pipeline: windows a measurement (default 1000)")
   add("--bases", type=int, default=1_000_000, help="predict: length of the sequence")
+  add("--trace", type=Path, help="step: also trace three steps into this folder, for xprof")
   add("--topology", help="compile: TPU slice, as v5e:4x4")
   add("--slices", type=int, default=1, help="compile: so many of them (default 1)")
   add("--quick", action="store_true", help="compile: in less time, a program not made as fast")

@@ -30,9 +30,9 @@ LINE_EVERY_S = 10.0  # of progress in a log, where there is no terminal
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE_SPACE = "make room on that disk; a training run then goes on from its newest checkpoint"
 _OUT_OF_MEMORY = (
-  "out of device memory; for training raise train.accumulate_steps, set model.remat=true, lower "
-  "train.batch_windows or data.window_bp, or use mesh.fsdp and mesh.sequence; for prediction "
-  "lower --batch-windows"
+  "out of device memory; for training raise train.accumulate_steps, set model.remat=true (on an "
+  "accelerator; a CPU gains nothing from it), lower train.batch_windows or data.window_bp, or use "
+  "mesh.fsdp and mesh.sequence; for prediction lower --batch-windows"
 )
 
 

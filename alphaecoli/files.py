@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import importlib
-import importlib.metadata
 import json
 import math
 import os
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from alphaecoli import __version__
 from alphaecoli.errors import ConfigError, DataError
 
 
@@ -115,8 +115,8 @@ def hash_file(path: Path) -> str:
 
 
 def version() -> str:
-  """Returns the version of alphaecoli that is installed."""
-  return importlib.metadata.version("alphaecoli")
+  """Returns the version of alphaecoli, which need not be installed."""
+  return __version__
 
 
 def optional(package: str, extra: str) -> Any:

@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
   model.batch_norm_decay = 0.9  # of the running mean square
   model.head_dropout = 0.0  # on the inputs of heads with few labels, in training
   model.compute_dtype = "bfloat16"  # float32 or bfloat16; parameters are float32
-  model.remat = True  # recompute blocks in the backward pass: less memory, a third more work
+  model.remat = True  # recompute blocks in the backward pass: less memory (not on CPUs), more work
 
   config.train = train = ConfigDict()
   train.steps = 20_000  # optimiser steps

@@ -313,6 +313,23 @@ def test_the_page_names_only_what_there_is():
     assert (ROOT / shlex.split(command)[0]).is_file()
 
 
+def test_the_accelerator_script_takes_wheels_from_a_folder_and_nothing_from_a_network(tmp_path):
+  fake(tmp_path, "python", f'echo "$PYTHONPATH: $*" >> {tmp_path}/calls')
+  (tmp_path / "grain-1.whl").touch()
+  environment = {"PYTHON": str(tmp_path / "python"), "WHEELS": str(tmp_path)}
+  done = run("accelerator.sh", "--minutes", "7", "--config.train.steps=3", **environment)
+  assert done.returncode == 0, done.stderr
+  install, start = (tmp_path / "calls").read_text().splitlines()
+  assert "-m pip install" in install and "--no-index --no-deps" in install
+  assert install.endswith(f"{tmp_path}/grain-1.whl")
+  site = install[install.index("--target") :].split()[1]
+  path, _, command = start.partition(": ")
+  assert path == f"{ROOT}:{site}"
+  assert command.startswith(
+    "-m alphaecoli.benchmarks.accelerator --minutes 7 --config.train.steps=3"
+  )
+
+
 def test_arguments_of_the_quick_start_go_to_training_alone(tmp_path):
   python = tmp_path / "bin" / "python"
   python.parent.mkdir()

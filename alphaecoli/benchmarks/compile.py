@@ -3,6 +3,7 @@
 What is compiled is what training runs: the same model, step, mesh and layout, in shapes alone.
 """
 
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -27,9 +28,9 @@ from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import abstract_batch, check_batch_size
 from alphaecoli.parallel.hardware import hbm_bytes, peak_flops
 from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import Config, MeshConfig
+from alphaecoli.schema import Config
 from alphaecoli.tracks.store import TrackStore, open_store
-from alphaecoli.training.profiler import model_flops
+from alphaecoli.training.profiler import counting_mesh, model_flops
 from alphaecoli.training.step import StepDefinition
 
 LOGGER = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ _LARGEST = re.compile(
   r"\s+Shape: (?P<shape>\w+\[[\d,]*\])"
 )
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+COUNTED = "flops_per_step_and_device"
 _CUSTOM_CALL = re.compile(r"stablehlo\.custom_call @([\w.$]+)")
 
 
@@ -153,6 +155,8 @@ def compile_for_tpu(
     figures = planned(partial(_compile_in_process, config, store.path, topology, slices, quick))
   else:
     figures = _compile(lowered, _QUICK if quick else {})
+  if COUNTED in figures:
+    figures[COUNTED] *= counted_in_loop(config, store)
   result = {
     "topology": topology,
     "slices": slices,
@@ -251,17 +255,36 @@ def _step(
 
 
 def _model_flops(config: Config, store: TrackStore) -> float:
-  """Counts the step's arithmetic on all devices together: no mesh makes it more or less."""
-  mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), jax.devices("cpu")[:1])
+  """Counts the arithmetic that the step needs on all devices together."""
   functional = FunctionalModel.of_config(config, store.table)
-  with jax.set_mesh(mesh):
-    return model_flops(functional, mesh, config.train.batch_windows, config.data.window_bp)
+  return model_flops(functional, config.train.batch_windows, config.data.window_bp)
+
+
+def counted_in_loop(config: Config, store: TrackStore) -> float:
+  """Returns the factor from XLA's count of a step's FLOPs to those that it does.
+
+  XLA counts the body of the loop over micro-batches once, however often it runs. The same batch
+  without the loop does the same work: its count over that with the loop, both before optimisation,
+  is the factor. (1 without micro-batches; kernels are standardised anew for each, which is left
+  out.)
+  """
+  if config.train.accumulate_steps == 1:
+    return 1.0
+  mesh, counts = counting_mesh(), []
+  for steps in (1, config.train.accumulate_steps):
+    train = dataclasses.replace(config.train, accumulate_steps=steps)
+    step, inputs, _ = _step(dataclasses.replace(config, train=train), store, mesh)
+    with jax.set_mesh(mesh):
+      cost: Any = step.lower(*inputs).cost_analysis()
+    counts.append(float(cost["flops"]))
+  return counts[0] / counts[1]
 
 
 def _figures(compiled: Compiled) -> dict[str, Any]:
   """Reads memory, arithmetic and collectives of one device, as the compiler counts them.
 
-  Arithmetic is that of the program: what is computed again in the backward pass counts twice.
+  Arithmetic is that of the program: what is computed again in the backward pass counts twice, what
+  stands in a loop once (`counted_in_loop`).
   """
   memory: Any = compiled.memory_analysis()
   parts = {
@@ -275,7 +298,7 @@ def _figures(compiled: Compiled) -> dict[str, Any]:
   cost: Any = compiled.cost_analysis()
   return {
     "memory_bytes_per_device": parts | {"total": total},
-    "flops_per_step_and_device": cost["flops"],
+    COUNTED: cost["flops"],
     "collectives_per_step_and_device": collectives(compiled.as_text() or ""),
   }
 

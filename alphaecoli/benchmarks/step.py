@@ -1,23 +1,70 @@
 """Speed of the training step and of prediction."""
 
 import argparse
+import dataclasses
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from alphaecoli.benchmarks.data import in_turn, seconds_of
 from alphaecoli.schema import BIN_BP, Config
 
+TRACED_STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """A setting of the training step that is measured.
+
+  Attributes:
+    name: words for the table.
+    changes: values of the configuration that it sets.
+    comparable: whether it is the same training, only faster or slower, and may be picked.
+  """
+
+  name: str
+  changes: Mapping[str, Any]
+  comparable: bool = True
+
+
+# In the order of what is to be known first. A new option of the step is one more line.
+GRID = (
+  Variant("remat, 16 windows", {"model.remat": True, "train.batch_windows": 16}),
+  Variant("16 windows", {"model.remat": False, "train.batch_windows": 16}),
+  Variant("8 windows", {"model.remat": False, "train.batch_windows": 8}),
+  Variant("24 windows", {"model.remat": False, "train.batch_windows": 24}),
+  Variant(
+    "16 windows, no head dropout",
+    {"model.remat": False, "train.batch_windows": 16, "model.head_dropout": 0.0},
+    comparable=False,
+  ),
+  Variant("remat, 48 windows", {"model.remat": True, "train.batch_windows": 48}),
+  Variant(
+    "8 windows, float32",
+    {"model.remat": False, "train.batch_windows": 8, "model.compute_dtype": "float32"},
+    comparable=False,
+  ),
+)
+
+
+def best_variant(noted: Mapping[str, Mapping[str, Any]]) -> str | None:
+  """Returns the name of the comparable variant with most bases a second; None where none ran."""
+  rates = {v.name: noted[v.name]["bases_per_s"] for v in GRID if v.comparable and v.name in noted}
+  return max(rates, key=lambda name: rates[name], default=None)
+
 
 def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """Times the compiled training step on batches that already lie on the devices."""
+  """Times the compiled training step on batches that already lie on the devices; may trace it."""
   import jax
 
+  from alphaecoli.benchmarks.compile import counted_in_loop
   from alphaecoli.data.pipeline import configured_batches
   from alphaecoli.parallel.batches import check_batch_size, put_batch
   from alphaecoli.parallel.hardware import memory_bytes, peak_flops
   from alphaecoli.parallel.sharding import make_mesh
   from alphaecoli.tracks.organisms import open_organisms
+  from alphaecoli.training.profiler import model_flops, utilisation
   from alphaecoli.training.step import StepDefinition
 
   mesh = make_mesh(config.mesh)
@@ -42,38 +89,62 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
     run(2)
     each = max(int(1.0 / max(seconds_of(run), 1e-6)), 1)  # about a second a measurement
     seconds = [seconds_of(lambda: run(each)) / each for _ in range(flags.repeats)]
+    if flags.trace:
+      with jax.profiler.trace(str(flags.trace)):
+        run(TRACED_STEPS)
   device = mesh.devices.flat[0]
-  second, bases = statistics.median(seconds), config.train.batch_windows * config.data.window_bp
+  windows, window_bp = config.train.batch_windows, config.data.window_bp
+  flops = model_flops(definition.functional, windows, window_bp)
+  second, bases = statistics.median(seconds), windows * window_bp
   return {
     "device": device.device_kind,
     "devices": mesh.size,
     "mesh": dict(mesh.shape),
     "parameters": sum(value.size for value in state.params.values()),
-    "window_bp": config.data.window_bp,
-    "batch_windows": config.train.batch_windows,
+    "window_bp": window_bp,
+    "batch_windows": windows,
     "compile_s": compile_s,
     "step_s": second,
     "step_s_min": min(seconds),
-    "windows_per_s": config.train.batch_windows / second,
+    "windows_per_s": windows / second,
     "bases_per_s": bases / second,
     "memory_bytes": memory_bytes(device),
-    **_utilisation(compiled, second, peak_flops(device)),
+    "planned_bytes": _planned_bytes(compiled),
+    "model_flops_per_step": flops,
+    **utilisation(flops / second, mesh),
+    **_hardware_utilisation(compiled, counted_in_loop(config, store), second, peak_flops(device)),
   }
 
 
-def _utilisation(compiled: Any, step_s: float, peak: float | None) -> dict[str, Any]:
+def _planned_bytes(compiled: Any) -> int | None:
+  """Returns what a program holds of a device's memory, by the compiler's plan, where it tells."""
+  memory = compiled.memory_analysis()
+  if memory is None:
+    return None
+  both = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  return both + memory.temp_size_in_bytes
+
+
+def _hardware_utilisation(
+  compiled: Any, loop_factor: float, step_s: float, peak: float | None
+) -> dict[str, Any]:
   """Returns FLOP/s per device by the compiler's count, recomputed work included, and the peak."""
-  flops = (compiled.cost_analysis() or {}).get("flops")
-  if not flops:
+  cost = compiled.cost_analysis() or {}
+  flops, moved = (cost.get(name, 0) * loop_factor for name in ("flops", "bytes accessed"))
+  if flops <= 0:  # some compilers do not tell
     return {}
   result = {"flops_per_step_and_device": flops, "flops_per_s_and_device": flops / step_s}
+  result |= {"bytes_per_step_and_device": moved} if moved > 0 else {}
   if peak:
     result |= {"peak_flops_per_s": peak, "hardware_flops_utilisation": flops / step_s / peak}
   return result
 
 
 def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
-  """Times whole-sequence prediction, tiles and transfers included."""
+  """Times whole-sequence prediction, tiles and transfers included.
+
+  A sequence as long as the model's window is one window, any other a circle cut into tiles.
+  """
   import jax
   import numpy as np
 
@@ -81,6 +152,7 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   from alphaecoli.inference.predictor import Predictor
   from alphaecoli.model.layers import Keys
   from alphaecoli.model.model import AlphaEcoli
+  from alphaecoli.parallel.hardware import memory_bytes
   from alphaecoli.tracks.organisms import open_organisms
 
   table = open_organisms(config, flags.workdir).table
@@ -94,9 +166,13 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   )
   length = max(flags.bases // BIN_BP, 1) * BIN_BP
   sequence = np.random.default_rng(0).integers(0, 4, length).astype(np.uint8)
-  predictor.predict(sequence[: config.data.window_bp])  # compiles
-  timed = in_turn({"predict": lambda: predictor.predict(sequence, circular=True)}, flags.repeats)
-  seconds = statistics.median(timed["predict"])
+  whole = length == config.data.window_bp
+
+  def predict() -> None:
+    predictor.predict(sequence, circular=not whole, one_window=whole)
+
+  compile_s = seconds_of(lambda: predictor.predict(sequence[: config.data.window_bp]))
+  seconds = statistics.median(in_turn({"predict": predict}, flags.repeats)["predict"])
   return {
     "device": devices[0].device_kind,
     "devices": len(devices),
@@ -104,5 +180,46 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
     "margin_bp": predictor.margin_bp,
     "batch_windows": predictor.batch_windows,
     "bases": length,
+    "first_s": compile_s,
+    "seconds": seconds,
     "bases_per_s": length / seconds,
+    "memory_bytes": memory_bytes(devices[0]),
   }
+
+
+def speed_tables(
+  steps: Mapping[str, Mapping[str, Any]],
+  predictions: Mapping[str, Mapping[str, Any]],
+  device: Mapping[str, Any],
+) -> list[str]:
+  """Formats results of `benchmark_step` and `benchmark_predict` by name as lines of Markdown.
+
+  Args:
+    steps: settings of the step.
+    predictions: predictions.
+    device: with `measured_bf16_flops_per_s` and `measured_bytes_per_s`, to tell what limits a step.
+  """
+  columns = ["step", "compiled in s", "ms", "windows/s", "bases/s", "TFLOP/s, model", "MFU"]
+  columns += ["GiB, planned", "ms for its FLOPs", "ms for its bytes"]
+  head = ["", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+  lines = head if steps else []
+  for name, s in steps.items():
+    floors = [
+      _text(s.get(f"{kind}_per_step_and_device"), ".0f", 1e-3 * device.get(rate, 0))
+      for kind, rate in (("flops", "measured_bf16_flops_per_s"), ("bytes", "measured_bytes_per_s"))
+    ]
+    row = [f"{name} ({s['best']})" if "best" in s else name, f"{s['compile_s']:.0f}"]
+    row += [f"{1e3 * s['step_s']:.1f}", f"{s['windows_per_s']:.1f}", f"{s['bases_per_s']:,.0f}"]
+    row += [_text(s["model_flops_per_s_and_device"], ".1f", 1e12), _text(s.get("mfu"), ".1%")]
+    lines.append(f"| {' | '.join([*row, _text(s['planned_bytes'], '.1f', 2**30), *floors])} |")
+  if predictions:
+    lines += ["", "| prediction | window, bp | bases | s | bases/s |", "| --- |" + " --- |" * 4]
+  for name, p in predictions.items():
+    row = [name, f"{p['window_bp']:,}", f"{p['bases']:,}", f"{p['seconds']:.2f}"]
+    lines.append(f"| {' | '.join(row)} | {p['bases_per_s']:,.0f} |")
+  return lines
+
+
+def _text(value: float | None, form: str, unit: float = 1.0) -> str:
+  """Formats a value in a unit; a dash where there is none."""
+  return format(value / unit, form) if value is not None and unit else "–"

@@ -70,8 +70,9 @@ def pair_model_of(meta: Mapping[str, Any], organism: str) -> PairModel | None:
 
 def describe_format() -> dict[str, Any]:
   """Returns format and software, for the meta item."""
-  packages = ("alphaecoli", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-  versions = {name: importlib.metadata.version(name) for name in packages}
+  packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+  versions = {"alphaecoli": version()}
+  versions |= {name: importlib.metadata.version(name) for name in packages}
   return {
     "format": FORMAT,
     "format_version": FORMAT_VERSION,

@@ -158,9 +158,8 @@ class Loop:
     definition, config = self.setup.definition, self.config
     with self.clock.phase("compile"):
       compiled = definition.jit().lower(self.state, batch, key).compile()
-      self._flops = model_flops(
-        definition.functional, self.mesh, config.train.batch_windows, config.data.window_bp
-      )
+      windows, window_bp = config.train.batch_windows, config.data.window_bp
+      self._flops = model_flops(definition.functional, windows, window_bp)
     LOGGER.info("compiled the training step in %s", duration(self.clock.seconds["compile"]))
     self._logged = (self.step, self.clock.outside(*NOT_STEPS))
     return compiled

@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.hardware import device_peak_bytes, host_peak_bytes, peak_flops
-from alphaecoli.parallel.sharding import batch_sharding
+from alphaecoli.parallel.sharding import batch_sharding, make_mesh
+from alphaecoli.schema import MeshConfig
 from alphaecoli.training.metrics_log import Stopwatch, duration
 
 LOGGER = logging.getLogger(__name__)
@@ -76,17 +77,24 @@ NOT_STEPS = ("start", "compile", "checkpoint", "evaluation")  # left out of wind
 _BACKWARD = 2  # FLOPs of a backward pass over those of its forward pass
 
 
-def model_flops(
-  functional: FunctionalModel, mesh: Mesh, batch_windows: int, window_bp: int
-) -> float:
+def model_flops(functional: FunctionalModel, batch_windows: int, window_bp: int) -> float:
   """Counts the FLOPs that one training step on a global batch needs, over all devices.
 
   Three times the forward pass in training as XLA counts it before any optimisation: one forward
   and twice as much backward. What `model.remat` computes again does not count, nor does the
-  optimiser. Call within set_mesh.
+  optimiser.
+
+  Returns:
+    The count; 0 where JAX_PLATFORMS leaves the CPU out, for which alone XLA counts without
+    compiling.
 
   Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B, model FLOPs utilisation.
   """
+  try:
+    mesh = counting_mesh()
+  except RuntimeError:
+    LOGGER.warning("FLOPs are not counted: that takes a CPU device, and JAX_PLATFORMS names none")
+    return 0.0
 
   def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> Any:
     return functional.merge(params, stats)(sequence, organism, train=True)
@@ -97,9 +105,23 @@ def model_flops(
   organism = jax.ShapeDtypeStruct(
     (batch_windows,), jnp.int32, sharding=batch_sharding(mesh, 1, False)
   )
-  lowered = jax.jit(forward).lower(*functional.abstract(mesh), sequence, organism)
+  with jax.set_mesh(mesh):
+    lowered = jax.jit(forward).lower(*functional.abstract(mesh), sequence, organism)
   cost: Any = lowered.cost_analysis()
   return (1 + _BACKWARD) * float(cost["flops"])
+
+
+def counting_mesh() -> Mesh:
+  """Makes a mesh of one CPU device, to count FLOPs on: no mesh makes them more or less.
+
+  GPUs and TPUs are reached by plugins, for which JAX counts nothing before it compiles
+  (`Lowered.cost_analysis` is None, jax#22713).
+
+  Raises:
+    RuntimeError: JAX_PLATFORMS names no CPU.
+  """
+  cpu = jax.local_devices(backend="cpu")[:1]
+  return make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), cpu)
 
 
 def goodput(clock: Stopwatch) -> dict[str, float]:
@@ -115,7 +137,7 @@ def utilisation(flops_per_s: float, mesh: Mesh) -> dict[str, float]:
   """Returns model FLOP/s per device, and their share of its bfloat16 peak (`mfu`) where known."""
   each = flops_per_s / mesh.size
   peak = peak_flops(mesh.devices.flat[0])
-  return {"model_flops_per_s_and_device": each} | ({"mfu": each / peak} if peak else {})
+  return {"model_flops_per_s_and_device": each} | ({"mfu": each / peak} if peak and each else {})
 
 
 def memory() -> dict[str, float]:

@@ -28,19 +28,26 @@ SMALL = [
   [
     (["bson", "--documents=3000"], ["ratio_read_to_bare", "peak_resident_bytes"]),
     (["pipeline", "--windows=16"], ["windows_per_s", "bases_per_s"]),
-    (["step"], ["step_s", "bases_per_s", "flops_per_s_and_device", "parameters"]),
-    (["predict", "--bases=4096"], ["bases_per_s"]),
+    (
+      ["step"],
+      ["step_s", "bases_per_s", "flops_per_s_and_device", "parameters", "model_flops_per_step",
+       "model_flops_per_s_and_device", "planned_bytes"],
+    ),
+    (["predict", "--bases=4096"], ["bases_per_s", "seconds", "margin_bp"]),
+    (["predict", "--bases=2048"], ["bases_per_s", "seconds"]),
   ],
-  ids=lambda value: value[0],
-)
+  ids=["bson", "pipeline", "step", "predict", "predict-one-window"],
+)  # fmt: skip
 def test_every_part_prints_its_figures_as_json(arguments, figures, tmp_path, capsys):
   out = tmp_path / "out.json"
-  options = ["--repeats=1", f"--workdir={tmp_path}", f"--out={out}", *SMALL]
+  trace = tmp_path / "trace"
+  options = ["--repeats=1", f"--workdir={tmp_path}", f"--out={out}", f"--trace={trace}", *SMALL]
   assert benchmark.main([*arguments, *options]) == 0
   printed = json.loads(capsys.readouterr().out)
   assert printed == json.loads(out.read_text())
   assert printed["part"] == arguments[0]
   assert all(printed[name] > 0 for name in figures)
+  assert bool(list(trace.rglob("*.xplane.pb"))) == (arguments[0] == "step")
 
 
 def test_documents_are_counted(tmp_path, capsys):

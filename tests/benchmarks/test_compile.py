@@ -16,9 +16,12 @@ from alphaecoli.benchmarks import compile as ahead_of_time
 from alphaecoli.benchmarks.memory_plan import read_plan
 from alphaecoli.config import configs_dir, load
 from alphaecoli.errors import ConfigError, UserError
+from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import hbm_bytes, peak_flops
 from alphaecoli.parallel.sharding import make_mesh
+from alphaecoli.training.profiler import counting_mesh
 from tests.benchmarks.test_benchmark import SMALL
+from tests.training.small import stand_in, tiny_config
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'alphaecoli[tpu]'"
@@ -91,6 +94,20 @@ def test_libtpu_is_asked_for(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(UserError, match=r"pip install 'alphaecoli\[tpu\]'"):
     benchmark.main(["compile", "--topology=v5e:2x2"])
+
+
+def test_micro_batches_do_not_make_the_step_s_arithmetic_less(toy_store, monkeypatch):
+  """XLA counts a loop's body once; 32 windows are the same work in one batch and in four."""
+  monkeypatch.setattr(FunctionalModel, "of_config", lambda config, table: stand_in())
+  counts = {}
+  for parts in (1, 4):
+    config = tiny_config(train__batch_windows=32, train__accumulate_steps=parts)
+    step, inputs, _ = ahead_of_time._step(config, toy_store, counting_mesh())
+    with jax.set_mesh(counting_mesh()):
+      counts[parts] = step.lower(*inputs).compile().cost_analysis()["flops"]
+  assert counts[4] < 0.5 * counts[1]  # or nothing is to be mended any more
+  factor = ahead_of_time.counted_in_loop(config, toy_store)
+  assert factor * counts[4] == pytest.approx(counts[1], rel=0.05)
 
 
 def test_a_program_that_does_not_fit_is_told_from_the_compiler_s_words():

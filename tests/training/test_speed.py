@@ -1,5 +1,7 @@
 """FLOPs against a count by hand and against XLA's of a whole step; goodput; peak memory."""
 
+import logging
+
 import jax
 import numpy as np
 import pytest
@@ -17,9 +19,8 @@ from tests.training.small import TABLE, random_batch, stand_in, tiny_config, wit
 
 
 def _model_flops(config, functional):
-  mesh = make_mesh(config.mesh)
-  with jax.set_mesh(mesh):
-    return speed.model_flops(functional, mesh, config.train.batch_windows, config.data.window_bp)
+  with jax.set_mesh(make_mesh(config.mesh)):  # as in a run, whose devices are not counted on
+    return speed.model_flops(functional, config.train.batch_windows, config.data.window_bp)
 
 
 def test_flops_are_three_times_the_multiplications_and_additions_of_the_layers():
@@ -46,6 +47,29 @@ def test_flops_are_those_of_the_whole_step_without_the_optimiser_or_recomputatio
     tiny_config(model__channels=32, model__remat=True, train__accumulate_steps=2), 2, 2, 2
   )
   assert _model_flops(other, FunctionalModel.of_model(other.model, TABLE)) == found
+
+
+def test_flops_are_counted_on_the_cpu_whatever_the_run_is_on(monkeypatch):
+  """JAX counts nothing for GPUs and TPUs before it compiles: `Lowered.cost_analysis` is None."""
+  asked, local_devices = [], jax.local_devices
+  monkeypatch.setattr(
+    jax, "local_devices", lambda **of: asked.append(of) or local_devices(**of)[-1:]
+  )
+  assert speed.counting_mesh().devices.flat[0].platform == "cpu"
+  assert asked == [{"backend": "cpu"}]
+
+
+def test_a_run_without_a_cpu_device_has_no_utilisation_and_says_why(monkeypatch, caplog):
+  def none(backend):
+    raise RuntimeError(f"Unknown backend {backend}")
+
+  monkeypatch.setattr(jax, "local_devices", none)
+  monkeypatch.setattr(speed, "peak_flops", lambda device: 4e12)
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  config = with_mesh(tiny_config(), 8)
+  assert _model_flops(config, stand_in()) == 0
+  assert "JAX_PLATFORMS" in caplog.text
+  assert "mfu" not in speed.utilisation(0.0, make_mesh(config.mesh))
 
 
 def test_utilisation_is_against_the_peak_of_the_chip_where_it_is_known(monkeypatch):

@@ -1,0 +1,205 @@
+"""The accelerator script: a rehearsal of all of it, and what is left of a run that is cut."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from alphaecoli.benchmarks import accelerator
+from alphaecoli.benchmarks.accelerator_stages import Run
+from alphaecoli.benchmarks.step import GRID, best_variant
+from alphaecoli.checkpoints.read import find_ensemble, load_inference, read_ensemble
+from alphaecoli.config import base_config, resolve
+from alphaecoli.errors import ConfigError
+from alphaecoli.files import hash_file
+from tests import toy
+
+ROOT = Path(__file__).parents[2]
+# A stage's process: what each part of PARTS does, until there is one that ends the process.
+STAND_IN = """\
+import json, os, sys, time
+stage, work = (sys.argv[sys.argv.index(flag) + 1] for flag in ("--part-of", "--work"))
+path = f"{work}/{stage}.jsonl"
+noted = {json.loads(line)["part"] for line in open(path)} if os.path.exists(path) else set()
+def note(**values):
+  with open(path, "a") as file:
+    file.write(json.dumps(values) + "\\n")
+for part, does in json.load(open(f"{work}/does.json"))[stage].items():
+  if part in noted:
+    continue
+  if does == "no start":
+    sys.exit(3)
+  note(part=part, began=time.time())
+  if does == "hang":
+    time.sleep(600)
+  if does == "crash":
+    os.kill(os.getpid(), 11)
+  if does == "fail":
+    note(part=part, seconds=1.0, error="RuntimeError: out of memory")
+    sys.exit(1)
+  note(part=part, seconds=1.0, result=does)
+"""
+
+
+@pytest.fixture
+def run_stages(tmp_path, monkeypatch):
+  """A function that runs stages whose parts do what it is told; returns status and report."""
+  script = tmp_path / "stage.py"
+  script.write_text(STAND_IN)
+  monkeypatch.setattr(accelerator, "LEAST_S", 0.3)
+  monkeypatch.setattr(accelerator, "CLOSING_S", 0.0)
+  monkeypatch.setattr(accelerator, "_POLL_S", 0.05)
+  monkeypatch.setattr(accelerator.signal, "signal", lambda *_: None)
+
+  def run(does, seconds=60.0):
+    does = {"device": {"device": {"device": "chip"}}, **does}
+    (tmp_path / "does.json").write_text(json.dumps(does))
+    monkeypatch.setattr(accelerator, "parts_of", lambda stage, run: does[stage])
+    head = {"rehearsal": False, "minutes": 1, "recipe": "quickstart"}
+    session = accelerator.Session(
+      Run(tmp_path, True, resolve(base_config()), {}), tmp_path / "out", head, []
+    )
+    session._command = [sys.executable, str(script)]
+    (tmp_path / "out").mkdir(exist_ok=True)
+    status = session.run(list(does), seconds)
+    return status, json.loads((tmp_path / "out" / accelerator.REPORT).read_text())
+
+  return run
+
+
+def found(report, stage):
+  """What a report says of each part of a stage: its result or its error."""
+  parts = report["stages"][stage]["parts"]
+  return {name: part.get("result", part.get("error")) for name, part in parts.items()}
+
+
+def test_a_part_that_fails_or_crashes_leaves_the_others(run_stages):
+  good = {"good": True, "errors": {"x": 1e-7}}
+  status, report = run_stages(
+    {"checks": {"a": good, "b": "fail", "c": good, "d": "crash", "e": good}, "trunk": {"t": good}}
+  )
+  assert status == 1
+  assert found(report, "checks") == {
+    "a": good,
+    "b": "RuntimeError: out of memory",
+    "c": good,
+    "d": "its process ended with status -11",
+    "e": good,
+  }
+  assert found(report, "trunk") == {"t": good}
+
+
+def test_a_stage_that_hangs_is_cut_and_its_parts_that_follow_and_other_stages_run(
+  run_stages, tmp_path
+):
+  good = {"good": True, "errors": {"x": 1e-7}}
+  parts = {"checks": {"a": good, "b": "hang", "c": good}, "trunk": {"t": "hang"}}
+  status, report = run_stages({**parts, "predict": {}}, seconds=12.0)
+  checks = found(report, "checks")
+  assert status == 1 and checks["a"] == checks["c"] == good
+  assert checks["b"].startswith("cut at its limit of ")
+  assert found(report, "trunk")["t"].startswith("cut at ")
+  table = (tmp_path / "out" / accelerator.TABLE).read_text()
+  assert "- a: as they must be; largest errors 1.0e-07" in table
+  assert "- checks, b: cut at its limit" in table
+
+
+def test_a_stage_whose_process_never_starts_is_not_tried_for_every_part(run_stages):
+  status, report = run_stages({"checks": {"a": "no start", "b": {}}})
+  assert status == 1
+  assert set(found(report, "checks").values()) == {"not run: its process ended with status 3"}
+
+
+def test_without_an_accelerator_nothing_else_is_run(run_stages):
+  status, report = run_stages({"device": {"device": "fail"}, "checks": {"a": "hang"}})
+  assert status == 1 and list(report["stages"]) == ["device"]
+
+
+def test_large_files_come_in_pieces_with_checksums(tmp_path, monkeypatch):
+  monkeypatch.setattr(accelerator, "PIECE_BYTES", 1000)
+  session = accelerator.Session(
+    Run(tmp_path, True, resolve(base_config()), {}), tmp_path / "out", {}, []
+  )
+  (tmp_path / "out").mkdir()
+  for size in (3000, 2500, 900):  # of one archive that changes
+    content = os.urandom(size)
+    (tmp_path / "weights.tar").write_bytes(content)
+    session._add_file(tmp_path / "weights.tar")
+    files = session._report["files"]
+    paths = [tmp_path / "out" / file["name"] for file in files]
+    assert b"".join(path.read_bytes() for path in paths) == content
+    assert [path.stat().st_size for path in paths] == [file["bytes"] for file in files]
+    assert [hash_file(path) for path in paths] == [file["sha256"] for file in files]
+    assert len(paths) == len(list((tmp_path / "out").iterdir())) == -(-size // 1000)
+
+
+def test_the_best_setting_is_the_same_training_at_most_bases_a_second():
+  rates = {variant.name: {"bases_per_s": 100 - i} for i, variant in enumerate(GRID)}
+  other = next(variant.name for variant in GRID if not variant.comparable)
+  assert best_variant({**rates, other: {"bases_per_s": 999}}) == GRID[0].name
+  assert best_variant({other: {"bases_per_s": 999}}) is None
+  assert len({variant.name for variant in GRID}) == len(GRID)
+
+
+@pytest.mark.parametrize("flags", [["--stages=checks,fly"], ["--minutes=0"]])
+def test_a_wrong_command_line_is_refused(flags):
+  with pytest.raises(
+    ConfigError, match="expected more than 0 minutes, and stages of device,checks"
+  ):
+    accelerator.main(flags)
+
+
+def rehearse(folder, *flags):
+  """Runs the script on a toy chromosome; returns its report and the results by part."""
+  dump = toy.write_random(folder / "dump", 120_000)
+  kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+  out = folder / "out"
+  data = [f"--config.data.dump={dump.dump}", f"--config.data.genome={dump.fasta}"]
+  data.append("--config.data.min_genes_per_unit=10")
+  command = ["bash", str(ROOT / "launch/accelerator.sh"), "--rehearse", "--minutes=60", *flags]
+  command += ["--out", str(out), "--work", str(folder / "work"), *data]
+  kept["PYTHON"] = sys.executable
+  done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr + (out / "log.txt").read_text()[-3000:]
+  report = json.loads((out / "accelerator.json").read_text())
+  assert report["rehearsal"] and "What is missing" not in (out / "accelerator.md").read_text()
+  parts = [stage["parts"] for stage in report["stages"].values()]
+  return report, {name: part["result"] for stage in parts for name, part in stage.items()}
+
+
+def test_a_rehearsal_of_the_stages_that_are_quick(tmp_path):
+  report, results = rehearse(tmp_path, "--stages=checks,predict,trunk")
+  assert list(report["stages"]) == ["device", "checks", "predict", "trunk"]
+  assert all(results[name]["good"] for name in ("convolutions", "blocks", "trunk"))
+  assert results["device"]["measured_bytes_per_s"] > 0
+  assert results["genome"]["bases_per_s"] > 0 and results["1 Mb window"]["window_bp"] == 8192
+  assert {p.name for p in (tmp_path / "out").iterdir()} == {
+    "accelerator.json",
+    "accelerator.md",
+    "log.txt",
+  }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_rehearsal_runs_every_stage_and_its_weights_predict(tmp_path):
+  report, results = rehearse(tmp_path)
+  out = tmp_path / "out"
+  assert list(report["stages"]) == list(accelerator.SHARES)
+  assert all(results[name]["good"] for name in ("convolutions", "blocks", "trunk"))
+  assert report["best"] == results["trace"]["best"] == GRID[1].name
+  assert "2 of 10 folds" in (out / "accelerator.md").read_text()
+
+  files = {path.name for path in out.iterdir()}
+  brought = {file["name"]: file["sha256"] for file in report["files"]}
+  assert brought.keys() == {"trace.xplane.pb.gz", "weights.tar"}
+  assert files == {"accelerator.json", "accelerator.md", "log.txt", *brought}
+  assert all(hash_file(out / name) == digest for name, digest in brought.items())
+  with tarfile.open(out / "weights.tar") as archive:
+    archive.extractall(tmp_path / "weights", filter="data")
+  members = read_ensemble(find_ensemble(tmp_path / "weights"))
+  assert [load_inference(str(member)).config.data.fold for member in members] == [0, 1]
