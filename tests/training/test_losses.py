@@ -156,7 +156,8 @@ def test_losses_are_float32_whatever_the_outputs_are():
 
 def test_counts_are_exact_for_more_values_than_float32_can_count():
   known = np.ones((3, 2**23, 1), bool)
-  counts = known_counts({f"{head}_known": known for head in HEADS})
+  alike = [name for name, head in HEADS.items() if not head.channel_weights]
+  counts = known_counts({f"{head}_known": known for head in alike})
   assert counts["gene_expression"] == 3 * 2**23
 
 
