@@ -33,6 +33,12 @@ def nearest(name: str, names: Iterable[str], count: int = 1, similarity: float =
   return ", ".join(difflib.get_close_matches(name, list(names), count, similarity))
 
 
+def brief(value: Any, most: int = 100) -> str:
+  """Returns the start of a value's representation, for the text of an error."""
+  text = repr(value)
+  return text if len(text) <= most else f"{text[:most]}…"
+
+
 def at_least(section: str, config: Any, **minimum: float) -> None:
   """Raises ConfigError where a value is below its minimum."""
   for name, low in minimum.items():

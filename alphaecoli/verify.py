@@ -11,11 +11,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alphaecoli import cli
-from alphaecoli.checkpoints.read import load_inference
+from alphaecoli.checkpoints.arrays import ARRAYS, check_files
+from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, load_inference, read_meta
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import base_config, from_arguments, resolve
 from alphaecoli.data.pipeline import configured_batches, evaluation_batches
-from alphaecoli.errors import UserError
+from alphaecoli.errors import DataError, UserError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size, put_batch
 from alphaecoli.parallel.hardware import use_compilation_cache
@@ -77,15 +78,34 @@ def main(arguments: Sequence[str]) -> int:
     organisms = open_organisms(config, workdir, show)
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
-  failed = 0
+  failed = _print(checkpoints_intact(workdir))
   for store in organisms.stores:
     if len(organisms.stores) > 1:
       print(f"{store.organism}:", flush=True)
-    for check in checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))):
-      print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.details}", flush=True)
-      failed += not check.ok
+    failed += _print(checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))))
   print(f"{failed} of the checks failed" if failed else "all checks passed")
   return 1 if failed else 0
+
+
+def _print(found: Iterator[Check]) -> int:
+  """Prints checks as they are made; returns how many failed."""
+  failed = 0
+  for check in found:
+    print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.details}", flush=True)
+    failed += not check.ok
+  return failed
+
+
+def checkpoints_intact(workdir: Path) -> Iterator[Check]:
+  """Checks that every file of the checkpoints in a work directory is what was written."""
+  folders = [p for p in (workdir / CHECKPOINTS_DIR).glob("*") if p.name.isdigit()]
+  for path in sorted(folders, key=lambda p: int(p.name)):
+    try:
+      summed = check_files(path, read_meta(path), ARRAYS)
+      details = "every file matches its checksum" if summed else "written without checksums"
+      yield Check(f"checkpoint {path.name}", True, details)
+    except DataError as error:
+      yield Check(f"checkpoint {path.name}", False, str(error))
 
 
 def checks(subject: Subject) -> Iterator[Check]:

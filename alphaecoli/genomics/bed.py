@@ -58,7 +58,7 @@ def read_elements(path: Path, kind: str = "") -> list[Element]:
 def _bed(path: Path, number: int, line: str) -> Element:
   """Parses a line of BED: contig, start (0-based), end, then perhaps name, score, strand."""
   fields = line.split("\t") if "\t" in line else line.split()
-  good = len(fields) >= 3 and fields[1].isdecimal() and fields[2].isdecimal()
+  good = len(fields) >= 3 and all(f.isdecimal() and len(f) < 16 for f in fields[1:3])
   if not good or int(fields[1]) >= int(fields[2]):
     raise DataError(
       f"{path}, line {number}: {line[:60]!r}; expected BED (contig, start, end; 0-based) or GFF3"

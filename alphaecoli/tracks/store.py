@@ -121,7 +121,11 @@ class TrackStore:
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
     """Reads the quality report, as `QualityReport.to_json` writes it."""
-    return json.loads((self.path / QUALITY).read_text())
+    path = self.path / QUALITY
+    try:
+      return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+      raise DataError(f"{path}: broken quality report ({error}); {_REBUILD}") from error
 
   @functools.cached_property
   def _density(self) -> DensityIndex:
