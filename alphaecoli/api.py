@@ -22,9 +22,10 @@ from alphaecoli.inference.ensemble import Ensemble
 from alphaecoli.inference.predictor import Predictor as WindowPredictor
 from alphaecoli.schema import PAIR_BP
 from alphaecoli.tracks.track_table import choose_organism, trained_heads
+from alphaecoli.variants.edits import UPSTREAM_BP
 from alphaecoli.variants.mutagenesis import Mutagenesis, as_target, mutagenesis
 from alphaecoli.variants.scores import VariantScores
-from alphaecoli.variants.scoring import UPSTREAM_BP, score_variants
+from alphaecoli.variants.scoring import score_variants
 
 
 class Predictor(WindowPredictor):

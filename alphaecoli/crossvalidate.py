@@ -3,24 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-
 from alphaecoli import cli
-from alphaecoli.checkpoints.write import write_ensemble
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
-from alphaecoli.evaluation.folds import (
-  evaluate_fold,
-  fold_config,
-  fold_folder,
-  gather,
-)
-from alphaecoli.evaluation.rivals import require
 from alphaecoli.parallel import distributed
 from alphaecoli.schema import Config
 from alphaecoli.tracks.splits import TEST, VALIDATION
-from alphaecoli.training.resume import is_finished
-from alphaecoli.training.run import train
 
 DESCRIPTION = """\
 Trains every fold of a configuration, in turn, into WORKDIR/fold_0, fold_1 and so on, measures each
@@ -58,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
   config, _ = from_arguments(rest)
   folds = parse_folds(flags.folds, config.data.n_folds)
   if flags.rivals:
+    from alphaecoli.evaluation.rivals import require
+
     require()
   with distributed.session(flags):
     return crossvalidate(config, flags.workdir, folds, flags.split, flags.rivals)
@@ -74,6 +64,13 @@ def crossvalidate(
   Raises:
     UserError: see the message.
   """
+  import jax
+
+  from alphaecoli.checkpoints.write import write_ensemble
+  from alphaecoli.evaluation.folds import evaluate_fold, fold_config, fold_folder, gather
+  from alphaecoli.training.resume import is_finished
+  from alphaecoli.training.run import train
+
   for fold in folds:
     of_fold, folder = fold_config(config, workdir, fold), fold_folder(workdir, fold)
     if is_finished(folder, of_fold):

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError
-from alphaecoli.evaluation.rivals import require
-from alphaecoli.evaluation.run import run
 from alphaecoli.parallel import distributed
 from alphaecoli.tracks.splits import SPLITS, TEST
 
@@ -21,6 +19,8 @@ What the metrics mean: docs/evaluation.md."""
 def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   options = _options(arguments)
+  from alphaecoli.evaluation.run import run
+
   with distributed.session(options):
     return run(options)
 
@@ -51,6 +51,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   if options.batch_windows is not None and options.batch_windows < 1:
     raise ConfigError(f"--batch-windows={options.batch_windows}; expected at least 1")
   if options.rivals:
+    from alphaecoli.evaluation.rivals import require
+
     require()
   return options
 

@@ -119,6 +119,19 @@ def hash_file(path: Path) -> str:
     raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
 
 
+def read_json(path: Any) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    DataError: it can not be read, or is not JSON.
+  """
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    reason = " ".join(str(error).split())[:200]
+    raise DataError(f"{path} is not JSON that can be read: {reason}") from error
+
+
 def checksum_file(path: Any) -> tuple[int, str]:
   """Computes length and CRC-32 of a file, which tells accidents, at several GB a second."""
   length = value = 0

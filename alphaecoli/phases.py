@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli import cli
-from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import write_json
-from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.inference.margins import QUANTILES, at_margin, margins, phase_differences, phases
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS
 from alphaecoli.schema import BIN_BP
 
@@ -22,6 +19,10 @@ and gains."""
 def main(arguments: Sequence[str]) -> int:
   """Reads flags, measures, prints a table."""
   options = _options(arguments)
+  from alphaecoli.api import load_predictor
+  from alphaecoli.genomics.genbank import read_sequences
+  from alphaecoli.inference.margins import at_margin, margins, phase_differences, phases
+
   contig = max(read_sequences(options.fasta)[0], key=lambda contig: contig.length_bp)
   bases = min(options.bases, contig.length_bp) // BIN_BP * BIN_BP
   if not bases:
@@ -76,6 +77,8 @@ def _numbers(text: str) -> list[int]:
 
 def _table(results: Sequence[dict[str, Any]], window_bp: int, contig: str, bases: int) -> str:
   """Formats the differences, one line a margin and head."""
+  from alphaecoli.inference.margins import QUANTILES
+
   units = {"gene_expression": UNITS["log_tpm"], **TRACK_UNITS}
   names = {0.5: "median", 0.99: "99%", 1.0: "largest"}
   columns = "".join(f"{names[q]:>10}" for q in QUANTILES)

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphaecoli import cli
-from alphaecoli.api import load_predictor
-from alphaecoli.checkpoints.read import find_checkpoint, read_meta
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.output import read_prediction
 from alphaecoli.plotting.observed import SPLIT_WORDS, choose_region, organism
-from alphaecoli.plotting.region import plot_region
-from alphaecoli.tracks.organisms import find_store
 
 
 def main(arguments: Sequence[str]) -> int:
   """Reads flags, finds or computes the prediction, draws."""
   options = _options(arguments)
+  from alphaecoli.api import load_predictor
+  from alphaecoli.checkpoints.read import find_checkpoint, read_meta
+  from alphaecoli.inference.output import read_prediction
+  from alphaecoli.plotting.region import plot_region
+  from alphaecoli.tracks.organisms import find_store
+
   checkpoint = find_checkpoint(options.workdir)
   store = find_store(read_meta(checkpoint), Path(options.workdir), options.organism)
   start, end = options.region or choose_region(store, options.split)

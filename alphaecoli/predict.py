@@ -4,22 +4,20 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphaecoli import cli
-from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import optional
-from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.inference.batch import SUMMARY, GenomeBatch
-from alphaecoli.inference.genome_files import GenomeFile, find_genome_files, find_process, shard
-from alphaecoli.inference.genomes import read_aliases, read_topology
-from alphaecoli.inference.margins import choose_margin, read_tolerance
-from alphaecoli.inference.operon_calls import OPERON_THRESHOLD
-from alphaecoli.inference.output import FORMATS, PARQUET, Settings
-from alphaecoli.inference.prediction import TRACK_HEADS, UNITS
-from alphaecoli.inference.predictor import Predictor
-from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
+from alphaecoli.inference.prediction import FORMATS, OPERON_THRESHOLD, PARQUET, TRACK_HEADS, UNITS
+
+# What computes is imported where it is used: --help and a wrong flag answer at once.
+if TYPE_CHECKING:
+  from alphaecoli.inference.batch import GenomeBatch
+  from alphaecoli.inference.genome_files import GenomeFile
+  from alphaecoli.inference.output import Settings
+  from alphaecoli.inference.predictor import Predictor
+  from alphaecoli.tracks.store import TrackStore
 
 OPTIONAL = {"zarr": "zarr", PARQUET: "pyarrow"}  # packages of the extra "formats"
 DESCRIPTION = """Predicts gene expression, gene density and operon membership along every contig
@@ -30,6 +28,10 @@ genes where genes are known, and a manifest. The same command continues where it
 def main(arguments: Sequence[str]) -> int:
   """Reads flags, predicts, writes."""
   options = _options(arguments)
+  from alphaecoli.inference.batch import SUMMARY, GenomeBatch
+  from alphaecoli.inference.genome_files import find_genome_files, find_process, shard
+  from alphaecoli.inference.genomes import read_aliases, read_topology
+
   settings = _settings(options)
   files = find_genome_files(options.fasta, options.list, options.annotation, [SUMMARY])
   index, count = find_process(options.process_index, options.process_count, os.environ)
@@ -132,8 +134,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   return parser.parse_args(list(arguments))
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace) -> "Settings":
   """Collects what to write; checks it before any work is done."""
+  from alphaecoli.inference.output import Settings
+
   formats = tuple(dict.fromkeys(name for name in options.formats.split(",") if name))
   for name in formats:
     if name not in FORMATS:
@@ -147,12 +151,14 @@ def _settings(options: argparse.Namespace) -> Settings:
   return Settings(formats, options.units, options.operon_threshold, store, call_genes)
 
 
-def _open_store(path: Path) -> TrackStore:
+def _open_store(path: Path) -> "TrackStore":
   """Opens a track store, or that of a run, and reads its genes.
 
   Raises:
     DataError: there is none, several, or it is broken.
   """
+  from alphaecoli.tracks.store import MANIFEST, open_store
+
   inside = [path] if (path / MANIFEST).is_file() else sorted(path.glob("tracks/*"))
   found = [folder for folder in inside if (folder / MANIFEST).is_file()]
   if len(found) != 1:
@@ -171,8 +177,14 @@ def _check_writable(folder: Path) -> None:
     raise DataError(f"{folder}: can not be written to: {reason}")
 
 
-def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predictor, dict[str, Any]]:
+def _predictor(
+  options: argparse.Namespace, first: "GenomeFile"
+) -> "tuple[Predictor, dict[str, Any]]":
   """Loads the model and, where asked, measures which margin it needs."""
+  from alphaecoli.api import load_predictor
+  from alphaecoli.genomics.genbank import read_sequences
+  from alphaecoli.inference.margins import choose_margin, read_tolerance
+
   if options.margin_bp is not None and options.phase_tolerance:
     raise ConfigError("--margin-bp and --phase-tolerance: give one of them")
   if options.out_of_fold and options.phase_tolerance:
@@ -200,7 +212,7 @@ def _predictor(options: argparse.Namespace, first: GenomeFile) -> tuple[Predicto
   return predictor, {"phase_difference": {"path": str(first.path), **measured}}
 
 
-def _report(batch: GenomeBatch, out: Path) -> None:
+def _report(batch: "GenomeBatch", out: Path) -> None:
   """Logs the last lines."""
   cli.LOGGER.info(
     "%d genomes predicted, %d done already, %d failed: %s",

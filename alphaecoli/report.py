@@ -3,18 +3,16 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphaecoli import cli
-from alphaecoli.api import load_predictor
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import make_folder, write_text
-from alphaecoli.inference.output import read_manifest, read_prediction
-from alphaecoli.inference.prediction import Prediction
-from alphaecoli.reporting.chromosome import choose_loci, genome_view
-from alphaecoli.reporting.page import render
-from alphaecoli.reporting.run import Run, read_run
-from alphaecoli.reporting.sections import missing_evaluation
-from alphaecoli.tracks.track_table import TrackTable
+
+# What computes is imported where it is used: --help and a wrong flag answer at once.
+if TYPE_CHECKING:
+  from alphaecoli.inference.prediction import Prediction
+  from alphaecoli.reporting.run import Run
 
 DESCRIPTION = """\
 Writes one HTML file about a finished or running run: metrics of a held-out split beside baselines,
@@ -26,6 +24,11 @@ What the metrics mean: docs/evaluation.md."""
 def main(arguments: Sequence[str]) -> int:
   """Reads the run, predicts its chromosome, writes the page."""
   options = _options(arguments)
+  from alphaecoli.reporting.chromosome import choose_loci, genome_view
+  from alphaecoli.reporting.page import render
+  from alphaecoli.reporting.run import read_run
+  from alphaecoli.reporting.sections import missing_evaluation
+
   run = read_run(options.workdir, options.split, options.organism)
   store = run.store
   names = store.table.names
@@ -64,12 +67,16 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   return parser.parse_args(list(arguments))
 
 
-def _predict(run: Run, folder: Path | None) -> tuple[Prediction | None, str]:
+def _predict(run: "Run", folder: Path | None) -> "tuple[Prediction | None, str]":
   """Predicts or reads the chromosome in log TPM; says where they come from.
 
   Raises:
     DataError: the files are another checkpoint's, or of another chromosome.
   """
+  from alphaecoli.api import load_predictor
+  from alphaecoli.inference.output import read_manifest, read_prediction
+  from alphaecoli.tracks.track_table import TrackTable
+
   if run.best is None:
     cli.LOGGER.warning("%s has no checkpoint yet: the page shows no predictions", run.workdir)
     return None, "none yet, as the run has no checkpoint"

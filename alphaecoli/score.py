@@ -5,21 +5,20 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alphaecoli import cli
-from alphaecoli.api import Predictor, load_predictor
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import tsv_writer, version, write_json
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import Gene
-from alphaecoli.genomics.vcf import read_vcf
-from alphaecoli.inference.arguments import AnnotatedGenome, Interval, read_genome
-from alphaecoli.inference.genomes import read_topology
-from alphaecoli.plotting.logo import draw_logo
-from alphaecoli.variants.constructs import compare_constructs, pair_columns, pair_row
-from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row
-from alphaecoli.variants.scoring import UPSTREAM_BP, score_variants
+from alphaecoli.genomics.intervals import Interval
+from alphaecoli.variants.edits import UPSTREAM_BP
+
+# What computes is imported where it is used: --help and a wrong flag answer at once.
+if TYPE_CHECKING:
+  from alphaecoli.api import Predictor
+  from alphaecoli.inference.arguments import AnnotatedGenome
 
 DESCRIPTION = """What the model says of a changed sequence minus what it says of the unchanged one:
 for the variants of a VCF file (--vcf), for every substitution in a region (--ism, --ism-gene), or
@@ -29,6 +28,10 @@ gene by gene for two versions of a construct (--compare)."""
 def main(arguments: Sequence[str]) -> int:
   """Reads flags, scores, writes."""
   options = _options(arguments)
+  from alphaecoli.api import load_predictor
+  from alphaecoli.inference.arguments import read_genome
+  from alphaecoli.inference.genomes import read_topology
+
   genome = read_genome(
     options.fasta,
     annotation=options.annotation,
@@ -101,13 +104,17 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _variants(
-  options: argparse.Namespace, predictor: Predictor, genome: AnnotatedGenome
+  options: argparse.Namespace, predictor: "Predictor", genome: "AnnotatedGenome"
 ) -> dict[str, Any]:
   """Scores a VCF file.
 
   Raises:
     DataError: no variant in it could be scored.
   """
+  from alphaecoli.genomics.vcf import read_vcf
+  from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row
+  from alphaecoli.variants.scoring import score_variants
+
   variants = list(read_vcf(options.vcf))
   if not variants:
     raise DataError(f"{options.vcf}: no variant in it")
@@ -151,9 +158,11 @@ def _variants(
 
 
 def _ism(
-  options: argparse.Namespace, predictor: Predictor, genome: AnnotatedGenome
+  options: argparse.Namespace, predictor: "Predictor", genome: "AnnotatedGenome"
 ) -> dict[str, Any]:
   """Mutates a region or a gene's upstream; writes table and picture."""
+  from alphaecoli.plotting.logo import draw_logo
+
   target = options.target
   if options.ism_gene:
     interval = upstream(genome.gene(options.ism_gene), genome, options.upstream)
@@ -181,7 +190,7 @@ def _ism(
   return {"target": result.target.name, "target_share": result.target_share, "baseline": baseline}
 
 
-def upstream(gene: Gene, genome: AnnotatedGenome, bp: int) -> Interval:
+def upstream(gene: Gene, genome: "AnnotatedGenome", bp: int) -> Interval:
   """Returns the bases before a gene, as it is read; fewer at the end of a linear contig.
 
   Raises:
@@ -201,9 +210,13 @@ def upstream(gene: Gene, genome: AnnotatedGenome, bp: int) -> Interval:
 
 
 def _compare(
-  options: argparse.Namespace, predictor: Predictor, genome: AnnotatedGenome
+  options: argparse.Namespace, predictor: "Predictor", genome: "AnnotatedGenome"
 ) -> dict[str, Any]:
   """Compares two versions of a construct."""
+  from alphaecoli.inference.arguments import read_genome
+  from alphaecoli.inference.genomes import read_topology
+  from alphaecoli.variants.constructs import compare_constructs, pair_columns, pair_row
+
   other = read_genome(
     options.compare,
     annotation=options.compare_annotation,

@@ -392,7 +392,9 @@ def _work(folder: Path, seed: int, names: Sequence[str], first: int, pipe: Any) 
     pipe.send(case)
 
 
-def watched(samples: Path, seed: int, names: Sequence[str]) -> Iterator[Case]:
+def watched(
+  samples: Path, seed: int, names: Sequence[str], work: Callable[..., None] = _work
+) -> Iterator[Case]:
   """Yields cases as `cases` does, read by another process, which is ended where it hangs."""
   context = multiprocessing.get_context("spawn")  # threads of jax do not survive a fork
   first = 0
@@ -400,7 +402,7 @@ def watched(samples: Path, seed: int, names: Sequence[str]) -> Iterator[Case]:
     folder = samples.with_name(f"from-{first}")
     shutil.copytree(samples, folder)
     mine, other = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(folder, seed, names, first, other), daemon=True)
+    process = context.Process(target=work, args=(folder, seed, names, first, other), daemon=True)
     process.start()
     other.close()
     fault = ""

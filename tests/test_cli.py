@@ -5,6 +5,10 @@ import sys
 
 import pytest
 
+COMMANDS = (
+  *("benchmark", "crossvalidate", "evaluate", "phases", "plot", "predict", "report"),
+  *("score", "train", "verify"),
+)
 PROGRAM = """
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
@@ -37,3 +41,19 @@ def test_exit_status_and_message(body, code, lines, text):
   assert text in done.stderr
   if lines is not None:
     assert len(done.stderr.splitlines()) == lines
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_that_computes(command):
+  code = f"""
+import sys
+from alphaecoli import {command}
+try:
+  {command}.main(["--help"])
+except SystemExit as done:
+  assert not done.code
+heavy = {{"jax", "flax", "scipy", "sklearn", "pandas", "pyBigWig", "bson"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert done.stdout.splitlines()[-1] == "[]"

@@ -23,7 +23,7 @@ from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.schema import HEADS
 from alphaecoli.tracks.store import open_store
 from alphaecoli.training import loop
-from alphaecoli.training.preemption import EXIT_STOPPED
+from alphaecoli.training.resume import EXIT_STOPPED
 from tests import toy
 from tests.training.small import TINY, StandIn
 
@@ -222,7 +222,7 @@ def test_tables_of_genes_and_pairs_say_what_was_observed_and_by_which_fold(stopp
 
 def test_a_call_with_nothing_left_only_gathers(stopped_then_continued, capsys, monkeypatch):
   arguments, workdir, _, _ = stopped_then_continued
-  monkeypatch.setattr(crossvalidate, "train", None)
+  monkeypatch.setattr("alphaecoli.training.run.train", None)
   monkeypatch.setattr(folds, "evaluate_run", None)
   written = {name: (workdir / name).read_bytes() for name in OUTPUTS if "npz" not in name}
   assert crossvalidate.main(arguments) == 0
@@ -238,8 +238,8 @@ def test_rivals_and_the_validation_split_are_measured_later_where_the_folder_now
   arguments, workdir, *_ = stopped_then_continued
   shutil.copytree(workdir, tmp_path / "moved")
   arguments = [arguments[0], f"--workdir={tmp_path / 'moved'}"]
-  monkeypatch.setattr(crossvalidate, "train", None)
-  monkeypatch.setattr(crossvalidate, "require", lambda: None)
+  monkeypatch.setattr("alphaecoli.training.run.train", None)
+  monkeypatch.setattr("alphaecoli.evaluation.rivals.require", lambda: None)
   gap = {"pair_gap": {"operon_membership/pairs_auroc": Value(0.75, 8, "pairs")}}
   skipped = dict.fromkeys(DESCRIPTIONS.keys() - gap, "not here")
   monkeypatch.setattr(evaluation_run, "measure", lambda *_: Rivals(gap, skipped, {}))

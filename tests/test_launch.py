@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from alphaecoli.config import key_names, load
-from alphaecoli.training.preemption import EXIT_STOPPED
+from alphaecoli.training.resume import EXIT_STOPPED
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"

@@ -23,7 +23,7 @@ from etils import epath
 from alphaecoli.checkpoints.arrays import BROKEN, check_files, files_of, one_line, read_item
 from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError, brief
-from alphaecoli.files import CHECKSUM, is_whole, version
+from alphaecoli.files import CHECKSUM, is_whole, read_json, version
 from alphaecoli.genomics.operon_pairs import PairModel
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
@@ -90,10 +90,7 @@ def read_meta(path: Any) -> dict[str, Any]:
   file = epath.Path(path) / "meta" / "metadata"
   if not file.exists():
     raise DataError(f"{path} is not a complete checkpoint: it has no meta/metadata")
-  try:
-    meta = json.loads(file.read_text())
-  except (ValueError, OSError, RecursionError) as error:
-    raise DataError(f"{file} is not JSON: {one_line(error)}") from error
+  meta = read_json(file)
   if not isinstance(meta, dict) or meta.get("format") != FORMAT:
     raise DataError(f"{path} is not an alphaecoli checkpoint")
   if CHECKSUM in meta and not is_whole(meta):
@@ -201,10 +198,7 @@ def read_ensemble(file: Any) -> list[epath.Path]:
 
 def _member_paths(file: Any) -> list[epath.Path]:
   """Reads the paths in the file of an ensemble, which are relative to its folder."""
-  try:
-    content = json.loads(file.read_text())
-  except (ValueError, OSError, RecursionError) as error:
-    raise DataError(f"{file} is not JSON: {one_line(error)}") from error
+  content = read_json(file)
   described = content if isinstance(content, dict) else {}
   expected = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION}
   if (wrong := {key: described.get(key) for key in expected}) != expected:
@@ -265,7 +259,14 @@ def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
   try:
     config, table = resolve(with_new_keys(meta["config"])), TrackTable.from_json(meta["table"])
     organisms_of(meta), int(meta["step"])
-  except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+  except (
+    ConfigError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+  ) as error:
     raise DataError(
       f"{path} was written by alphaecoli {_writer(meta)} and does not fit {version()}: "
       f"{one_line(error)}"

@@ -16,8 +16,7 @@ import numpy as np
 from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint, hash_checkpoint
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.evaluation.fold_metrics import Aggregate, aggregate
-from alphaecoli.evaluation.fold_result import FoldResult, write_npz
+from alphaecoli.evaluation.fold_metrics import Aggregate, FoldResult, aggregate, write_npz
 from alphaecoli.evaluation.run import evaluate_run
 from alphaecoli.files import tsv_writer, write_json
 from alphaecoli.schema import Config, DataConfig

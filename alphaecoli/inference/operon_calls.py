@@ -14,10 +14,9 @@ from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import neighbours, regions_of
 from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel, pair_features
-from alphaecoli.inference.prediction import Prediction
+from alphaecoli.inference.prediction import OPERON_THRESHOLD, Prediction
 from alphaecoli.tracks.gene_targets import junction_interval
 
-OPERON_THRESHOLD = 0.5
 # Without genes: gaps that are closed, and the shortest region that counts, a short gene's length.
 GAP_BP, SHORTEST_BP = 100, 300
 _SURE = 1e-6  # probabilities nearer to 0 or 1 count as this one

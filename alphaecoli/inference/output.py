@@ -25,7 +25,7 @@ from alphaecoli.inference.operon_calls import (
   pairs_of,
   with_mean_annotated,
 )
-from alphaecoli.inference.prediction import TRACK_HEADS, UNITS, Prediction
+from alphaecoli.inference.prediction import PARQUET, TRACK_HEADS, UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import n_bins
 from alphaecoli.schema import BIN_BP, HEADS
@@ -36,7 +36,6 @@ MANIFEST = "predictions.json"
 FAILED = "failed.json"
 PARTIAL = ".partial"  # files of a genome that is not complete
 FORMAT = 2  # of the manifest; raise it when files, or values in them, come to mean something else
-PARQUET = "parquet"
 TRACK_FORMATS: dict[str, Callable[..., writers.TrackWriter]] = {
   "bigwig": writers.BigWigTracks,
   "bedgraph": writers.BedGraphTracks,
@@ -44,7 +43,6 @@ TRACK_FORMATS: dict[str, Callable[..., writers.TrackWriter]] = {
   "npz": writers.NpzArrays,
   "zarr": writers.ZarrArrays,
 }
-FORMATS = (*TRACK_FORMATS, PARQUET)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Settings:
   """Formats, units and thresholds of what is written.
 
   Attributes:
-    formats: out of `FORMATS`.
+    formats: out of `FORMATS` of `inference/prediction.py`.
     units: of expression in the tracks.
     operon_threshold: probability from which genes or bases count as of an operon.
     store: observed expression, operons and splits of genes.

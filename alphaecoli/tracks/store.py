@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import hash_file
+from alphaecoli.files import hash_file, read_json
 from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.density import DensityIndex
@@ -121,11 +121,7 @@ class TrackStore:
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
     """Reads the quality report, as `QualityReport.to_json` writes it."""
-    path = self.path / QUALITY
-    try:
-      return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-      raise DataError(f"{path}: broken quality report ({error}); {_REBUILD}") from error
+    return read_json(self.path / QUALITY)
 
   @functools.cached_property
   def _density(self) -> DensityIndex:

@@ -26,7 +26,6 @@ from alphaecoli.training.averaging import Averaging
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, duration, train_line
 from alphaecoli.training.monitor import Watch
 from alphaecoli.training.optimizer import learning_rate
-from alphaecoli.training.preemption import EXIT_STOPPED, Interruption
 from alphaecoli.training.profiler import (
   NOT_STEPS,
   Profiler,
@@ -37,6 +36,7 @@ from alphaecoli.training.profiler import (
   speed_text,
   utilisation,
 )
+from alphaecoli.training.resume import EXIT_STOPPED, Interruption
 from alphaecoli.training.step import StepDefinition, TrainState
 
 LOGGER = logging.getLogger(__name__)

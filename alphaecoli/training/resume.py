@@ -1,17 +1,20 @@
-"""Whether a checkpoint belongs to this configuration, and what a run records about itself."""
+"""Stopping and continuing: signals, which checkpoint belongs to a run, and what it records."""
 
 import datetime
 import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.read import describe_format
@@ -183,3 +186,58 @@ def _git(*arguments: str) -> str | None:
   except (OSError, subprocess.TimeoutExpired):
     return None
   return None if found.returncode else found.stdout.rstrip()
+
+
+# Exit status of a run that was asked to stop and has saved: EX_TEMPFAIL of sysexits.h, "try again
+# later". A scheduler that runs the same command again continues the run.
+EXIT_STOPPED = 75
+
+
+class Interruption:
+  """Remembers SIGTERM and SIGINT while active; a second one acts at once. A context manager."""
+
+  def __init__(self) -> None:
+    self.signal_name = ""
+    self._asked = 0
+    self._previous: dict[int, Any] = {}
+
+  def __enter__(self) -> "Interruption":
+    # With several processes jax's own handler turns SIGTERM into a step that all agree on.
+    watched = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else (signal.SIGINT,)
+    for number in watched:
+      self._previous[number] = signal.signal(number, self._remember)
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    self._restore()
+
+  def _restore(self) -> None:
+    """Gives the signals back their handlers of before."""
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+    self._previous.clear()
+
+  def _remember(self, number: int, frame: FrameType | None) -> None:
+    """Handles the first signal; the next one finds the handlers of before."""
+    self.signal_name = signal.Signals(number).name
+    self._restore()
+    if jax.process_count() > 1:
+      signal.raise_signal(signal.SIGTERM)  # to jax's handler, which tells the other processes
+
+  def requested(self) -> bool:
+    """Returns whether to stop here. Every process asks at the same places and gets the same answer.
+
+    Several processes stop at the same question, the first that none of them has asked yet.
+    """
+    if jax.process_count() == 1:
+      return bool(self.signal_name)
+    self._asked += 1
+    if not multihost_utils.reached_preemption_sync_point(self._asked):
+      return False
+    self.signal_name = self.signal_name or "a preemption notice"
+    return True

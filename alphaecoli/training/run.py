@@ -27,9 +27,14 @@ from alphaecoli.training.initialize import first_values, with_stores
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
 from alphaecoli.training.losses import active_heads
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, WandbRun, check_wandb
-from alphaecoli.training.preemption import Interruption
 from alphaecoli.training.profiler import PROFILE_DIR, Profiler
-from alphaecoli.training.resume import check_resumable, describe_start, record_end, record_start
+from alphaecoli.training.resume import (
+  Interruption,
+  check_resumable,
+  describe_start,
+  record_end,
+  record_start,
+)
 from alphaecoli.training.step import StepDefinition, TrainState
 
 LOGGER = logging.getLogger(__name__)

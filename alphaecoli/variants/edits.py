@@ -13,6 +13,8 @@ from jaxtyping import Float32, UInt8
 from alphaecoli.genomics.sequence import UNKNOWN, encode
 from alphaecoli.genomics.vcf import Variant
 
+UPSTREAM_BP = 200  # most promoters of E. coli lie closer to their gene's start
+
 
 class Edit(NamedTuple):
   """What a variant does, without the bases that both alleles share at their ends.

@@ -15,7 +15,7 @@ from alphaecoli.inference.operon_calls import operons_of_bases
 from alphaecoli.inference.prediction import spread_of
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import window_start
-from alphaecoli.variants.edits import Edit, View, alternative, realigned, trimmed
+from alphaecoli.variants.edits import UPSTREAM_BP, Edit, View, alternative, realigned, trimmed
 from alphaecoli.variants.scores import (
   WHERE,
   Effect,
@@ -26,8 +26,6 @@ from alphaecoli.variants.scores import (
   mean_of,
   mean_over,
 )
-
-UPSTREAM_BP = 200  # most promoters of E. coli lie closer to their gene's start
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

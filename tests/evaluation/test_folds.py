@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import DataError
-from alphaecoli.evaluation.fold_metrics import aggregate
-from alphaecoli.evaluation.fold_result import FoldResult
+from alphaecoli.evaluation.fold_metrics import FoldResult, aggregate
 from alphaecoli.evaluation.folds import assemble, check_alike, join_tables
 from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.tracks.splits import TEST, split_regions

@@ -49,7 +49,7 @@ def run(monkeypatch, tmp_path, folder, caplog):
 
     monkeypatch.setattr(model, "_forward", limited)
     model.about = {"checkpoint": "C", "organism": organism}
-    monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: model)
+    monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: model)
     given = ["--checkpoint", "C", "--out", str(tmp_path / "out"), "--circular", "all"]
     if inputs:
       given += ["--fasta", *map(str, inputs)]
@@ -208,7 +208,7 @@ def test_another_file_in_the_same_folder_is_said(run, tmp_path, folder, caplog):
 def test_head_that_was_not_trained_is_not_written(tmp_path, folder, monkeypatch, caplog):
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   model = predictor(trained_heads=("gene_expression",))
-  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: model)
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: model)
   gff = tmp_path / "a.gff"
   gff.write_text("a1\t.\tgene\t1\t90\t.\t+\t.\tID=g1\na1\t.\tgene\t95\t200\t.\t+\t.\tID=g2\n")
   out = tmp_path / "alone"

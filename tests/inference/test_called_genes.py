@@ -54,7 +54,7 @@ def run(monkeypatch, tmp_path, caplog):
   def go(*flags, heads=(*TRACK_HEADS, "gene_structure", "operon_junction"), pair_model=None):
     model = predictor(trained_heads=heads, pair_model=pair_model)
     monkeypatch.setattr(model, "_forward", KnowingStandIn(3, list(CONTIGS.values())))
-    monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: model)
+    monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: model)
     given = ["--checkpoint", "C", "--fasta", str(fasta), "--circular", "ring"]
     assert predict.main([*given, "--out", str(tmp_path / "out"), *flags]) == 0
     return tmp_path / "out"

@@ -96,8 +96,7 @@ def test_tolerance_is_read_strictly():
 
 @pytest.fixture
 def fasta(tmp_path, monkeypatch):
-  monkeypatch.setattr(phases, "load_predictor", lambda *a, **k: predictor())
-  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: predictor())
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: predictor())
   path = tmp_path / "x.fna"
   path.write_text(f">small\nACGT\n>large\n{decode(CODES)}A\n")
   return path

@@ -34,7 +34,7 @@ def run(monkeypatch, tmp_path, fasta, caplog):
     asked.update(options, checkpoint=checkpoint)
     return predictor(about={"checkpoint": checkpoint})
 
-  monkeypatch.setattr(predict, "load_predictor", load)
+  monkeypatch.setattr("alphaecoli.api.load_predictor", load)
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   caplog.set_level(logging.INFO, "alphaecoli")
 
@@ -166,7 +166,7 @@ def break_model(monkeypatch):
       return forward(windows, both)
 
     monkeypatch.setattr(broken, "_forward", fail)
-    monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: broken)
+    monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: broken)
 
   return after
 
@@ -201,7 +201,7 @@ def test_values_that_are_not_finite_are_one_line(run, tmp_path, monkeypatch):
     return outputs
 
   monkeypatch.setattr(broken, "_forward", nan)
-  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: broken)
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: broken)
   with pytest.raises(UserError, match=r"nan for operon_membership at base 77 of chr.1"):
     run()
   assert contents(tmp_path / "out") == {}

@@ -52,7 +52,7 @@ def folder(predictor, toy_store, tmp_path_factory):
   fasta = path / "toy.fna"
   fasta.write_text(f">{toy_store.contig}\n{decode(toy_store.sequence)}\n")
   patch = pytest.MonkeyPatch()
-  patch.setattr(predict, "load_predictor", lambda *a, **k: predictor)
+  patch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: predictor)
   flags = ["--checkpoint", "C", "--fasta", str(fasta), "--out", str(path), "--circular", "all"]
   predict.main(flags)
   patch.undo()
@@ -106,7 +106,7 @@ def test_picture_shows_both_and_says_that_it_is_held_out(
   kept = []
   monkeypatch.setattr(drawing.plt, "close", kept.append)
   path = tmp_path / "new" / "region.png"
-  plot.plot_region(toy_store, prediction, *region, path, title="Toy")
+  drawing.plot_region(toy_store, prediction, *region, path, title="Toy")
   assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 20_000
   (figure,) = kept
   genes_axis, expression, density, operon = figure.axes
@@ -153,9 +153,9 @@ def command(toy_store, monkeypatch, predictor):
     "config": {"data": {"store_dir": str(toy_store.path.parent)}},
     "store_fingerprint": toy_store.fingerprint,
   }
-  monkeypatch.setattr(plot, "find_checkpoint", lambda path: path)
-  monkeypatch.setattr(plot, "read_meta", lambda path: meta)
-  monkeypatch.setattr(plot, "load_predictor", lambda path, organism: predictor)
+  monkeypatch.setattr("alphaecoli.checkpoints.read.find_checkpoint", lambda path: path)
+  monkeypatch.setattr("alphaecoli.checkpoints.read.read_meta", lambda path: meta)
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda path, organism: predictor)
   return meta
 
 

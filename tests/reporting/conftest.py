@@ -78,7 +78,7 @@ def finished(tmp_path_factory) -> Path:
 def stands_for_the_model(finished, monkeypatch):
   """The stand-in predicts."""
   store = read_run(finished, "test").store
-  monkeypatch.setattr(report, "load_predictor", lambda path, organism: predictor_of(store))
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda path, organism: predictor_of(store))
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def page(finished) -> str:
   """What the command writes."""
   store = read_run(finished, "test").store
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(report, "load_predictor", lambda path, organism: predictor_of(store))
+    patch.setattr("alphaecoli.api.load_predictor", lambda path, organism: predictor_of(store))
     assert report.main(["--workdir", str(finished)]) == 0
   return (finished / "report.html").read_text()
 

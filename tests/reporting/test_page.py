@@ -137,7 +137,7 @@ def test_predictions_from_files_give_the_same_tracks(finished, page, tmp_path, m
   folder, out = tmp_path / "predictions", tmp_path / "new" / "page.html"
   about = {"checkpoint": str(run.best.path), "step": run.best.step}
   predictor = predictor_of(run.store, about=about)
-  monkeypatch.setattr(predict, "load_predictor", lambda *a, **k: predictor)
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: predictor)
   assert predict.main([*arguments, "--out", str(folder)]) == 0
   flags = ["--workdir", str(finished), "--predictions", str(folder), "--out", str(out)]
   assert report.main(flags) == 0
@@ -208,7 +208,7 @@ def test_a_head_without_weight_is_absent_and_the_page_says_why(finished, tmp_pat
   heads = ("gene_expression", "gene_density")
   store = read_run(workdir, "test").store
   predictor = predictor_of(store, trained_heads=heads)
-  monkeypatch.setattr(report, "load_predictor", lambda path, organism: predictor)
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda path, organism: predictor)
   assert report.main(["--workdir", str(workdir)]) == 0
   parsed = Page((workdir / "report.html").read_text())
   assert set(parsed.data["view"]["predicted"]) == {"expression", "density"}

@@ -17,7 +17,7 @@ from alphaecoli.training import averaging
 from alphaecoli.training.averaging import Averaging
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
-from alphaecoli.training.preemption import EXIT_STOPPED
+from alphaecoli.training.resume import EXIT_STOPPED
 from alphaecoli.training.run import train_on
 from alphaecoli.training.step import StepDefinition
 from tests.training.small import (

@@ -18,7 +18,7 @@ from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
 from alphaecoli.training import monitor as watch_module
-from alphaecoli.training.preemption import EXIT_STOPPED
+from alphaecoli.training.resume import EXIT_STOPPED
 from alphaecoli.training.run import train_on
 from tests import stores, toy
 from tests.training.small import stand_in, stream, tiny_config, with_mesh

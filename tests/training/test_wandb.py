@@ -9,7 +9,7 @@ import pytest
 
 from alphaecoli import train
 from alphaecoli.errors import UserError
-from alphaecoli.training.preemption import EXIT_STOPPED
+from alphaecoli.training.resume import EXIT_STOPPED
 from alphaecoli.training.run import train_on
 from tests.training.small import stand_in, tiny_config, with_mesh
 from tests.training.test_run import _at_step

@@ -32,7 +32,7 @@ def load(options):
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, caplog):
-  monkeypatch.setattr(score, "load_predictor", lambda checkpoint, **options: load(options))
+  monkeypatch.setattr("alphaecoli.api.load_predictor", lambda checkpoint, **options: load(options))
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   caplog.set_level(logging.INFO, "alphaecoli")
   (tmp_path / "c.fa").write_text(f">c toy\n{TEXT}\n")
