@@ -275,7 +275,9 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   ) as error:
     raise ConfigError(" ".join(str(error).split())[:400]) from error
   if rest:
-    raise ConfigError(f"unexpected argument {rest[0]!r}; overrides are --config.section.key=value")
+    raise ConfigError(
+      f"unexpected argument {brief(rest[0])}; overrides are --config.section.key=value"
+    )
   if test_mode:
     apply_overrides(config, {**TEST_MODE, **overrides})
   return resolve(config), name

@@ -32,7 +32,12 @@ import bson
 
 from alphaecoli import prepare
 from alphaecoli.checkpoints.arrays import ARRAYS, check_files
-from alphaecoli.checkpoints.read import find_checkpoint, read_description, read_ensemble
+from alphaecoli.checkpoints.read import (
+  find_checkpoint,
+  find_ensemble,
+  read_description,
+  read_ensemble,
+)
 from alphaecoli.checkpoints.write import write_ensemble
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import DataError, UserError
@@ -155,7 +160,7 @@ READERS = {
   "checkpoint": Reader(("run/checkpoints/7/**/*",), read_checkpoint),
   "old checkpoint": Reader(("old/7/meta/metadata",), lambda f, _: read_description(f / "old/7")),
   "store": Reader(("store/*",), read_store),
-  "ensemble": Reader(("ensemble.json",), lambda _, path: read_ensemble(path)),
+  "ensemble": Reader(("ensemble.json",), lambda _, path: read_ensemble(find_ensemble(path))),
 }
 
 
