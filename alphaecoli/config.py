@@ -4,12 +4,13 @@ Values live in `configs/base.py`, names, types and ranges in `schema.py`. `resol
 in, so that after it nobody asks whether a key exists.
 """
 
+import ast
+import csv
 import dataclasses
 import importlib.machinery
 import importlib.util
 import logging
 import re
-import traceback
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,13 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alphaecoli.errors import ConfigError, brief, nearest
+from alphaecoli.errors import ConfigError, brief, nearest, program_of_user
 from alphaecoli.schema import DATA_BEFORE, HEADS, Config, Head
 
 LOGGER = logging.getLogger(__name__)
+_UNREADABLE = (flags.Error, AttributeError, KeyError, SyntaxError, TypeError, ValueError)
+_UNREADABLE += (RecursionError,)  # absl looks for flags like one of a thousand letters
+_GROUPS = "data.expression_groups."
 _OLD_KEY, _NEW_KEY = "init.from", "init.checkpoint"
 
 # A small model and a short run: every part of the path in minutes on two CPU cores.
@@ -142,15 +146,18 @@ def _value(hint: Any, value: Any, path: str) -> Any:
   return value
 
 
-def key_names(kind: type = Config, path: str = "") -> list[str]:
-  """Lists every key with its section, such as data.window_bp."""
-  names = []
+def key_types(kind: type = Config, path: str = "") -> dict[str, Any]:
+  """Returns the type of every key with its section, such as data.window_bp."""
+  types: dict[str, Any] = {}
   for name, hint in typing.get_type_hints(kind).items():
-    if dataclasses.is_dataclass(hint):
-      names += key_names(typing.cast(type, hint), f"{path}{name}.")
-    else:
-      names.append(path + name)
-  return names
+    is_section = dataclasses.is_dataclass(hint)
+    types |= key_types(hint, f"{path}{name}.") if is_section else {path + name: hint}
+  return types
+
+
+def key_names() -> list[str]:
+  """Lists every key with its section."""
+  return list(key_types())
 
 
 def unknown_key(key: str) -> str:
@@ -175,39 +182,22 @@ def base_config() -> ConfigDict:
   return load_file(configs_dir() / "base.py")
 
 
-def _require_file(path: Path) -> None:
-  """Raises ConfigError, naming the shipped configurations, where there is no such file."""
-  if not path.is_file():
-    shipped = ", ".join(sorted(p.name for p in configs_dir().glob("*.py")))
-    raise ConfigError(f"no configuration file {path}; shipped in {configs_dir()}: {shipped}")
-
-
 def load_file(path: str | Path, *arguments: str) -> ConfigDict:
-  """Runs `get_config` of a configuration file.
-
-  Args:
-    path: file to run.
-    arguments: what the function takes.
+  """Runs `get_config` of a configuration file, which may take an argument.
 
   Raises:
     ConfigError: no such file, it fails, or has no `get_config` that returns a ConfigDict.
   """
   path = Path(path)
-  _require_file(path)
+  if not path.is_file():
+    shipped = ", ".join(sorted(p.name for p in configs_dir().glob("*.py")))
+    raise ConfigError(f"no configuration file {path}; shipped in {configs_dir()}: {shipped}")
   spec = importlib.util.spec_from_file_location(f"alphaecoli_config_{path.stem}", path)
   assert isinstance(spec, importlib.machinery.ModuleSpec) and spec.loader is not None
   module: types.ModuleType = importlib.util.module_from_spec(spec)
-  try:
+  with program_of_user(path):
     spec.loader.exec_module(module)
     config = module.get_config(*arguments) if hasattr(module, "get_config") else None
-  except ConfigError:
-    raise
-  except Exception as error:  # it is the user's program, and may fail in any way
-    steps = traceback.extract_tb(error.__traceback__)
-    lines = [str(step.lineno) for step in steps if step.filename == str(path)]
-    at = getattr(error, "lineno", None) or (lines or ["?"])[-1]
-    text = " ".join(str(error).split())[:300]
-    raise ConfigError(f"{path}, line {at}: {type(error).__name__}: {text}") from error
   if not isinstance(config, ConfigDict):
     raise ConfigError(f"{path} has no function get_config() that returns a ConfigDict")
   return config
@@ -242,8 +232,9 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
 def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[Config, str]:
   """Reads `--config FILE` and `--config.section.key=value` from a command line.
 
-  Without `--config` the values of configs/base.py are used. In test mode a small model and a
-  short run replace the file's sizes; overrides on the command line still win.
+  Commas separate the elements of a tuple; one that is given twice adds up. Without `--config` the
+  values of configs/base.py are used. In test mode a small model and a short run replace the file's
+  sizes; overrides on the command line still win.
 
   Returns:
     The configuration and the name of its file, without directory and suffix.
@@ -258,29 +249,59 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   for before, argument in zip(["", *arguments], arguments, strict=False):
     if argument.startswith("--config."):
       key = argument.removeprefix("--config.").split("=", 1)[0]
-      if key not in key_names() and not key.startswith("data.expression_groups."):
+      if key not in key_names() and not key.startswith(_GROUPS):
         raise ConfigError(unknown_key(key))
     elif argument.startswith("--config=") or before == "--config":
       load_file(*argument.removeprefix("--config=").split(":", 1))  # whose errors are one line
-  argv = ["alphaecoli", *arguments]
+  argv, groups = _with_lists(["alphaecoli", *arguments])
   config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=argv)
   try:
     rest = flag_values(argv)[1:]
     flag: Any = flag_values["config"]
     config, overrides = flag.value, dict(flag.override_values)
     name = Path(flag.config_filename.split(":")[0]).stem
-  except (
-    *(flags.Error, ValueError, TypeError, AttributeError, KeyError, SyntaxError),
-    RecursionError,  # absl looks for flags like one of a thousand letters
-  ) as error:
+  except _UNREADABLE as error:
     raise ConfigError(" ".join(str(error).split())[:400]) from error
   if rest:
-    raise ConfigError(
-      f"unexpected argument {brief(rest[0])}; overrides are --config.section.key=value"
-    )
+    raise ConfigError(f"unexpected argument {brief(rest[0])}; write --config.section.key=value")
+  with config.unlocked():
+    config.data.expression_groups.update(groups)
   if test_mode:
     apply_overrides(config, {**TEST_MODE, **overrides})
   return resolve(config), name
+
+
+def _with_lists(arguments: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+  """Writes tuples as Python does, for ml_collections; returns groups of expression apart."""
+  rest: list[str] = []
+  found: dict[str, tuple[Any, ...]] = {}
+  waiting, types = iter(arguments), key_types()
+  for argument in waiting:
+    name, equals, text = argument.partition("=")
+    key = name.removeprefix("--config.")
+    kind = tuple[str, ...] if key.startswith(_GROUPS) else types.get(key)
+    if key == name or typing.get_origin(kind) is not tuple:
+      rest.append(argument)
+      continue
+    elements = _elements(key, text if equals else next(waiting, ""), typing.get_args(kind)[0])
+    if key in found:
+      LOGGER.info("%s is given twice, which adds up: %s", key, (*found[key], *elements))
+    found[key] = (*found.get(key, ()), *elements)
+  groups = {k.removeprefix(_GROUPS): v for k, v in found.items() if k.startswith(_GROUPS)}
+  lists = [f"--config.{k}={v!r}" for k, v in found.items() if not k.startswith(_GROUPS)]
+  return [*rest, *lists], groups
+
+
+def _elements(key: str, text: str, kind: type) -> tuple[Any, ...]:
+  """Reads elements with commas between, or as Python writes a tuple."""
+  try:
+    if text[:1] in ("(", "["):
+      return tuple(ast.literal_eval(text))
+    cells = next(csv.reader([text], quotechar="'", skipinitialspace=True), [])
+    return tuple(kind(cell.strip()) for cell in cells if cell.strip())
+  except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+    expected = {float: "numbers", int: "whole numbers"}.get(kind, "names")
+    raise ConfigError(f"{key}={text[:80]}; expected {expected} with commas between") from error
 
 
 def _today(argument: str) -> str:
@@ -294,29 +315,24 @@ def _today(argument: str) -> str:
 
 def reference() -> str:
   """Writes docs/configuration.md: every key of configs/base.py with its type, value and meaning."""
-  hints = {}
-  for name in key_names():
-    kind: Any = Config
-    for part in name.split("."):
-      kind = typing.get_type_hints(kind)[part]
-    hints[name] = kind.__name__ if typing.get_origin(kind) is None else str(kind)
-  comments = meanings()
-  values = base_config()
+  comments, values = meanings(), base_config()
   lines = [
     "# Configuration",
     "",
     "Generated from `configs/base.py` by `python -m alphaecoli.config`; a test keeps it so.",
-    "Override any key on the command line: `--config.train.steps=2000`.",
+    "Override any key on the command line: `--config.train.steps=2000`. Commas separate elements",
+    "of a tuple (`--config.data.exclude_gene_types=phantom,pseudogene`); given twice it adds up.",
     "",
     "| key | type | value | meaning |",
     "| --- | --- | --- | --- |",
   ]
-  for name in key_names():
+  for name, kind in key_types().items():
+    hint = str(kind) if typing.get_origin(kind) else kind.__name__
     value: Any = values
     for part in name.split("."):
       value = value[part]
     value = value.to_dict() if isinstance(value, ConfigDict) else value
-    lines.append(f"| `{name}` | {hints[name]} | `{value!r}` | {comments[name]} |")
+    lines.append(f"| `{name}` | {hint} | `{value!r}` | {comments[name]} |")
   return "\n".join(lines) + "\n"
 
 

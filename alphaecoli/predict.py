@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.inference.batch import SUMMARY, GenomeBatch
   from alphaecoli.inference.genome_files import find_genome_files, find_process, shard
   from alphaecoli.inference.genomes import read_aliases, read_topology
+  from alphaecoli.parallel.hardware import use_user_cache
 
+  use_user_cache()
   settings = _settings(options)
   files = find_genome_files(options.fasta, options.list, options.annotation, [SUMMARY])
   index, count = find_process(options.process_index, options.process_count, os.environ)
@@ -72,9 +74,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     nargs="+",
     default=[],
     metavar="PATH",
-    help="FASTA or GenBank files, plain or gzip, or folders of them",
+    help="FASTA or GenBank files, plain or compressed (gzip, xz, bzip2), or folders of them",
   )
-  add("--list", type=Path, help="file with a path a line and, after a tab, its GFF3")
+  add("--list", type=Path, help="file with a path a line and, after a tab, its annotation")
   add("--out", required=True, type=Path, help="directory to write to; made if needed")
   add(
     "--circular",
@@ -83,7 +85,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     "(Is_circular=true) declares, and all others are linear",
   )
   add("--alias", type=Path, help="two columns, tab: contig and its name in all outputs")
-  add("--annotation", type=Path, help="GFF3, plain or gzip; or a folder with one for each genome")
+  add(
+    "--annotation",
+    type=Path,
+    help="GFF3, GTF or GenBank; or a folder with one of the same stem for each genome",
+  )
   add("--store", type=Path, help="track store, or run that has one: observed values and splits")
   add(
     "--formats",

@@ -12,7 +12,7 @@ from alphaecoli.organism.expression import UNITS
 from alphaecoli.organism.read import Files, read_organism
 from alphaecoli.schema import DataConfig
 from alphaecoli.tracks.build import build_tracks
-from alphaecoli.tracks.process import store_metadata
+from alphaecoli.tracks.process import say_unused, store_metadata
 from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
@@ -23,6 +23,7 @@ quality report. Train on it with --config.data.stores=STORE. Formats: docs/organ
   --config FILE               configuration; default configs/base.py
   --config.data.key=value     splits, tracks and thresholds, such as --config.data.fold=1
 """
+READERS = 2  # raise it where the same files come to give other values
 _FROM_DUMPS = ("dump", "genome", "max_docs_per_file", "stores")  # keys that have no say here
 
 
@@ -30,18 +31,25 @@ def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   parser = cli.parser("prepare", DESCRIPTION)
   add = parser.add_argument
-  add("--genome", required=True, type=Path, help="FASTA or GenBank, plain or gzip")
-  add("--annotation", type=Path, help="GFF3 or GenBank; not needed where --genome holds genes")
-  add("--expression", type=Path, help="TSV: locus tag, then a column a sample")
-  add("--values", choices=list(UNITS), default="tpm", help="of --expression; default: tpm")
-  add("--samples", type=Path, help="TSV: sample, then a column a growth condition")
+  add("--genome", required=True, type=Path, help="FASTA or GenBank")
+  add("--annotation", type=Path, help="GFF3, GTF or GenBank; not needed where --genome holds genes")
+  tools = "Salmon, kallisto, RSEM, StringTie, featureCounts, htseq-count"
+  what = f"tables: gene, then a column a sample; or files of {tools}"
+  add("--expression", type=Path, nargs="+", action="extend", help=what)
+  units = "of --expression; default: as its columns say, else tpm"
+  add("--values", choices=list(UNITS), help=units)
+  add("--samples", type=Path, help="table: sample, then a column a growth condition")
   add("--operons", type=Path, help="TSV (operon, genes, start, end) or GFF3 with operon features")
   add("--contig", help="the contig to prepare; default: the longest")
   add("--name", help="of the organism, for training on several; default: the name of --out")
   add("--out", required=True, type=Path, help="directory of the store; must not exist yet")
   options, rest = parser.parse_known_args(arguments)
   config, _ = from_arguments(rest)
-  fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(Files)}
+  named = vars(options)
+  fields = {f.name: named[f.name] for f in dataclasses.fields(Files) if f.name in named}
+  if options.expression:
+    fields["expression"], *more = options.expression
+    fields["more_expression"] = tuple(more)
   store = prepare(
     Files(**fields),
     config.data,
@@ -87,16 +95,21 @@ def prepare(
       raise ConfigError(f"data.{key} has no say here: --genome, --annotation, … name the inputs")
   genome_records, data = read_organism(files, data, contig)
   more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
-  identity = store_metadata(data, files.by_name(), more | {"expression_values": files.values})
+  unit = genome_records.expression.unit if genome_records.expression else files.values or "tpm"
+  more |= {"expression_values": unit, "readers": READERS}
+  identity = store_metadata(data, files.by_name(), more)
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None
     if store is None or store.fingerprint != identity["fingerprint"]:
       raise DataError(
-        f"{out} is there already and is not this store; delete it, or choose another --out"
+        f"{out} is there already and is not this store, or was read by an earlier version; delete "
+        "it, or choose another --out"
       )
     cli.LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store
-  store = write_store(out, build_tracks(genome_records, data), identity)
+  tracks = build_tracks(genome_records, data)
+  say_unused(tracks, genome_records, data)
+  store = write_store(out, tracks, identity)
   cli.LOGGER.info("%s", genome_records.report.table())
   cli.LOGGER.info("track store %s of %s is complete", out, name)
   return store

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from alphaecoli.errors import ConfigError, at_least, one_of
+from alphaecoli.errors import ConfigError, at_least, fractions, one_of
 
 BIN_BP = 128
 PAIR_BP = 2048
@@ -68,12 +68,14 @@ _HEADS = (
   Head("operon_junction", 1, _BCE, _NATS, "probability 0.5", channels=2, output="sigmoid", units=_P,
        auxiliary=True, late=True, swap=(1, 0)),
 )  # fmt: skip
-# A new head is one entry here, its layer (model/heads.py) and its targets (tracks/store.py).
 HEADS: Mapping[str, Head] = {head.name: head for head in _HEADS}
 LATE_FACTOR = 0.1  # of the weight of late heads in the first steps
-ALL_OPERONS = "all"  # data.operon_evidence
+ALL_OPERONS, OUTSIDE, UNKNOWN = "all", "outside", "unknown"  # operon_evidence, unlisted_genes
 # What stores and configurations without these keys of `data`, which came later, were made with.
-DATA_BEFORE: Mapping[str, Any] = {"unknown_expression_types": (), "operon_evidence": ALL_OPERONS}
+DATA_BEFORE: Mapping[str, Any] = {
+  "unknown_expression_types": (), "operon_evidence": ALL_OPERONS,
+  "unlisted_genes": OUTSIDE, "block_offset": 0.0,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,10 +92,12 @@ class DataConfig:
   n_blocks: int
   n_folds: int
   fold: int
+  block_offset: float
   exclude_gene_types: tuple[str, ...]
   unknown_expression_types: tuple[str, ...]
   min_operon_genes: int
   operon_evidence: str
+  unlisted_genes: str
   min_genes_per_unit: int
   max_tpm_sum: float
   expression_tracks: str
@@ -112,7 +116,7 @@ class DataConfig:
         f"nearest: {lower} or {lower + PAIR_BP}"
       )
     at_least("data", self, max_docs_per_file=0, n_folds=3, n_blocks=3, min_operon_genes=1)
-    at_least("data", self, min_genes_per_unit=1, read_threads=0, prefetch=1)
+    at_least("data", self, min_genes_per_unit=1, read_threads=0, prefetch=1, max_tpm_sum=1e6)
     if self.store_weights and len(self.store_weights) != len(self.stores):
       raise ConfigError(
         f"data.store_weights has {len(self.store_weights)} values for {len(self.stores)} "
@@ -126,10 +130,10 @@ class DataConfig:
       raise ConfigError(f"data.fold={self.fold} is not between 0 and {self.n_folds - 1}")
     if not 0 <= self.reverse_complement <= 1:
       raise ConfigError(f"data.reverse_complement={self.reverse_complement}; expected 0 to 1")
-    at_least("data", self, max_tpm_sum=1e6)  # which TPM sum to
+    fractions("data", self, "block_offset")
     one_of("data", self, operon_evidence=(ALL_OPERONS, "experimental"))
-    kind = self.expression_tracks.split(":")[0]
-    if kind not in ("mean", "dataset", "group"):
+    one_of("data", self, unlisted_genes=(OUTSIDE, UNKNOWN))
+    if self.expression_tracks.split(":")[0] not in ("mean", "dataset", "group"):
       raise ConfigError(
         f"data.expression_tracks={self.expression_tracks!r}; expected mean, dataset or "
         "group:<condition field>"
@@ -168,10 +172,7 @@ class ModelConfig:
     if self.key_dim % 2:
       raise ConfigError(f"model.key_dim={self.key_dim} is odd; rotary positions need pairs")
     one_of("model", self, compute_dtype=("float32", "bfloat16"))
-    if not 0 <= self.head_dropout < 1:
-      raise ConfigError(f"model.head_dropout={self.head_dropout} is not in [0, 1)")
-    if not 0 <= self.batch_norm_decay < 1:
-      raise ConfigError(f"model.batch_norm_decay={self.batch_norm_decay} is not in [0, 1)")
+    fractions("model", self, "head_dropout", "batch_norm_decay")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,8 +192,7 @@ class TrainConfig:
         f"train.batch_windows={self.batch_windows} is not a multiple of "
         f"train.accumulate_steps={self.accumulate_steps}"
       )
-    if not 0 <= self.ema_decay < 1:
-      raise ConfigError(f"train.ema_decay={self.ema_decay} is not in [0, 1)")
+    fractions("train", self, "ema_decay")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.api import load_predictor
   from alphaecoli.inference.arguments import read_genome
   from alphaecoli.inference.genomes import read_topology
+  from alphaecoli.parallel.hardware import use_user_cache
 
+  use_user_cache()
   genome = read_genome(
     options.fasta,
     annotation=options.annotation,
@@ -68,14 +70,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   parser = cli.parser("score", DESCRIPTION)
   add = parser.add_argument
   add("--checkpoint", required=True, help="a checkpoint, the directory of a run, or an ensemble")
-  add("--fasta", required=True, type=Path, help="the genome: FASTA or GenBank, plain or gzip")
+  add("--fasta", required=True, type=Path, help="the genome: FASTA or GenBank")
   add("--out", required=True, type=Path, help="table to write, such as scores.tsv")
   what = parser.add_mutually_exclusive_group(required=True)
-  what.add_argument("--vcf", type=Path, help="variants, VCF 4.x, plain or gzip")
+  what.add_argument("--vcf", type=Path, help="variants, VCF 4.x")
   what.add_argument("--ism", metavar="CONTIG:FIRST-LAST", help="mutate a region (1-based)")
   what.add_argument("--ism-gene", metavar="GENE", help="mutate what lies upstream of a gene")
   what.add_argument("--compare", type=Path, help="another version of the construct in --fasta")
-  add("--annotation", type=Path, help="genes: GFF3 or GenBank; default: those in --fasta")
+  add("--annotation", type=Path, help="genes: GFF3, GTF or GenBank; default: those in --fasta")
   add("--compare-annotation", type=Path, help="genes of --compare; default: those in the file")
   add("--operons", type=Path, help="operons: GFF3 or BED; default: what the model predicts")
   add(

@@ -23,10 +23,12 @@ def get_config() -> ConfigDict:
   data.n_blocks = 20  # regions the chromosome is cut into
   data.n_folds = 10  # folds the regions are dealt to
   data.fold = 0  # fold whose blocks are held out for validation; the next fold is test
+  data.block_offset = 0.0  # blocks before the first region of a circle; 0.5: the origin lies in one
   data.exclude_gene_types = ("phantom",)  # RegulonDB gene types left out
   data.unknown_expression_types = ("rRNA",)  # libraries are depleted of these: no measurement
   data.min_operon_genes = 2  # RegulonDB counts single genes as operons; 1 labels those too
   data.operon_evidence = "all"  # experimental: operons without such evidence are unknown
+  data.unlisted_genes = "outside"  # of operons (0), or unknown: genes in no listed operon
   data.min_genes_per_unit = 100  # genes that must have TPM (else FPKM, else counts) in a data set
   data.max_tpm_sum = 1.5e6  # data sets whose TPM sum to more are rescaled to 1e6 and reported
   data.expression_tracks = "mean"  # mean, dataset (one track each) or group:<condition field>

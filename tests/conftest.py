@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["ALPHAECOLI_CACHE"] = ""  # no programs of other runs, none left behind
 
 import pytest
 from jaxtyping import install_import_hook

@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import typing
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,63 @@ def test_overrides_of_every_type():
   assert config.data.unknown_expression_types == ()
   assert config.data.expression_groups == {"x": ("s1", "s2")}
   assert config.data.dump == "/somewhere"
+
+
+TUPLES = {key: typing.get_args(kind)[0] for key, kind in config_lib.key_types().items()
+          if typing.get_origin(kind) is tuple}  # fmt: skip
+WRITTEN = {
+  "commas": "{},{}",
+  "commas-and-spaces": "{} , {},",
+  "python": "({!r}, {!r})",
+  "list": "[{!r},{!r}]",
+  "quotes": "'{}','{}'",
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("key", TUPLES)
+def test_commas_make_a_list_for_every_tuple(key, written):
+  kind = TUPLES[key]
+  values = (1.5, 2.0) if kind is float else ("run/a-1.2", "7")
+  section, leaf = key.split(".")
+  for arguments in (
+    [f"--config.{key}={WRITTEN[written].format(*values)}"],
+    [f"--config.{key}", WRITTEN[written].format(*values)],
+    [f"--config.{key}={value}" for value in values],  # given twice, it adds up
+  ):
+    more = ["--config.data.stores=x,y"] if key == "data.store_weights" else []
+    config, _ = config_lib.from_arguments([*arguments, *more])
+    assert getattr(getattr(config, section), leaf) == values
+
+
+def test_there_are_tuples_of_names_and_of_numbers():
+  assert TUPLES["data.exclude_gene_types"] is str and TUPLES["data.store_weights"] is float
+
+
+def test_elements_of_a_tuple_may_hold_commas_or_be_none(caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+
+  def types(*values):
+    flags = [f"--config.data.exclude_gene_types={value}" for value in values]
+    return config_lib.from_arguments(flags)[0].data.exclude_gene_types
+
+  assert types("") == types("()") == ()
+  assert types("'a,b',c") == types("('a,b','c')") == ("a,b", "c")
+  with caplog.at_level("INFO", "alphaecoli"):
+    assert types("a", "b,c") == ("a", "b", "c")
+  assert "data.exclude_gene_types is given twice, which adds up: ('a', 'b', 'c')" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["a,2", "(1", "1;2", "(1,'a"])
+def test_an_element_that_is_no_number_is_refused(value):
+  with pytest.raises(ConfigError, match=r"data\.store_weights=.*expected numbers with commas"):
+    config_lib.from_arguments([f"--config.data.store_weights={value}"])
+
+
+def test_groups_of_expression_may_be_given_one_by_one():
+  flags = ["--config.data.expression_groups.heat=S1,S2", "--config.data.expression_groups.cold=S3"]
+  config, _ = config_lib.from_arguments(flags, test_mode=True)
+  assert config.data.expression_groups == {"heat": ("S1", "S2"), "cold": ("S3",)}
 
 
 def test_the_old_name_of_init_checkpoint_is_read_and_said(caplog, monkeypatch, tmp_path):

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from alphaecoli import crossvalidate
 from alphaecoli.api import load_predictor
@@ -19,6 +18,7 @@ from alphaecoli.evaluation import run as evaluation_run
 from alphaecoli.evaluation.rival_fits import Value
 from alphaecoli.evaluation.rivals import DESCRIPTIONS, Rivals
 from alphaecoli.model.functional import FunctionalModel
+from alphaecoli.model.layers import Keys
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.schema import HEADS
 from alphaecoli.tracks.store import open_store
@@ -96,7 +96,7 @@ class Quick(StandIn, AlphaEcoli):
 @pytest.fixture(scope="module", autouse=True)
 def quick_model():
   """Has runs and checkpoints take a model that compiles in a second."""
-  quick = FunctionalModel.of(lambda key: Quick(nnx.Rngs(key)))
+  quick = FunctionalModel.of(lambda key: Quick(Keys(key)))
   with pytest.MonkeyPatch.context() as patch:
     for name in ("of_config", "of_model"):
       patch.setattr(FunctionalModel, name, lambda config, table, heads=HEADS: quick)

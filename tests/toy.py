@@ -254,26 +254,26 @@ def expression_documents(old: bool) -> list[dict[str, Any]]:
     document["gene"] = value
     documents.append(document | fields)
 
-  for gene, tpm in TPM["ERR_TPM"].items():
+  for gene, tpm in TPM["ERR_TPMS"].items():
     for value in (100, 300) if gene == "T02" else (tpm,):
-      add("ERR_TPM", gene, tpm=value, fpkm=7.0)  # FPKM must be ignored
-  add("ERR_TPM", "T11", tpm=None, fpkm=7.0)
-  add("ERR_TPM", "T98", tpm=5.0)  # not in geneDatamart
+      add("ERR_TPMS", gene, tpm=value, fpkm=7.0)  # FPKM must be ignored
+  add("ERR_TPMS", "T11", tpm=None, fpkm=7.0)
+  add("ERR_TPMS", "T98", tpm=5.0)  # not in geneDatamart
   documents[-1]["gene"]["bnumber"] = "b9999"
-  add("ERR_TPM", "T05", tpm=999.0)  # a phantom
-  add("ERR_TPM", "T06", tpm=999.0)  # a gene without position
-  add("ERR_TPM", "T97", tpm=5.0)
+  add("ERR_TPMS", "T05", tpm=999.0)  # a phantom
+  add("ERR_TPMS", "T06", tpm=999.0)  # a gene without position
+  add("ERR_TPMS", "T97", tpm=5.0)
   del documents[-1]["gene"]
-  add("ERR_TPM", "T01", tpm=5.0, datasetIds=[])
+  add("ERR_TPMS", "T01", tpm=5.0, datasetIds=[])
 
   for gene, tpm in (("T01", 10.0), ("T02", 20.0), ("T03", ABSENT), ("T04", 30.0), ("T14", None)):
     add("ERR_DROP", gene, tpm=tpm, fpkm=ABSENT, count=ABSENT)
   for gene, tpm in (("T01", 10), ("T02", 0), ("T03", ABSENT), ("T04", 30), ("T07", 40)):
     add("ERR_EXPL", gene, tpm=tpm, fpkm=ABSENT)
   for i, gene in enumerate(("T01", "T02", "T03", "T04")):
-    add("ERR_FPKM", gene, tpm=5.0 if i == 0 else None, fpkm=10.0 * (i + 1))
+    add("ERR_FPKMS", gene, tpm=5.0 if i == 0 else None, fpkm=10.0 * (i + 1))
   for gene, count in (("T01", 150), ("T02", 600), ("T04", 500), ("T09", 2000)):
-    add("ERR_COUNT", gene, count=str(count))
+    add("ERR_COUNTED", gene, count=str(count))
   for gene, tpm in (("T01", 192631014), ("T02", 96315507), ("T03", 96315507.0)):
     add("ERR_HUGE", gene, tpm=tpm)
   bad = (("T01", NAN), ("T02", -5), ("T03", math.inf), ("T04", "abc"))

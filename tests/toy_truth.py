@@ -59,7 +59,7 @@ def kept_operons(length: int) -> list[ToyOperon]:
 # Values that a reader must end with: TPM, NaN where unknown.
 TPM: dict[str, dict[str, float]] = {
   # thrA has two documents, 100 and 300: their mean. T11 is an explicit null.
-  "ERR_TPM": {
+  "ERR_TPMS": {
     "T01": 1000, "T02": 200, "T03": 50, "T04": 25.5, "T07": 0.5, "T08": 75, "T09": 400,
     "T13": 10, "T14": 5,
   },
@@ -68,9 +68,9 @@ TPM: dict[str, dict[str, float]] = {
   # Writes a 0 for T02, so the absent key of T03 is unknown.
   "ERR_EXPL": {"T01": 10, "T02": 0, "T04": 30, "T07": 40},
   # FPKM 10 20 30 40 of 100.
-  "ERR_FPKM": {"T01": 1e5, "T02": 2e5, "T03": 3e5, "T04": 4e5},
+  "ERR_FPKMS": {"T01": 1e5, "T02": 2e5, "T03": 3e5, "T04": 4e5},
   # 150/150 bp, 600/300, 500/250, 2000/400 (the fragments of T09 alone): 1 2 2 5 of 10.
-  "ERR_COUNT": {"T01": 1e5, "T02": 2e5, "T04": 2e5, "T09": 5e5},
+  "ERR_COUNTED": {"T01": 1e5, "T02": 2e5, "T04": 2e5, "T09": 5e5},
   # Sums to 385,262,028.
   "ERR_HUGE": {"T01": 5e5, "T02": 2.5e5, "T03": 2.5e5},
   # NaN, -5, infinite and "abc" are not values.
@@ -81,10 +81,10 @@ TPM: dict[str, dict[str, float]] = {
 RESCALED = ("ERR_HUGE",)
 
 CONDITIONS = {
-  "ERR_TPM": {"medium": "M9", "temperature": "37", "otherTerms": "glucose; shaken"},
+  "ERR_TPMS": {"medium": "M9", "temperature": "37", "otherTerms": "glucose; shaken"},
   "ERR_DROP": {"medium": "M9", "temperature": "42"},
   "ERR_EXPL": {"medium": "LB", "temperature": "37"},
-  "ERR_FPKM": {},
+  "ERR_FPKMS": {},
 }
 
 # What geneDatamart holds besides the genes that are kept.

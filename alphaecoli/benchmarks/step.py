@@ -76,16 +76,16 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   """Times whole-sequence prediction, tiles and transfers included."""
   import jax
   import numpy as np
-  from flax import nnx
 
   from alphaecoli.inference.compiled import CompiledModel, default_batch
   from alphaecoli.inference.predictor import Predictor
+  from alphaecoli.model.layers import Keys
   from alphaecoli.model.model import AlphaEcoli
   from alphaecoli.tracks.organisms import open_organisms
 
   table = open_organisms(config, flags.workdir).table
   devices = jax.local_devices()
-  model = AlphaEcoli(config.model, table, rngs=nnx.Rngs(config.train.seed))
+  model = AlphaEcoli(config.model, table, rngs=Keys(jax.random.key(config.train.seed)))
   predictor = Predictor(
     CompiledModel(model, table, devices),
     table,

@@ -19,7 +19,7 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.fold_metrics import Aggregate, FoldResult, aggregate, write_npz
 from alphaecoli.evaluation.run import evaluate_run
 from alphaecoli.files import tsv_writer, write_json
-from alphaecoli.schema import Config, DataConfig
+from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
 from alphaecoli.tracks.splits import TEST
 
 LOGGER = logging.getLogger(__name__)
@@ -141,8 +141,10 @@ def check_alike(results: Mapping[int, FoldResult], data: DataConfig) -> None:
   Raises:
     DataError: a fold is of another division of the chromosome, or has another fold's number.
   """
-  expected = {"n_blocks": data.n_blocks, "n_folds": data.n_folds}
+  layout = ("n_blocks", "n_folds", "block_offset")
+  expected = {key: getattr(data, key) for key in layout}
   configs = {fold: result.metadata["config"] for fold, result in results.items()}
+  configs = {k: {**c, "data": {**DATA_BEFORE, **c["data"]}} for k, c in configs.items()}
   for fold, config in configs.items():
     wanted = {**expected, "fold": fold}
     found = {key: config["data"][key] for key in wanted}

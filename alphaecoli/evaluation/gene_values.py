@@ -30,7 +30,8 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
     One row a gene, ordered along the split: `row`, its number in the store's table; gene_id, name,
     locus_tag, start, end, strand, type, operon_id as there; `first` and `last`, the half-open split
     positions; `target_z` (G, T), NaN where unknown; `supported`, in an operon of several genes with
-    experimental evidence; `masked`, in one that is unknown for want of it.
+    experimental evidence; `masked`, in one that is unknown for want of it; `unlisted`, in no
+    listed one, where that is unknown.
   """
   genes, table = store.genes, store.table
   found = _locate(layout, zip(genes.start, genes.end, strict=True))
@@ -47,6 +48,7 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
     "last": np.array([found[i].stop for i in inside], np.int64),
     "supported": genes.supported[inside],
     "masked": genes.unsupported[inside] & store.masks_operons,
+    "unlisted": genes.unlisted[inside] & store.masks_unlisted,
     "target_z": (np.asarray(genes.log_tpm, np.float64)[inside] - mean) / std,
   }
 
@@ -89,7 +91,7 @@ def split_pairs(layout: Layout, genes: Mapping[str, np.ndarray]) -> Columns:
   found = neighbours(genes["first"], genes["last"], genes["strand"])
   region = _region_of(layout, genes["first"])
   supported, masked = genes["supported"], genes["masked"]
-  kept = is_labelled(supported, masked, found.left, found.right)
+  kept = is_labelled(supported, masked, genes["unlisted"], found.left, found.right)
   kept &= region[found.left] == region[found.right]
   columns = {key: column[kept] for key, column in found._asdict().items()}
   left, right = columns["left"], columns["right"]

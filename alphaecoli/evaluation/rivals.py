@@ -25,7 +25,7 @@ from alphaecoli.evaluation.rival_fits import (
   pair_model,
 )
 from alphaecoli.files import optional
-from alphaecoli.tracks.splits import TEST, split_regions
+from alphaecoli.tracks.splits import TEST, regions_of
 from alphaecoli.tracks.store import TrackStore
 
 RULE, FITTED = "rule", "fitted"  # the columns of the table
@@ -151,9 +151,7 @@ def over_folds(store: TrackStore, window_bp: int, split: str = TEST) -> dict[str
   config = store.manifest["config"]
   folds = []
   for fold in range(config["n_folds"]):
-    regions = split_regions(
-      store.length_bp, config["n_blocks"], config["n_folds"], fold, store.circular
-    )
+    regions = regions_of(config, store.length_bp, store.circular, fold)
     other = TrackStore(store.path, {**store.manifest, "splits": regions})
     folds.append(measure(other, split, window_bp).metrics)
   summary: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import one_line
-from alphaecoli.genomics.gff3 import STRANDS, is_feature, read_features
+from alphaecoli.genomics.gff3 import STRANDS, is_feature, is_position, read_features
 from alphaecoli.genomics.text import open_text
 
 
@@ -58,7 +58,7 @@ def read_elements(path: Path, kind: str = "") -> list[Element]:
 def _bed(path: Path, number: int, line: str) -> Element:
   """Parses a line of BED: contig, start (0-based), end, then perhaps name, score, strand."""
   fields = line.split("\t") if "\t" in line else line.split()
-  good = len(fields) >= 3 and all(f.isdecimal() and len(f) < 16 for f in fields[1:3])
+  good = len(fields) >= 3 and is_position(fields[1]) and is_position(fields[2])
   if not good or int(fields[1]) >= int(fields[2]):
     raise DataError(
       f"{path}, line {number}: {line[:60]!r}; expected BED (contig, start, end; 0-based) or GFF3"

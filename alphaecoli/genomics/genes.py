@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,12 @@ from jaxtyping import Int
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.expression import ExpressionTable
 from alphaecoli.genomics.intervals import StartEnd, covering_interval, unwrap
-from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.quality import LEAST_MATCH, QualityReport, shown
 from alphaecoli.genomics.sequence import Contig
 
 LOGGER = logging.getLogger(__name__)
 
-# Features that stand in for genes in files without gene features.
-PRODUCT_TYPES = ("CDS", "tRNA", "rRNA", "tmRNA", "ncRNA", "misc_RNA")
+_PRECURSORS = ("mrna", "precursor_rna")  # of a CDS, or of another RNA
 STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}  # as dumps and tables write them
 # Evidence of an operon: from experiments; of other kinds alone; none is given.
 EXPERIMENTAL, OTHER_EVIDENCE, NO_EVIDENCE = "experimental", "other", "none"
@@ -32,7 +31,7 @@ class Gene:
 
   Attributes:
     id: identifier in RegulonDB or EcoCyc; in annotations the ID attribute, else the locus tag, else
-      the name.
+      the name, else where it lies.
     name: gene symbol, such as thrA.
     locus_tag: the b-number in E. coli K-12; "" if there is none.
     start: first base, below the contig's length.
@@ -139,11 +138,13 @@ class Annotation:
     genes: in the order of the file.
     circular: names of the contigs that are declared circular.
     path: the file.
+    lengths: lengths of contigs in bp, of those that the file declares.
   """
 
   genes: tuple[Gene, ...]
   circular: frozenset[str]
   path: Path
+  lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def one_line(text: str) -> str:
@@ -154,6 +155,66 @@ def one_line(text: str) -> str:
 def gene_kind(kind: str) -> str:
   """Returns a gene type in the form in which types compare: rRNA, rrna and rRNA_gene are one."""
   return kind.lower().removesuffix("_gene")
+
+
+def feature_kind(kind: str) -> str:
+  """Tells features by their type: gene, product (CDS and RNAs) or ""."""
+  kind = kind.lower()
+  if kind.endswith("gene"):
+    return "gene"
+  is_rna = kind.endswith("rna") and kind not in _PRECURSORS
+  return "product" if is_rna or kind == "cds" else ""
+
+
+def with_products(genes: Sequence[Gene], products: Iterable[Gene]) -> list[Gene]:
+  """Adds to gene features the CDS and RNA features for which none of them stands, by line.
+
+  A gene stands for products of its locus tag, for those with its bounds, and for those within it
+  that name no other locus tag or, where one of the two has none, no other gene.
+  """
+  tags = {(gene.contig, gene.locus_tag) for gene in genes if gene.locus_tag}
+  by_contig: dict[str, list[Gene]] = {}
+  for gene in genes:
+    by_contig.setdefault(gene.contig, []).append(gene)
+  around = {contig: ContigFeatures(near) for contig, near in by_contig.items()}
+  added = []
+  for product in products:
+    near = around.get(product.contig)
+    if (product.contig, product.locus_tag) in tags:
+      continue
+    if near is not None:
+      start, end = near.gene_bounds.T
+      rows = np.flatnonzero((start <= product.start) & (end >= product.end))
+      if any(_stands_for(near.genes[row], product) for row in rows.tolist()):
+        continue
+    added.append(product)
+  return sorted([*genes, *added], key=lambda gene: gene.line)
+
+
+def _stands_for(gene: Gene, product: Gene) -> bool:
+  """Returns whether a product within a gene, with no or another locus tag, is the gene's."""
+  if gene.strand * product.strand < 0:
+    return False
+  if (gene.start, gene.end) == (product.start, product.end):
+    return True
+  if gene.locus_tag and product.locus_tag:
+    return False
+  return not (gene.name and product.name) or gene.name.lower() == product.name.lower()
+
+
+def place_id(gene: Gene) -> str:
+  """Returns what a gene without any name is called: where it lies, 1-based and inclusive."""
+  return f"{gene.contig}:{gene.start + 1}-{gene.end}"
+
+
+def warn_of_nameless(genes: Sequence[Gene], path: Path) -> None:
+  """Warns of genes that no table can mean, since only their place names them."""
+  nameless = sum(
+    not gene.locus_tag and not gene.name and gene.id == place_id(gene) for gene in genes
+  )
+  if nameless:
+    text = "%s: %d of %d genes have neither ID, locus tag nor symbol; they are named by their place"
+    LOGGER.warning(text, path, nameless, len(genes))
 
 
 def old_tags(text: str) -> tuple[str, ...]:
@@ -172,33 +233,61 @@ def place_genes(
     circular: whether each contig is circular; on a linear one a gene may not pass the end.
 
   Raises:
-    DataError: no gene lies on any contig.
+    DataError: no gene lies on any contig; or fewer than half of the genes do, and the contigs that
+      the annotation names are fewer than half of the genome; or most genes lie past their ends.
   """
   placed: dict[str, list[Gene]] = {name: [] for name in lengths}
   skipped: Counter[str] = Counter()
+  foreign: Counter[str] = Counter()
   for gene in annotation.genes:
     reason = misfit(gene, lengths, circular)
-    if reason is not None:
+    if gene.contig not in lengths:
+      foreign[gene.contig] += 1
+    elif reason is not None:
       skipped[reason] += 1
     else:
       length = lengths[gene.contig]
       placed[gene.contig].append(across_origin(gene, length) if circular[gene.contig] else gene)
+  if foreign:
+    skipped[f"on {shown(foreign)}, which is not in the FASTA"] = foreign.total()
   for reason, count in skipped.items():
     LOGGER.warning("%s: %d genes skipped: %s", annotation.path, count, reason)
-  if not any(placed.values()):
-    theirs = ", ".join(list(dict.fromkeys(g.contig for g in annotation.genes))[:3])
-    ours = ", ".join(list(lengths)[:3])
+  total, fitting = len(annotation.genes), sum(map(len, placed.values()))
+  known = total - foreign.total()
+  named_bp = sum(
+    lengths[name] for name in {gene.contig for gene in annotation.genes} & set(lengths)
+  )
+  named = max(known / max(total, 1), named_bp / sum(lengths.values()))
+  if not fitting or named < LEAST_MATCH or fitting < LEAST_MATCH * known:
     raise DataError(
-      f"{annotation.path}: no gene lies on a contig of the FASTA; the annotation names {theirs}, "
-      f"the FASTA {ours}"
+      f"{annotation.path}: {f'{fitting} of {total} genes lie' if fitting else 'no gene lies'} on a "
+      f"contig of the FASTA; the annotation names {shown(g.contig for g in annotation.genes)}, the "
+      f"FASTA {shown(lengths)}: is it the annotation of this genome?"
     )
   return placed
+
+
+def past_ends(annotation: Annotation, lengths: Mapping[str, int]) -> list[str]:
+  """Returns the contigs whose end a gene passes, or joins to the start, and none begins after it.
+
+  They are circular, although no file may say so.
+  """
+  passed: dict[str, bool] = {}
+  for gene in annotation.genes:
+    length = lengths.get(gene.contig, 0)
+    if gene.start >= length > 0:
+      passed[gene.contig] = False
+    starts, ends = zip(*gene.intervals, strict=True)
+    joined = len(starts) > 1 and 0 in starts and length in ends
+    if joined or gene.start < length < gene.end <= gene.start + length:
+      passed.setdefault(gene.contig, True)
+  return [contig for contig in lengths if passed.get(contig)]
 
 
 def misfit(gene: Gene, lengths: Mapping[str, int], circular: Mapping[str, bool]) -> str | None:
   """Returns why a gene does not fit the contigs of the genome; None where it does."""
   if gene.contig not in lengths:
-    return f"on {gene.contig}, which is not in the FASTA"
+    return f"on {shown([gene.contig])}, which is not in the FASTA"
   if gene.start >= lengths[gene.contig] or gene.end - gene.start > lengths[gene.contig]:
     return f"outside {gene.contig}"
   if gene.end > lengths[gene.contig] and not circular[gene.contig]:

@@ -1,9 +1,60 @@
 """The quality report: every record that was skipped or repaired, counted by reason."""
 
 import dataclasses
+import logging
+from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Any
 
+from alphaecoli.errors import DataError
+from alphaecoli.genomics.text import cut
+
+LOGGER = logging.getLogger(__name__)
+
 MAX_EXAMPLES = 5
+LEAST_MATCH = 0.5  # share of a table's names that must match
+GOOD_MATCH = 0.9  # share below which a warning shows examples
+MAX_NAME = 40  # letters of a name in a message
+
+
+def shown(names: Iterable[str], most: int = 3) -> str:
+  """Joins the first different names for a message, each cut to `MAX_NAME` letters."""
+  first = list(islice(dict.fromkeys(names), most + 1))
+  return ", ".join(cut(n, MAX_NAME) for n in first[:most]) + (", …" if len(first) > most else "")
+
+
+def check_names_match(
+  source: object,
+  names: Collection[str],
+  unmatched: Collection[str],
+  known: Iterable[str],
+  kind: str = "gene of the annotation",
+) -> None:
+  """Checks that a file's names belong to what they should name, such as genes of an annotation.
+
+  Fewer than half of them: an error with examples of both sides. Fewer than nine in ten: a warning
+  with the same. Names that are known but of no use, such as genes that are left out, match.
+
+  Args:
+    source: file that holds the names, as messages should call it.
+    names: its names, each once.
+    unmatched: those of them that match nothing.
+    known: names that they could match, in an order of which the first are good examples.
+    kind: what one of `known` names.
+
+  Raises:
+    DataError: fewer than half match.
+  """
+  missed, total = len(unmatched), len(names)
+  if not missed or total - missed >= GOOD_MATCH * total:
+    return
+  text = (
+    f"{source}: {missed} of {total} names match no {kind}: it has {shown(unmatched)}; known are "
+    f"{shown(known) or 'none'}"
+  )
+  if total - missed < LEAST_MATCH * total:
+    raise DataError(f"{text}. Do they belong together? Fewer than half of the names match")
+  LOGGER.warning("%s", text)
 
 
 @dataclasses.dataclass

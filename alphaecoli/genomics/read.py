@@ -1,24 +1,147 @@
-"""Genes from an annotation file of either format."""
+"""Genomes with their genes, whose files may call the contigs otherwise than the sequence does."""
 
+import dataclasses
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genbank import is_genbank, read_genbank
+from alphaecoli.genomics.genbank import is_genbank, read_genbank, read_sequences
 from alphaecoli.genomics.genes import Annotation
 from alphaecoli.genomics.gff3 import read_gff3
+from alphaecoli.genomics.quality import GOOD_MATCH, shown
+from alphaecoli.genomics.sequence import Contig
+
+LOGGER = logging.getLogger(__name__)
+_VERSION = re.compile(r"\.\d+$")
+
+
+def read_annotated(
+  genome: Path, annotation: Path | None = None
+) -> tuple[list[Contig], Annotation | None]:
+  """Reads a genome with its genes: those of another file, else its own (GenBank), else None.
+
+  Raises:
+    DataError: a file is missing or broken.
+  """
+  contigs, own = read_sequences(genome)
+  return contigs, own if annotation is None else match_contigs(read_annotation(annotation), contigs)
 
 
 def read_annotation(path: Path) -> Annotation:
-  """Reads genes from GFF3 or GenBank, plain or gzip, told apart by content.
+  """Reads genes from GFF3, GTF or GenBank, plain or compressed, told apart by content.
 
   Raises:
     DataError: missing, broken, or without a gene.
   """
   if not path.is_file():
-    raise DataError(f"{path}: no such annotation; expected GFF3 or GenBank, plain or gzip")
+    raise DataError(f"{path}: no such annotation; expected GFF3, GTF or GenBank")
   if not is_genbank(path):
     return read_gff3(path)
   annotation = read_genbank(path)[1]
   if not annotation.genes:
     raise DataError(f"{path}: no gene, CDS or RNA feature; expected an annotation")
   return annotation
+
+
+def match_contigs(annotation: Annotation, contigs: Sequence[Contig]) -> Annotation:
+  """Renames the contigs of an annotation to those of the genome where they are surely the same.
+
+  Names that differ in case, in the database before them, or because one has no version are the
+  same unless the annotation declares another length. Others, such as RefSeq's and INSDC's of one
+  chromosome, are the same where each has a length that no other contig of its file has; together
+  those must hold nine in ten of the genes that remain. What is renamed is said in one line.
+
+  Args:
+    annotation: genes to rename.
+    contigs: contigs of the genome.
+  """
+  genes = Counter(gene.contig for gene in annotation.genes)
+  ours = {contig.name: contig.length_bp for contig in contigs}
+  theirs = annotation.lengths
+  for name in genes:
+    if theirs.get(name, ours.get(name)) != ours.get(name) and name in ours:
+      LOGGER.warning(
+        "%s declares %d bp for %s, which has %d: is it the annotation of this genome?",
+        annotation.path,
+        theirs[name],
+        name,
+        ours[name],
+      )
+  missing = [name for name in genes if name not in ours]
+  if not missing:
+    return annotation
+  free = [name for name in ours if name not in genes and name not in theirs]
+  same: dict[str, str] = {}
+  for spell in (_bare, _unversioned):
+    for name, own in _pairs(missing, free, spell, spell).items():
+      known = name in theirs or spell is _bare or _VERSION.search(name) is None
+      known = known or _VERSION.search(own) is None
+      if known and theirs.get(name, ours[own]) == ours[own]:
+        same.setdefault(name, own)
+  _say(annotation.path, same, "they differ in spelling alone", logging.INFO)
+  left = [name for name in missing if name not in same]
+  # Lengths that several contigs of a file have say nothing.
+  twice = {n for lengths in (ours, theirs) for n, k in Counter(lengths.values()).items() if k > 1}
+  left_free = [name for name in free if name not in same.values() and ours[name] not in twice]
+  by_length = _pairs(left, left_free, theirs.get, ours.get)
+  if sum(genes[name] for name in by_length) < GOOD_MATCH * sum(genes[name] for name in left):
+    by_length = {}
+  reason = "they have the same length, which no other contig has"
+  _say(annotation.path, by_length, reason, logging.WARNING)
+  return renamed(annotation, same | by_length)
+
+
+def renamed(annotation: Annotation, names: Mapping[str, str]) -> Annotation:
+  """Returns an annotation with other names of contigs."""
+  genes = (
+    dataclasses.replace(gene, contig=names.get(gene.contig, gene.contig))
+    for gene in annotation.genes
+  )
+  return dataclasses.replace(
+    annotation,
+    genes=tuple(genes),
+    circular=frozenset(names.get(name, name) for name in annotation.circular),
+    lengths={names.get(name, name): length for name, length in annotation.lengths.items()},
+  )
+
+
+def _bare(name: str) -> str:
+  """Returns a name in lower case, without the databases before it: gi|…|ref|NC_000913.3|."""
+  return name.rstrip("|").rpartition("|")[2].lower()
+
+
+def _unversioned(name: str) -> str:
+  """Returns a bare name without its version."""
+  return _VERSION.sub("", _bare(name))
+
+
+Key = str | int | None
+
+
+def _pairs(
+  names: Iterable[str],
+  others: Iterable[str],
+  key: Callable[[str], Key],
+  other_key: Callable[[str], Key],
+) -> dict[str, str]:
+  """Pairs names with others of the same key, where one name and one other have it."""
+  sides: tuple[dict[Key, list[str]], dict[Key, list[str]]] = {}, {}
+  for side, found, make in zip(sides, (names, others), (key, other_key), strict=True):
+    for name in found:
+      side.setdefault(make(name), []).append(name)
+  left, right = sides
+  return {
+    one[0]: right[k][0]
+    for k, one in left.items()
+    if k is not None and len(one) == len(right.get(k, ())) == 1
+  }
+
+
+def _say(path: Path, names: Mapping[str, str], reason: str, level: int) -> None:
+  """Logs which contigs of an annotation are read as which of the genome."""
+  if names:
+    theirs, ours = shown(names), shown(names.values())
+    LOGGER.log(level, "%s: %s is read as %s of the genome: %s", path, theirs, ours, reason)

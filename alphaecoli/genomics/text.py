@@ -1,38 +1,63 @@
-"""Files that are plain or gzip, and tables in them."""
+"""Files that are plain or compressed, and tables in them."""
 
+import bz2
 import contextlib
 import dataclasses
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, Any, TextIO
 
 from alphaecoli.errors import DataError
+
+MAX_SHOWN = 60  # letters of a file's content in a message
+PACKED = (".gz", ".xz", ".bz2")  # endings of compressed files; what they are is told by content
+_OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+_ARCHIVES = {b"PK\x03\x04": "zip archive", b"\x28\xb5\x2f\xfd": "zstd file"}
+
+
+def cut(text: str, most: int = MAX_SHOWN) -> str:
+  """Shortens text of a file for a message."""
+  return text if len(text) <= most else f"{text[:most]}…"
+
+
+def without_packed(name: str) -> str:
+  """Returns a file's name without the ending of a compressed one, in either case."""
+  return next((name[: -len(p)] for p in PACKED if name.lower().endswith(p)), name)
 
 
 @contextlib.contextmanager
 def open_binary(path: Path) -> Iterator[IO[bytes]]:
-  """Opens a file, plain or gzip (told by content, not by name), for its bytes.
+  """Opens a file, plain, gzip, xz or bzip2 (told by content, not by name), for its bytes.
 
   Raises:
-    DataError: missing or truncated, when opened or while the caller reads.
+    DataError: missing, truncated or an archive, when opened or while the caller reads.
   """
+  opener: Any = None
   try:
     with open(path, "rb") as file:
-      packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as file:
+      head = file.read(6)
+    if kind := next((kind for magic, kind in _ARCHIVES.items() if head.startswith(magic)), ""):
+      raise DataError(
+        f"{path}: a {kind}; unpack it first (gzip, xz and bzip2 are read as they are)"
+      )
+    opener = next((open_ for magic, open_ in _OPENERS.items() if head.startswith(magic)), None)
+    with opener(path) if opener else open(path, "rb") as file:
       yield file
-  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-    raise DataError(f"{path}: the gzip file is truncated or corrupt: {error}") from error
+  except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+    raise DataError(f"{path}: the compressed file is truncated or corrupt: {error}") from error
   except OSError as error:
+    if opener is not None and error.errno is None:  # bzip2's way to say that it is damaged
+      raise DataError(f"{path}: the compressed file is truncated or corrupt: {error}") from error
     raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
 def open_text(path: Path, what: str, errors: str = "strict") -> Iterator[TextIO]:
-  """Opens a file as UTF-8 text, plain or gzip.
+  """Opens a file as UTF-8 text, plain or compressed; lines end with LF, CR or both.
 
   Args:
     path: file to read.
@@ -44,7 +69,7 @@ def open_text(path: Path, what: str, errors: str = "strict") -> Iterator[TextIO]
   """
   with open_binary(path) as file:
     try:
-      yield io.TextIOWrapper(file, encoding="utf-8", errors=errors)
+      yield io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
       raise DataError(f"{path}: not a text file ({error.reason}); expected {what}") from error
 
@@ -76,7 +101,7 @@ def read_table(path: Path, what: str) -> Table:
   rows: list[tuple[int, tuple[str, ...]]] = []
   with open_text(path, what) as file:
     for number, line in enumerate(file, start=1):
-      text = line.rstrip("\r\n").removeprefix("\ufeff")
+      text = line.rstrip("\r\n")
       if not text.strip() or (text.startswith("#") and "\t" not in text and not header):
         continue
       cells = tuple(_unquote(cell) for cell in text.split("\t"))

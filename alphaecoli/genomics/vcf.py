@@ -9,6 +9,7 @@ from alphaecoli.errors import DataError
 from alphaecoli.genomics.text import open_text
 
 NUCLEOTIDES = frozenset("ACGT")
+MAX_DIGITS = 15  # of a position
 # Spellings of a column, in lower case.
 COLUMNS = {
   "contig": ("contig", "chrom", "#chrom", "chromosome"),
@@ -53,7 +54,7 @@ class Variant:
     if self.alt == "*":
       return "allele *: deleted by another record, without a sequence of its own"
     if set(self.alt) & set("<>[]"):
-      return f"symbolic allele or breakend: {self.alt}; write its sequence out"
+      return f"symbolic allele or breakend: {shortened(self.alt)}; write its sequence out"
     for name, bases in (("REF", self.ref), ("ALT", self.alt)):
       if not bases or set(bases.upper()) - NUCLEOTIDES:
         return f"{name} is no sequence: {shortened(bases)!r}; expected the letters A C G T"
@@ -66,7 +67,7 @@ def shortened(bases: str, most: int = 20) -> str:
 
 
 def read_vcf(path: Path) -> Iterator[Variant]:
-  """Reads the variants of a VCF file, plain or gzip: one for each alternative allele, in order.
+  """Reads the variants of a VCF file, plain or compressed: one for each alternative, in order.
 
   Only the columns CHROM POS ID REF ALT are read; genotypes and the header's definitions are not.
 
@@ -78,7 +79,7 @@ def read_vcf(path: Path) -> Iterator[Variant]:
       if line.startswith("#") or not line.strip():
         continue
       fields = line.rstrip("\r\n").split("\t")
-      if len(fields) < 5 or not fields[1].isdecimal():
+      if len(fields) < 5 or not (fields[1].isdecimal() and len(fields[1]) <= MAX_DIGITS):
         raise DataError(
           f"{path}, line {number}: {line.strip()[:60]!r}; expected VCF: CHROM, POS (a number), ID, "
           "REF, ALT, separated by tabs"

@@ -11,15 +11,15 @@ from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError, DataError, nearest
 from alphaecoli.genomics.bed import read_elements
-from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.genomics.genes import ContigFeatures, Gene, place_genes
 from alphaecoli.genomics.intervals import Interval
-from alphaecoli.genomics.read import read_annotation
+from alphaecoli.genomics.read import read_annotated
 from alphaecoli.genomics.sequence import UNKNOWN, Contig, encode
+from alphaecoli.genomics.text import PACKED
 from alphaecoli.inference.genomes import Topology, choose_topology
 
 Found = TypeVar("Found")
-FILE_ENDINGS = (".fa", ".fna", ".fasta", ".gb", ".gbk", ".gbff", ".gz")
+FILE_ENDINGS = (".fa", ".fna", ".fasta", ".gb", ".gbk", ".gbff", *PACKED)
 
 
 class Located(NamedTuple):
@@ -87,8 +87,8 @@ def read_genome(
   """Reads a genome: its contigs by name, with genes and operons where files name them.
 
   Args:
-    path: FASTA or GenBank, plain or gzip; GenBank brings its genes and topology.
-    annotation: genes in GFF3 or GenBank, instead of the file's own.
+    path: FASTA or GenBank, plain or compressed; GenBank brings its genes and topology.
+    annotation: genes in GFF3, GTF or GenBank, instead of the file's own.
     operons: features of type operon in GFF3, or BED.
     circular: whether the ends of all contigs join, or the names of those whose ends do; None keeps
       what the files say, and what they do not declare is linear.
@@ -97,9 +97,7 @@ def read_genome(
     DataError: a file is missing, broken or empty, or no gene lies on a contig.
     ConfigError: `circular` names a contig that is not there.
   """
-  contigs, genes_of = read_sequences(Path(path))
-  if annotation is not None:
-    genes_of = read_annotation(Path(annotation))
+  contigs, genes_of = read_annotated(Path(path), None if annotation is None else Path(annotation))
   is_circular = choose_topology(contigs, _topology(circular), genes_of)
   contigs = [dataclasses.replace(c, circular=is_circular[c.name]) for c in contigs]
   lengths = {contig.name: contig.length_bp for contig in contigs}

@@ -15,6 +15,7 @@ from alphaecoli.cli import BaseProgress
 from alphaecoli.errors import DataError, UserError
 from alphaecoli.files import hash_file, make_folder, tsv_writer, version, write_json
 from alphaecoli.genomics.gene_calls import SETTINGS
+from alphaecoli.genomics.quality import shown
 from alphaecoli.inference.genome_files import GenomeFile
 from alphaecoli.inference.genomes import Genome, NamedContig, Topology, read_genome
 from alphaecoli.inference.output import (
@@ -89,6 +90,8 @@ class GenomeBatch:
     self.topology, self.aliases = topology, aliases
     self.reverse_complement, self.notes = reverse_complement, dict(notes or {})
     self.failures: dict[Path, str] = {}
+    self._unused = {"--alias": set(aliases), "--circular": set(topology.named)}
+    self._unobserved: list[str] = []
     self.written = self.passed_over = 0
     store = settings.store
     hashes = [
@@ -137,6 +140,18 @@ class GenomeBatch:
           self.written += 1
           bases = f"{genome.length_bp:,}"
           LOGGER.info("%s: %s bp written to %s", opened.file.path, bases, folder)
+    self._warn_of_unused(files)
+
+  def _warn_of_unused(self, files: Sequence[GenomeFile]) -> None:
+    """Warns of what the command line gives and no genome used, where all genomes were read."""
+    if not files or not files[0].folder:
+      return  # the only genome: said when it was read
+    if self._unobserved:
+      text = "the store has no gene of %d of %d genomes: no observed values: %s"
+      LOGGER.warning(text, len(self._unobserved), self.written, shown(self._unobserved))
+    for flag, names in self._unused.items():
+      if names and not self.passed_over and not self.failures:
+        LOGGER.warning("%s: %d names are of no contig: %s", flag, len(names), shown(sorted(names)))
 
   def _results(
     self, files: Sequence[GenomeFile], progress: BaseProgress
@@ -175,6 +190,10 @@ class GenomeBatch:
       genome = read_genome(
         file, self.topology, self.aliases, self.settings.store, alone=not file.folder
       )
+      for names in self._unused.values():
+        names -= {contig.name for contig in genome.contigs}
+      if self.settings.store is not None and not genome.observed:
+        self._unobserved.append(file.path.name)
       if PARQUET in self.settings.formats and not (genome.annotated or self._calls_genes):
         raise DataError(
           f"{file.path}: no genes for the format {PARQUET}; give --annotation or a GenBank file"

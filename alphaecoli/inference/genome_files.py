@@ -3,16 +3,21 @@
 import dataclasses
 import hashlib
 import heapq
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.genomics.quality import shown
+from alphaecoli.genomics.text import PACKED, cut, without_packed
 from alphaecoli.inference.writers import safe_names
 
-PACKED = (".gz",)
-SEQUENCES = (".fa", ".fas", ".fasta", ".fna", ".gb", ".gbk", ".gbff", ".genbank")
-ANNOTATIONS = (".gff3", ".gff")
+LOGGER = logging.getLogger(__name__)
+
+GENBANK = (".gb", ".gbk", ".gbff", ".genbank")
+SEQUENCES = (".fa", ".fas", ".fasta", ".fna", *GENBANK)
+ANNOTATIONS = (".gff3", ".gff", ".gtf", *GENBANK)  # of several of one stem the first is taken
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class GenomeFile:
 
   Attributes:
     path: FASTA or GenBank.
-    annotation: GFF3, if there is one.
+    annotation: GFF3, GTF or GenBank, if there is one.
     folder: name of its folder among the outputs; "" where the outputs are this genome's alone.
   """
 
@@ -37,8 +42,9 @@ class GenomeFile:
   @property
   def expected_bp(self) -> int:
     """Guesses its bases from the file's size, until it is read."""
-    genbank = _suffix(self.path) in SEQUENCES[4:]
-    return int(self.bytes * (3.5 if self.path.suffix in PACKED else 1.0) / (2.3 if genbank else 1))
+    genbank = _suffix(self.path) in GENBANK
+    packed = self.path.suffix.lower() in PACKED
+    return int(self.bytes * (3.5 if packed else 1.0) / (2.3 if genbank else 1))
 
 
 def find_genome_files(
@@ -48,8 +54,8 @@ def find_genome_files(
 
   Args:
     paths: files, and folders whose FASTA and GenBank files are taken (not those of folders within).
-    listed: a file with a path a line and, after a tab, its GFF3 if it has one.
-    annotation: a GFF3 for a single genome; or a folder with one of the same stem for each.
+    listed: a file with a path a line and, after a tab, its annotation if it has one.
+    annotation: an annotation for a single genome; or a folder with one of the same stem for each.
     reserved: names that no genome's folder may have.
 
   Returns:
@@ -57,7 +63,8 @@ def find_genome_files(
     folder of its own.
 
   Raises:
-    ConfigError: there is none; or one annotation for several genomes.
+    ConfigError: there is none; or one annotation for several genomes; or a folder of annotations
+      has none for any genome.
     DataError: the list can not be read.
   """
   found: dict[Path, Path | None] = {}
@@ -71,11 +78,11 @@ def find_genome_files(
     if len(found) > 1:
       raise ConfigError(
         f"--annotation={annotation} is one file for {len(found)} genomes; give a folder with a "
-        "GFF3 of the same stem for each, or name them in the second column of --list"
+        "GFF3, GTF or GenBank of the same stem for each, or name them in --list's second column"
       )
     found = {path: annotation for path in found}
   elif annotation is not None:
-    found = {path: gff or _of_stem(annotation, stem(path)) for path, gff in found.items()}
+    found = _from_folder(annotation, found)
   if alone:
     return [GenomeFile(path, gff) for path, gff in found.items()]
   names = folder_names(list(found), reserved)
@@ -88,7 +95,7 @@ def _inside(folder: Path) -> list[Path]:
   if not files:
     raise ConfigError(
       f"--fasta={folder}: no genome in this folder; expected files that end in "
-      f"{' '.join(SEQUENCES)}, also with .gz"
+      f"{' '.join(SEQUENCES)}, also with {' '.join(PACKED)}"
     )
   return files
 
@@ -100,7 +107,8 @@ def _read_list(path: Path) -> list[tuple[Path, Path | None]]:
     if words[0].startswith((">", "LOCUS ")):
       raise DataError(f"--list={path}: holds sequences; expected a path a line (--fasta takes it)")
     if len(words) > 2:
-      raise DataError(f"{path}: {len(words)} columns in {words}; expected a path and its GFF3")
+      row = cut(" ".join(words))
+      raise DataError(f"{path}: {len(words)} columns in {row}; expected a path and its annotation")
     rows.append((Path(words[0]), Path(words[1]) if len(words) == 2 else None))
   return rows
 
@@ -112,7 +120,7 @@ def read_table(path: Path, flag: str) -> list[list[str]]:
     DataError: it can not be read, or has no row.
   """
   try:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise DataError(f"{flag}={path}: can not be read: {error}") from error
   rows = [[word.strip() for word in line.split("\t")] for line in lines]
@@ -122,20 +130,50 @@ def read_table(path: Path, flag: str) -> list[list[str]]:
   return rows
 
 
-def _of_stem(folder: Path, name: str) -> Path | None:
-  """Finds the GFF3 of a stem in a folder."""
-  names = [name + suffix + packed for suffix in ANNOTATIONS for packed in ("", *PACKED)]
-  return next((folder / n for n in names if (folder / n).is_file()), None)
+def _from_folder(folder: Path, genomes: Mapping[Path, Path | None]) -> dict[Path, Path | None]:
+  """Finds the annotations of genomes in a folder: of the same stem, else but for upper case.
+
+  What is without a counterpart is logged: each genome, and the annotations together.
+
+  Raises:
+    ConfigError: no genome has one there.
+  """
+  files = [p for p in sorted(folder.iterdir()) if _suffix(p) in ANNOTATIONS and p.is_file()]
+  files.sort(key=lambda path: ANNOTATIONS.index(_suffix(path)))
+  by_stem: dict[str, Path] = {}
+  for spell in (str, str.lower):
+    for path in files:
+      by_stem.setdefault(spell(stem(path)), path)
+  found = {
+    path: gff or by_stem.get(stem(path)) or by_stem.get(stem(path).lower())
+    for path, gff in genomes.items()
+  }
+  without = [path for path, gff in found.items() if gff is None]
+  if len(without) == len(found):
+    raise ConfigError(
+      f"--annotation={folder}: no annotation of the stem of any genome: it has "
+      f"{shown(path.name for path in files) or 'none'}, the genomes are "
+      f"{shown(path.name for path in without)}"
+    )
+  for path in without:
+    if _suffix(path) in GENBANK:  # which may bring its genes
+      continue
+    LOGGER.warning("%s: no annotation of the stem %s in %s", path, stem(path), folder)
+  same = {path.resolve() for path in (*found, *filter(None, found.values()))}
+  unused = [path.name for path in files if path.resolve() not in same]
+  if unused:
+    LOGGER.warning("%s: %d files belong to no genome: %s", folder, len(unused), shown(unused))
+  return found
 
 
 def _suffix(path: Path) -> str:
-  """Returns the ending without .gz, in lower case."""
-  return Path(path.name.removesuffix(".gz")).suffix.lower()
+  """Returns the ending without that of a compressed file, in lower case."""
+  return Path(without_packed(path.name)).suffix.lower()
 
 
 def stem(path: Path) -> str:
   """Returns a file's name without its endings."""
-  name = path.name.removesuffix(".gz")
+  name = without_packed(path.name)
   return Path(name).stem if _suffix(path) in (*SEQUENCES, *ANNOTATIONS) else name
 
 

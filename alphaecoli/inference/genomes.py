@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError, DataError, nearest
-from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import Annotation, Gene, place_genes
-from alphaecoli.genomics.gff3 import read_gff3
+from alphaecoli.genomics.genes import Annotation, Gene, past_ends, place_genes
+from alphaecoli.genomics.quality import GOOD_MATCH, shown
+from alphaecoli.genomics.read import read_annotated, renamed
 from alphaecoli.genomics.sequence import UNKNOWN, Contig
+from alphaecoli.genomics.text import cut
 from alphaecoli.inference.genome_files import GenomeFile, read_table
 from alphaecoli.inference.operon_calls import in_order
 from alphaecoli.tracks.store import TrackStore
@@ -49,11 +50,13 @@ class Genome:
     file: its files.
     contigs: sorted by label (in bytes), as BigWig wants it.
     annotated: whether there is an annotation.
+    observed: whether a store was given and has some of its genes.
   """
 
   file: GenomeFile
   contigs: tuple[NamedContig, ...]
   annotated: bool
+  observed: bool = False
 
   @property
   def length_bp(self) -> int:
@@ -92,7 +95,10 @@ def read_topology(text: str | None) -> Topology:
   named = {}
   for row in read_table(Path(text[1:]), "--circular"):
     if len(row) > 2 or (row[-1] not in words and len(row) == 2):
-      raise DataError(f"{text[1:]}: {row}; expected a contig and, after a tab, circular or linear")
+      found = cut(" ".join(row))
+      raise DataError(
+        f"{text[1:]}: {found}; expected a contig and, after a tab, circular or linear"
+      )
     named[row[0]] = words[row[1]] if len(row) == 2 else True
   return Topology(named=named)
 
@@ -106,7 +112,10 @@ def read_aliases(path: Path | None) -> dict[str, str]:
   aliases = {}
   for row in read_table(path, "--alias") if path else []:
     if len(row) != 2 or len(row[1].split()) != 1:
-      raise DataError(f"--alias={path}: {row}; expected two columns: contig and new name, one word")
+      found = cut(" ".join(row))
+      raise DataError(
+        f"--alias={path}: {found}; expected two columns: contig and new name, one word"
+      )
     aliases[row[0]] = row[1]
   return aliases
 
@@ -118,26 +127,27 @@ def read_genome(
   store: TrackStore | None = None,
   alone: bool = True,
 ) -> Genome:
-  """Reads a genome with its annotation: its GFF3, else its own (GenBank), else the store's.
+  """Reads a genome with its annotation: another file, else its own (GenBank), else the store's.
 
   Args:
     file: sequence and annotation to read.
     topology: circular contigs by the command line.
     aliases: new names of contigs.
-    store: source of genes where the genome has that chromosome and no other annotation.
+    store: source of observed values; and of genes, where the genome has that chromosome, under any
+      name, and no other annotation.
     alone: whether it is the only genome, so that a name that it lacks is a mistake.
 
   Raises:
     DataError: a file is missing or broken, or two contigs would have one name.
     ConfigError: the command line names a contig that it does not have.
   """
-  contigs, annotation = read_sequences(file.path)
-  if file.annotation is not None:
-    annotation = read_gff3(file.annotation)
+  contigs, annotation = read_annotated(file.path, file.annotation)
   lengths = {contig.name: contig.length_bp for contig in contigs}
-  if annotation is None and store is not None and lengths.get(store.contig) == store.length_bp:
-    annotation = store.annotation()
+  if annotation is None and store is not None:
+    name = _contig_of_store(file.path, contigs, store)
+    annotation = None if name is None else renamed(store.annotation(), {store.contig: name})
   _warn_of_letters(file.path, contigs)
+  _check_aliases(file.path, contigs, aliases, alone)
   circular = choose_topology(contigs, topology, annotation, alone)
   placed = {} if annotation is None else place_genes(annotation, lengths, circular)
   named = [
@@ -152,9 +162,63 @@ def read_genome(
   ]
   labels = [contig.label for contig in named]
   if twice := {label for label in labels if labels.count(label) > 1}:
-    raise DataError(f"{file.path}: two contigs would be named {min(twice)} by --alias")
+    raise DataError(f"{file.path}: two contigs would be named {cut(min(twice))} by --alias")
   named.sort(key=lambda contig: contig.label.encode())
-  return Genome(file, tuple(named), annotation is not None)
+  observed = store is not None and _count_observed(file.path, store, placed, alone)
+  return Genome(file, tuple(named), annotation is not None, observed)
+
+
+def _contig_of_store(path: Path, contigs: Sequence[Contig], store: TrackStore) -> str | None:
+  """Finds a store's chromosome in a genome: of its name and length, else with its bases."""
+  same = [contig for contig in contigs if contig.length_bp == store.length_bp]
+  if any(contig.name == store.contig for contig in same):
+    return store.contig
+  name = next((c.name for c in same if np.array_equal(c.codes, store.sequence)), None)
+  if name is not None:
+    LOGGER.info("%s: %s has the bases of the store's %s: its genes", path, name, store.contig)
+  return name
+
+
+def _count_observed(
+  path: Path, store: TrackStore, placed: Mapping[str, Sequence[Gene]], alone: bool
+) -> bool:
+  """Returns whether a store has genes of the genome; warns where the only genome has others."""
+  genes = [gene for members in placed.values() for gene in members]
+  missing = [gene for gene in genes if store.genes.row(gene) is None]
+  count = len(genes) - len(missing)
+  if alone and not genes:
+    text = "%s: the store is not used: no contig has the name and length, or the bases, of its %s"
+    LOGGER.warning(f"{text} (%d bp)", path, shown([store.contig]), store.length_bp)
+  elif alone and count < GOOD_MATCH * min(len(genes), len(store.genes)):
+    LOGGER.warning(
+      "%s: the store has %d of %d genes; others have no observed values: %s; the store names %s",
+      path,
+      count,
+      len(genes),
+      shown(gene.locus_tag or gene.id for gene in missing),
+      shown(store.genes.locus_tag.tolist()),
+    )
+  return count > 0
+
+
+def _check_aliases(
+  path: Path, contigs: Sequence[Contig], aliases: Mapping[str, str], alone: bool
+) -> None:
+  """Warns of aliases of no contig of the only genome.
+
+  Raises:
+    ConfigError: all are.
+  """
+  names = [contig.name for contig in contigs]
+  unused = [name for name in aliases if name not in names] if alone else []
+  if unused and len(unused) == len(aliases):
+    near = nearest(unused[0], names)
+    raise ConfigError(
+      f"--alias: no contig {cut(unused[0])!r} in the genome, nor any other of its {len(unused)} "
+      f"names; nearest: {near}"
+    )
+  if unused:
+    LOGGER.warning("--alias: %d names are of no contig of %s: %s", len(unused), path, shown(unused))
 
 
 def _warn_of_letters(path: Path, contigs: Sequence[Contig]) -> None:
@@ -187,6 +251,8 @@ def choose_topology(
       near = nearest(name, names)
       raise ConfigError(f"--circular={name}: no such contig in the genome; nearest: {near}")
   declared = annotation.circular if annotation is not None else frozenset()
+  lengths = {contig.name: contig.length_bp for contig in contigs}
+  passed = past_ends(annotation, lengths) if annotation is not None else []
   decided: dict[str, tuple[bool, str]] = {}  # with the reason
   for contig in contigs:
     if topology.every is not None or contig.name in topology.named:
@@ -196,6 +262,8 @@ def choose_topology(
       decided[contig.name] = contig.circular, "GenBank"
     elif contig.name in declared:
       decided[contig.name] = True, "annotation"
+    elif contig.name in passed:
+      decided[contig.name] = True, "a gene passes its end"
     else:
       decided[contig.name] = False, "not among --circular" if topology.named else ""
   _log_topology(contigs, decided)
@@ -230,4 +298,4 @@ def _sounds_circular(description: str) -> bool:
 def _some(names: Sequence[str], most: int = 5) -> str:
   """Joins the first names, and says how many more there are."""
   more = f" and {len(names) - most} more" if len(names) > most else ""
-  return ", ".join(names[:most]) + more
+  return ", ".join(cut(name) for name in names[:most]) + more

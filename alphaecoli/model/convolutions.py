@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from alphaecoli.model.layers import (
   Conv,
+  Keys,
   Linear,
   RMSBatchNorm,
   StandardizedConv,
@@ -36,7 +37,7 @@ def level_channels(config: ModelConfig) -> list[int]:
 class ConvBlock(nnx.Module):
   """Norm, GELU, convolution; with width 1 the convolution is a plain linear map."""
 
-  def __init__(self, n_in: int, n_out: int, width: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, n_in: int, n_out: int, width: int, config: ModelConfig, *, rngs: Keys):
     self.norm = RMSBatchNorm(n_in, decay=config.batch_norm_decay, rngs=rngs)
     self.conv: nnx.Module
     if width == 1:
@@ -51,7 +52,7 @@ class ConvBlock(nnx.Module):
 class DNAEmbedder(nnx.Module):
   """A wide plain convolution of the bases, then a residual convolution block."""
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, *, rngs: Keys):
     features = config.channels
     self.conv = Conv(4, features, config.first_conv_width, rngs=rngs)
     self.block = ConvBlock(features, features, config.conv_width, config, rngs=rngs)
@@ -64,7 +65,7 @@ class DNAEmbedder(nnx.Module):
 class DownBlock(nnx.Module):
   """Two residual convolution blocks; the first widens, its shortcut padded with zero features."""
 
-  def __init__(self, n_in: int, n_out: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, n_in: int, n_out: int, config: ModelConfig, *, rngs: Keys):
     self.first = ConvBlock(n_in, n_out, config.conv_width, config, rngs=rngs)
     self.second = ConvBlock(n_out, n_out, config.conv_width, config, rngs=rngs)
 
@@ -78,7 +79,7 @@ class DownBlock(nnx.Module):
 class Encoder(nnx.Module):
   """Bases to 128 bp bins, keeping the activations at 1 to 64 bp for the decoder."""
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, *, rngs: Keys):
     self.remat = config.remat
     channels = level_channels(config)
     self.dna_embedder = DNAEmbedder(config, rngs=rngs)
@@ -100,7 +101,7 @@ class Encoder(nnx.Module):
 class UpBlock(nnx.Module):
   """Doubles the resolution and adds what the encoder saw at that resolution."""
 
-  def __init__(self, n_in: int, n_out: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, n_in: int, n_out: int, config: ModelConfig, *, rngs: Keys):
     self.conv_in = ConvBlock(n_in, n_out, config.conv_width, config, rngs=rngs)
     self.skip = ConvBlock(n_out, n_out, 1, config, rngs=rngs)
     self.conv_out = ConvBlock(n_out, n_out, config.conv_width, config, rngs=rngs)
@@ -118,7 +119,7 @@ class UpBlock(nnx.Module):
 class Decoder(nnx.Module):
   """128 bp bins back to bases."""
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, *, rngs: Keys):
     self.remat = config.remat
     channels = level_channels(config)[::-1]
     self.up_blocks = nnx.List(

@@ -26,7 +26,7 @@ from alphaecoli.model.finetuning import (
   factor_names,
   fresh_factors,
 )
-from alphaecoli.model.layers import RMSBatchNorm
+from alphaecoli.model.layers import Keys, RMSBatchNorm
 from alphaecoli.model.model import AlphaEcoli, mean_of_strands
 from alphaecoli.parallel.sharding import variable_shardings
 from alphaecoli.schema import HEADS, Config, Head, InitConfig, ModelConfig
@@ -73,7 +73,7 @@ class FunctionalModel:
     cls, config: ModelConfig, table: TrackTable, heads: Mapping[str, Head] = HEADS
   ) -> "FunctionalModel":
     """Returns the structure of AlphaEcoli."""
-    made = cls.of(lambda key: AlphaEcoli(config, table, heads, rngs=nnx.Rngs(key)))
+    made = cls.of(lambda key: AlphaEcoli(config, table, heads, rngs=Keys(key)))
     return dataclasses.replace(made, heads=heads)
 
   @classmethod

@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int, PRNGKeyArray
 
 from alphaecoli.model.layers import (
+  Keys,
   LayerNorm,
   Linear,
   OrganismEmbedding,
@@ -36,7 +37,7 @@ def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Flo
 class LinearHead(nnx.Module):
   """A linear map of an embedding, Xavier-uniform; sums and output are float32."""
 
-  def __init__(self, features: int, n_out: int, bias: float, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, n_out: int, bias: float, *, rngs: Keys):
     self.linear = Linear(
       features,
       n_out,
@@ -52,14 +53,14 @@ class LinearHead(nnx.Module):
 class GeneExpressionHead(LinearHead):
   """z-scored log expression at every base, one value per track; unbounded."""
 
-  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, table: TrackTable, *, rngs: Keys):
     super().__init__(features, len(table.names), 0.0, rngs=rngs)
 
 
 class GeneDensityHead(LinearHead):
   """Genes per 128 bp bin; starts at the training mean, so that its ReLU can not start dead."""
 
-  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, table: TrackTable, *, rngs: Keys):
     super().__init__(features, 1, table.density_mean, rngs=rngs)
 
   def __call__(self, x: Float[Array, "B N C"]) -> Float32[Array, "B N 1"]:
@@ -69,7 +70,7 @@ class GeneDensityHead(LinearHead):
 class OperonMembershipHead(LinearHead):
   """Logit of lying in an operon, at every base; starts at the training prevalence's log odds."""
 
-  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, table: TrackTable, *, rngs: Keys):
     prevalence = min(max(table.operon_prevalence, MIN_PREVALENCE), 1 - MIN_PREVALENCE)
     super().__init__(features, 1, math.log(prevalence / (1 - prevalence)), rngs=rngs)
 
@@ -77,14 +78,14 @@ class OperonMembershipHead(LinearHead):
 class GeneStructureHead(LinearHead):
   """Logits of the codon positions and RNA genes of each strand, at every base."""
 
-  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, table: TrackTable, *, rngs: Keys):
     super().__init__(features, 8, STRUCTURE_LOGIT, rngs=rngs)
 
 
 class OperonJunctionHead(LinearHead):
   """Logit that the two genes beside a base share an operon, for each strand."""
 
-  def __init__(self, features: int, table: TrackTable, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, table: TrackTable, *, rngs: Keys):
     super().__init__(features, 2, 0.0, rngs=rngs)
 
 
@@ -103,7 +104,7 @@ class OutputEmbedder(nnx.Module):
     rngs: source of the first values.
   """
 
-  def __init__(self, features: int, skip_features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, skip_features: int, config: ModelConfig, *, rngs: Keys):
     out = 2 * features
     self.linear = Linear(features, out, rngs=rngs)
     self.skip = Linear(skip_features, out, bias=False, rngs=rngs) if skip_features else None
@@ -128,7 +129,7 @@ class OutputEmbedder(nnx.Module):
 class OutputPair(nnx.Module):
   """Pairs made symmetric."""
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, *, rngs: Keys):
     self.norm = LayerNorm(config.pair_channels, centred=False, rngs=rngs)
     self.organism = OrganismEmbedding(config.n_organisms, config.pair_channels, rngs=rngs)
 

@@ -7,6 +7,7 @@ Source of the arithmetic: Avsec et al., AlphaGenome (Nature 2026), Methods and S
 Information (pseudocode of the model); checked number by number in tests/model/test_parity.py.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,8 +34,24 @@ class RunningStat(nnx.Variable):
   """A statistic of activations, updated by the forward pass in training; not a parameter."""
 
 
+class Keys:
+  """Random keys of the parameters, in the order in which they are made: those of `nnx.Rngs`.
+
+  `nnx.Rngs` counts in a variable. While a model is traced, flax looks for the sharding of that
+  traced value, and jax's answer, that it has none, searches all that was traced before (flax 0.12.8
+  with jax 0.10.2): most of the time that a model takes to trace, and more for larger ones.
+  """
+
+  def __init__(self, key: Array):
+    self._key, self._count = key, itertools.count()
+
+  def params(self) -> Array:
+    """Returns the next key."""
+    return jax.random.fold_in(self._key, next(self._count))
+
+
 def parameter(
-  shape: tuple[int, ...], axes: tuple[str, ...], init: Initializer, rngs: nnx.Rngs
+  shape: tuple[int, ...], axes: tuple[str, ...], init: Initializer, rngs: Keys
 ) -> nnx.Param:
   """Makes a float32 parameter that names its axes, which parallel/sharding.py reads."""
   return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
@@ -51,7 +68,7 @@ class Linear(nnx.Module):
     bias: bool = True,
     init: Initializer = _fan_in,
     bias_init: Initializer = _zeros,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     self.kernel = parameter((n_in, n_out), ("in", "out"), init, rngs)
     self.bias = parameter((n_out,), ("out",), bias_init, rngs) if bias else None
@@ -68,7 +85,7 @@ class Linear(nnx.Module):
 class Conv(nnx.Module):
   """Convolution over positions, same length, kernel not flipped."""
 
-  def __init__(self, n_in: int, n_out: int, width: int, *, rngs: nnx.Rngs):
+  def __init__(self, n_in: int, n_out: int, width: int, *, rngs: Keys):
     self.kernel = parameter((width, n_in, n_out), ("width", "in", "out"), _fan_in, rngs)
     self.bias = parameter((n_out,), ("out",), _zeros, rngs)
 
@@ -83,7 +100,7 @@ class StandardizedConv(nnx.Module):
   Qiao et al. 2019, arXiv:1903.10520.
   """
 
-  def __init__(self, n_in: int, n_out: int, width: int, *, rngs: nnx.Rngs):
+  def __init__(self, n_in: int, n_out: int, width: int, *, rngs: Keys):
     self.kernel = parameter((width, n_in, n_out), ("width", "in", "out"), _fan_in, rngs)
     self.scale = parameter((n_out,), ("out",), _ones, rngs)
     self.bias = parameter((n_out,), ("out",), _zeros, rngs)
@@ -107,7 +124,7 @@ class RMSBatchNorm(nnx.Module):
   Source: AlphaGenome, Supplementary Information, RMSBatchNorm.
   """
 
-  def __init__(self, features: int, *, decay: float, scale: float = 1.0, rngs: nnx.Rngs):
+  def __init__(self, features: int, *, decay: float, scale: float = 1.0, rngs: Keys):
     self.decay = decay  # running = decay * running + (1 - decay) * batch
     self.frozen = False
     self.scale = parameter((features,), ("feature",), nnx.initializers.constant(scale), rngs)
@@ -133,7 +150,7 @@ class LayerNorm(nnx.Module):
   Source: AlphaGenome, Supplementary Information, LayerNorm (`rms_norm` where not centred).
   """
 
-  def __init__(self, features: int, *, centred: bool, rngs: nnx.Rngs):
+  def __init__(self, features: int, *, centred: bool, rngs: Keys):
     self.centred = centred
     self.scale = parameter((features,), ("feature",), _ones, rngs)
     self.offset = parameter((features,), ("feature",), _zeros, rngs)
@@ -150,7 +167,7 @@ class LayerNorm(nnx.Module):
 class OrganismEmbedding(nnx.Module):
   """One learnt vector per organism. The table is small, and whole on every device."""
 
-  def __init__(self, n_organisms: int, features: int, *, rngs: nnx.Rngs):
+  def __init__(self, n_organisms: int, features: int, *, rngs: Keys):
     init = nnx.initializers.normal(0.02)
     self.table = parameter((n_organisms, features), ("organism", "feature"), init, rngs)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int, PRNGKeyArray, UInt8
 
 from alphaecoli.model.convolutions import Decoder, Encoder, level_channels
 from alphaecoli.model.heads import OutputEmbedder, OutputPair, dropout
-from alphaecoli.model.layers import OrganismEmbedding, run_block
+from alphaecoli.model.layers import Keys, OrganismEmbedding, run_block
 from alphaecoli.model.transformer import Tower
 from alphaecoli.parallel.sharding import pin
 from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP, Head, ModelConfig
@@ -39,7 +39,7 @@ class AlphaEcoli(nnx.Module):
     table: TrackTable,
     heads: Mapping[str, Head] = HEADS,
     *,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     self.dtype = jnp.dtype(config.compute_dtype)
     self.remat, self.head_dropout = config.remat, config.head_dropout

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32, Int
 
-from alphaecoli.model.layers import LayerNorm, Linear, mean_pool, parameter
+from alphaecoli.model.layers import Keys, LayerNorm, Linear, mean_pool, parameter
 from alphaecoli.parallel.sharding import pin
 from alphaecoli.schema import BINS_PER_PAIR, ModelConfig
 
@@ -54,7 +54,7 @@ class SequenceToPair(nnx.Module):
   the tanh approximation of `jax.nn.gelu`.
   """
 
-  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
     self.n_heads, self.n_features = config.pair_heads, config.pair_features
     inner, out = config.pair_heads * config.pair_head_dim, config.pair_channels
     small = nnx.initializers.zeros_init()
@@ -90,7 +90,7 @@ class SequenceToPair(nnx.Module):
 class RowAttention(nnx.Module):
   """Attention along each row of the pair matrix: one head, no output map."""
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, *, rngs: Keys):
     features = config.pair_channels
     self.norm = LayerNorm(features, centred=False, rngs=rngs)
     self.query = Linear(features, features, bias=False, rngs=rngs)
@@ -108,7 +108,7 @@ class RowAttention(nnx.Module):
 class PairMLP(nnx.Module):
   """Norm, then two linear maps with a ReLU between."""
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, *, rngs: Keys):
     features, hidden = config.pair_channels, config.mlp_ratio * config.pair_channels
     self.norm = LayerNorm(features, centred=False, rngs=rngs)
     self.expand = Linear(features, hidden, rngs=rngs)
@@ -121,7 +121,7 @@ class PairMLP(nnx.Module):
 class PairUpdate(nnx.Module):
   """Adds what the sequence says about pairs, then row attention and an MLP."""
 
-  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
     self.from_sequence = SequenceToPair(features, config, rngs=rngs)
     self.attention = RowAttention(config, rngs=rngs)
     self.mlp = PairMLP(config, rngs=rngs)

@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32
 
-from alphaecoli.model.layers import LayerNorm, Linear, RMSBatchNorm, run_block
+from alphaecoli.model.layers import Keys, LayerNorm, Linear, RMSBatchNorm, run_block
 from alphaecoli.model.pair import PairUpdate
 from alphaecoli.parallel.sharding import constrain, pin
 from alphaecoli.schema import BINS_PER_PAIR, ModelConfig
@@ -48,7 +48,7 @@ class AttentionBias(nnx.Module):
   GELU here is the tanh approximation of `jax.nn.gelu`.
   """
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, *, rngs: Keys):
     self.norm = RMSBatchNorm(config.pair_channels, decay=config.batch_norm_decay, rngs=rngs)
     self.linear = Linear(config.pair_channels, config.n_heads, bias=False, rngs=rngs)
 
@@ -70,7 +70,7 @@ class MultiQueryAttention(nnx.Module):
   arXiv:1911.02150.
   """
 
-  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
     self.n_heads, decay = config.n_heads, config.batch_norm_decay
     heads_value = config.n_heads * config.value_dim
     self.norm_in = RMSBatchNorm(features, decay=decay, rngs=rngs)
@@ -105,7 +105,7 @@ class MLP(nnx.Module):
   Source: AlphaGenome, Supplementary Information, MLPBlock.
   """
 
-  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
     hidden, decay = config.mlp_ratio * features, config.batch_norm_decay
     self.norm_in = RMSBatchNorm(features, decay=decay, rngs=rngs)
     self.expand = Linear(features, hidden, rngs=rngs)
@@ -120,7 +120,7 @@ class MLP(nnx.Module):
 class TransformerLayer(nnx.Module):
   """Pair update (in some layers), attention biased by the pairs, MLP."""
 
-  def __init__(self, features: int, config: ModelConfig, *, update_pair: bool, rngs: nnx.Rngs):
+  def __init__(self, features: int, config: ModelConfig, *, update_pair: bool, rngs: Keys):
     self.pair_update = PairUpdate(features, config, rngs=rngs) if update_pair else None
     self.bias = AttentionBias(config, rngs=rngs)
     self.attention = MultiQueryAttention(features, config, rngs=rngs)
@@ -139,7 +139,7 @@ class TransformerLayer(nnx.Module):
 class Tower(nnx.Module):
   """The layers, one after the other, the pairs starting at zero."""
 
-  def __init__(self, features: int, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
     self.remat, self.pair_channels = config.remat, config.pair_channels
     self.layers = nnx.List(
       [

@@ -1,21 +1,28 @@
 """Genes of an annotation as records, and the names by which tables may call them."""
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import MAX_OUTSIDE, Annotation, Gene, across_origin, misfit
+from alphaecoli.genomics.genes import MAX_OUTSIDE, Annotation, Gene, across_origin, misfit, place_id
 from alphaecoli.genomics.intervals import StartEnd
-from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.genomics.sequence import Contig
+
+LOGGER = logging.getLogger(__name__)
 
 NAME_KINDS = ("locus tag", "ID", "old locus tag", "name")  # in the order in which they are tried
 NO_MATCH = "matches no gene"
 
 
 class GeneNames:
-  """Finds genes by locus tag, else ID, else old locus tag, else name."""
+  """Finds genes by locus tag, else ID, else old locus tag, else name.
+
+  What no gene is called is looked up once more without regard to case and to the `gene-` or `gene:`
+  before NCBI's and Ensembl's IDs; the first that is found so is logged.
+  """
 
   def __init__(self, genes: Sequence[Gene], skipped: set[str]):
     """Indexes the genes.
@@ -36,9 +43,30 @@ class GeneNames:
             self._shared.add(name)
     for rows in self._rows.values():
       rows.pop("", None)
+    # By kind, the names that are spelt alike; several of them are none that could be meant.
+    self._alike: dict[str, dict[str, set[str]]] = {kind: {} for kind in NAME_KINDS}
+    for kind, rows in self._rows.items():
+      for name in rows:
+        self._alike[kind].setdefault(_plain(name), set()).add(name)
+    self._has_respelt = False
 
   def find(self, name: str) -> tuple[int, str] | str:
     """Returns the row of a gene and the kind of name that it has; else why none was found."""
+    found = self._find(name)
+    if found != NO_MATCH:
+      return found
+    plain = _plain(name)
+    alike = next((names[plain] for names in self._alike.values() if plain in names), set())
+    if len(alike) != 1:
+      return NO_MATCH
+    (spelt,) = alike
+    if not self._has_respelt:
+      self._has_respelt = True
+      LOGGER.info("names that differ in case or by gene- are the same: %s is %s", name, spelt)
+    return self._find(spelt)
+
+  def _find(self, name: str) -> tuple[int, str] | str:
+    """Finds a gene by a name as it is spelt."""
     for kind in NAME_KINDS:
       row = self._rows[kind].get(name)
       if row is not None:
@@ -51,6 +79,12 @@ class GeneNames:
     """Returns a few locus tags, or IDs where there are none, for messages."""
     names = self._rows["locus tag"] or self._rows["ID"]
     return ", ".join(list(names)[:n])
+
+
+def _plain(name: str) -> str:
+  """Returns a name as names are compared that are not spelt alike."""
+  plain = name.lower()
+  return plain[5:] if plain.startswith(("gene-", "gene:")) else plain
 
 
 def take_genes(
@@ -86,8 +120,12 @@ def take_genes(
   for found in annotation.genes:
     report.total("annotated genes")
     kind = found.biotype or found.type
+    example = found.id or found.locus_tag
     if found.contig in others:
       reason: str | None = "gene on a contig that is left out"
+    elif found.contig != contig.name:
+      reason, example = "gene on a contig that is not in the genome", found.contig
+      outside += 1
     elif kind in exclude_types:
       reason = f"gene of excluded type {kind}"
     else:
@@ -95,7 +133,7 @@ def take_genes(
       outside += reason is not None
       reason = reason and f"gene {reason}"
     if reason is not None:
-      report.count(reason, 1, found.id or found.locus_tag)
+      report.count(reason, 1, example)
       skipped |= {found.locus_tag, found.id, found.name, *found.old_locus_tags}
       continue
     placed = across_origin(found, contig.length_bp) if circular else found
@@ -103,7 +141,7 @@ def take_genes(
   if not genes or outside > MAX_OUTSIDE * (outside + len(genes)):
     raise DataError(
       f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {contig.name} "
-      f"({contig.length_bp} bp); the annotation names {_some(g.contig for g in annotation.genes)}: "
+      f"({contig.length_bp} bp); the annotation names {shown(g.contig for g in annotation.genes)}: "
       "is it the annotation of this genome?"
     )
   report.total("genes", len(genes))
@@ -115,7 +153,7 @@ def _record(
   gene: Gene, kind: str, length_bp: int, ids: Counter[str], report: QualityReport
 ) -> Gene:
   """Converts one gene; an ID that is taken gets a number."""
-  identifier = gene.id or gene.locus_tag or f"{gene.contig}:{gene.start + 1}-{gene.end}"
+  identifier = gene.id or gene.locus_tag or place_id(gene)
   ids[identifier] += 1
   if ids[identifier] > 1:
     report.count("gene whose ID is taken: numbered", 1, identifier)
@@ -143,9 +181,3 @@ def _count_tags(genes: Iterable[Gene], report: QualityReport) -> None:
   report.count("gene without a locus tag", tags.pop("", 0))
   for tag, n in tags.items():
     report.count("gene whose locus tag an earlier gene has", n - 1, tag)
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-  """Returns the first few different names."""
-  different = list(dict.fromkeys(names))
-  return ", ".join(different[:most]) + (", …" if len(different) > most else "")

@@ -1,22 +1,37 @@
 """Operons from a table or a GFF3 file; the one place where their positions become 0-based."""
 
 import dataclasses
-import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import STRANDS, Gene, Operon
 from alphaecoli.genomics.gff3 import is_feature, read_features
 from alphaecoli.genomics.intervals import covering_interval
-from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.quality import QualityReport, check_names_match
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.genomics.text import open_text, read_table
-from alphaecoli.organism.genes import NAME_KINDS, NO_MATCH, GeneNames
+from alphaecoli.organism.genes import NO_MATCH, GeneNames
 
-LOGGER = logging.getLogger(__name__)
+MOST_DIGITS = 12  # of a position
 _EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"
-_COLUMNS = ("operon", "genes", "start", "end", "strand", "contig")
+# What tables call their columns; the first that a table has counts.
+_COLUMNS = {
+  "operon": ("operon", "operon_id", "operonid", "operon_name", "operonname"),
+  "genes": ("genes", "locus_tags", "locus_tag", "locus", "synonym", "gene_id", "geneid", "gene",
+            "gene_name"),
+  "start": ("start", "left", "start_position"),
+  "end": ("end", "stop", "right", "end_position"),
+  "strand": ("strand", "orientation"),
+  "contig": ("contig", "seqid", "chromosome", "replicon"),
+}  # fmt: skip
+_STRANDS = STRANDS | {
+  **dict.fromkeys(("1", "+1", "1.0", "plus", "f", "fwd"), 1),
+  **dict.fromkeys(("-1", "-1.0", "\N{MINUS SIGN}", "\N{MINUS SIGN}1", "minus", "r", "rev"), -1),
+  **dict.fromkeys(("", ".", "?", "0", "na", "nan"), 0),
+}
+_NO_OPERON = ("", "-", "na", "nan", "none")
 
 
 @dataclasses.dataclass
@@ -43,10 +58,11 @@ def read_operons(
 ) -> list[Operon]:
   """Reads operons, plain or gzip; told apart by content.
 
-  A table has a header with `operon` (an id) and `genes` (names with commas between), or `start`
-  and `end` (1-based, inclusive; on a circular contig an end before the start, or beyond the length,
-  passes the origin), or both; `strand` and `contig` are optional. GFF3 has features of type operon;
-  genes belong to one by their Parent, or by an attribute operon=NAME.
+  A table has a header with `operon` (an id) and `genes` (names, or one gene a row), or `start` and
+  `end` (1-based, inclusive), or both; `strand` and `contig` are optional. An end beyond the length
+  passes the origin of a circular contig. One before the start does so, too, or the two are swapped,
+  as on the minus strand: the genes decide. GFF3 has features of type operon; genes belong to one by
+  their Parent, or by an attribute operon=NAME.
 
   An operon without positions reaches from its first to its last gene. One without genes holds
   those of its strand that lie fully within it. A listed gene that the annotation does not have
@@ -62,11 +78,13 @@ def read_operons(
     report: counter of operons that are skipped or repaired.
 
   Raises:
-    DataError: neither a table nor GFF3, none of its genes is known, or none of its operons can be
-      placed.
+    DataError: neither a table nor GFF3, most of its genes are unknown, or none of its operons can
+      be placed.
   """
-  listed = _from_gff3(path) if _is_gff3(path) else _from_table(path)
-  _check_members(path, listed, names)
+  listed = _from_gff3(path) if _is_gff3(path) else _from_table(path, names, report)
+  members = dict.fromkeys(member for item in listed for member in item.members)
+  unknown = [member for member in members if names.find(member) == NO_MATCH]
+  check_names_match(path, members, unknown, (gene.locus_tag or gene.id for gene in genes))
   operons: dict[str, Operon] = {}
   for item in listed:
     report.total("listed operons")
@@ -87,23 +105,6 @@ def read_operons(
   return list(operons.values())
 
 
-def _check_members(path: Path, listed: list[_Listed], names: GeneNames) -> None:
-  """Warns where most genes of the operons are unknown.
-
-  Raises:
-    DataError: all are unknown.
-  """
-  members = dict.fromkeys(member for item in listed for member in item.members)
-  unknown = [member for member in members if names.find(member) == NO_MATCH]
-  if members and len(unknown) == len(members):
-    raise DataError(
-      f"{path}: none of its {len(members)} genes matches a gene by {', '.join(NAME_KINDS)}; it "
-      f"names {', '.join(unknown[:3])}, the annotation {names.examples()}"
-    )
-  if 2 * len(unknown) > len(members):
-    LOGGER.warning("%s: %d of %d genes match none", path, len(unknown), len(members))
-
-
 def _operon(
   item: _Listed,
   genes: list[Gene],
@@ -112,21 +113,38 @@ def _operon(
   circular: bool,
   report: QualityReport,
 ) -> Operon | None:
-  """Places an operon and its genes; None, and counted, where it has no position."""
-  interval = item.interval and _on_contig(*item.interval, length_bp, circular)
-  if item.interval and interval is None:
-    report.count("operon with positions outside the contig", 1, item.id)
+  """Places an operon and its genes; None, and counted, where it has no position that can be."""
   rows, unknown = _members(item, names, report)
-  if not item.members and interval is not None:
-    rows = _within(genes, interval, item.strand, length_bp)
   members = [genes[row] for row in rows]
+  strands = {gene.strand for gene in members}
+  strand = strands.pop() if len(strands) == 1 else 0
+  if item.strand and strand not in (0, item.strand):
+    report.count("operon on the other strand than its genes: theirs is taken", 1, item.id)
+  strand = strand or item.strand
+  interval = None
+  if item.interval:
+    readings = _readings(*item.interval, length_bp, circular)
+    fitting = [r for r in readings if _fits(item, r, members, genes, strand, length_bp)]
+    swapped = item.interval[1] <= item.interval[0]
+    if not readings:
+      report.count("operon with positions outside the contig", 1, item.id)
+    elif len(fitting) != 1:
+      fault = "its end lies before its start" if swapped else "its genes lie elsewhere"
+      report.count(f"operon left out: {fault}", 1, item.id)
+      return None
+    else:
+      interval = fitting[0]
+      if swapped and interval[1] == item.interval[0] + 1:
+        report.count("operon whose end lies before its start: swapped", 1, item.id)
   if interval is None:
     if not members:
       report.count("operon skipped: no positions and no placed gene", 1, item.id)
       return None
-    interval = covering_interval([(g.start, g.end) for g in members], length_bp)
-  strands = {gene.strand for gene in members}
-  strand = item.strand or (strands.pop() if len(strands) == 1 else 0)
+    interval = _covering(members, length_bp, circular)
+  elif not item.members:
+    members = [genes[row] for row in _within(genes, interval, strand, length_bp)]
+    strands = {gene.strand for gene in members}
+    strand = strand or (strands.pop() if len(strands) == 1 else 0)
   if strand == 0:
     report.count("operon without strand", 1, item.id)
   return Operon(item.id, item.name, *interval, strand, (*(gene.id for gene in members), *unknown))
@@ -147,12 +165,43 @@ def _members(item: _Listed, names: GeneNames, report: QualityReport) -> tuple[li
   return list(rows), unknown
 
 
-def _on_contig(start: int, end: int, length_bp: int, circular: bool) -> tuple[int, int] | None:
-  """Returns an interval of the contig; None where it is outside."""
-  if end <= start and circular:
-    end += length_bp
-  fits = 0 <= start < length_bp and start < end <= (start + length_bp if circular else length_bp)
-  return (start, end) if fits else None
+def _readings(start: int, end: int, length_bp: int, circular: bool) -> list[tuple[int, int]]:
+  """Returns what two positions may mean as an interval of the contig: nothing, one or two."""
+  possible = [(start, end)]
+  if end <= start:
+    possible = [(end - 1, start + 1), *([(start, end + length_bp)] if circular else [])]
+  most = length_bp if circular else 0
+  return [(a, b) for a, b in possible if 0 <= a < length_bp and a < b <= max(a + most, length_bp)]
+
+
+def _fits(
+  item: _Listed,
+  reading: tuple[int, int],
+  members: list[Gene],
+  genes: list[Gene],
+  strand: int,
+  length_bp: int,
+) -> bool:
+  """Returns whether the genes of an operon bear out a reading of its positions.
+
+  All of its genes lie there, by their midpoints. Where it lists none, an end after the start needs
+  no more; an end before it means the minus strand or the origin, with genes, and no more than half
+  of the contig.
+  """
+  start, end = reading
+  if members:
+    middles = ((gene.start + gene.end) // 2 for gene in members)
+    return all((middle - start) % length_bp < end - start for middle in middles)
+  if item.interval == reading or not _within(genes, reading, strand, length_bp):
+    return item.interval == reading
+  return 2 * (end - start) <= length_bp and (end > length_bp or strand < 0)
+
+
+def _covering(members: Sequence[Gene], length_bp: int, circular: bool) -> tuple[int, int]:
+  """Returns the interval from first to last gene, over the origin of a circle if shorter."""
+  if circular:
+    return covering_interval([(g.start, g.end) for g in members], length_bp)
+  return min(g.start for g in members), max(g.end for g in members)
 
 
 def _within(genes: list[Gene], interval: tuple[int, int], strand: int, length_bp: int) -> list[int]:
@@ -214,29 +263,78 @@ def _from_gff3(path: Path) -> list[_Listed]:
   return list(operons.values())
 
 
-def _from_table(path: Path) -> list[_Listed]:
-  """Reads the rows of a table.
+def _from_table(path: Path, names: GeneNames, report: QualityReport) -> list[_Listed]:
+  """Reads the rows of a table; rows of one gene each that name the same operon are joined.
 
   Raises:
-    DataError: a column is missing, or a position is not a whole number; names the line.
+    DataError: a column is missing, a position is not a whole number, or a strand is not understood;
+      names the line.
   """
   table = read_table(path, _EXPECTED)
-  columns = [column.lower() for column in table.columns]
-  if "operon" not in columns or not ("genes" in columns or {"start", "end"} <= set(columns)):
-    raise DataError(f"{path}: columns {', '.join(table.columns)}; expected {_EXPECTED}")
-  listed = []
+  columns = [re.sub(r"[ .-]+", "_", column.strip().lower()) for column in table.columns]
+  found = {
+    key: columns.index(next(name for name in wanted if name in columns))
+    for key, wanted in _COLUMNS.items()
+    if not set(wanted).isdisjoint(columns)
+  }
+  if "operon" not in found or not ("genes" in found or {"start", "end"} <= found.keys()):
+    raise DataError(f"{path}: columns {', '.join(table.columns)[:200]}; expected {_EXPECTED}")
+  groups: dict[tuple[str, str], list[_Listed]] = {}
   for number, cells in table.rows:
-    row = {key: dict(zip(columns, cells, strict=True)).get(key, "") for key in _COLUMNS}
-    interval = None
-    if row["start"] or row["end"]:
-      if not (row["start"].isdecimal() and row["end"].isdecimal()):
-        raise DataError(
-          f"{path}, line {number}: positions {row['start']!r} to {row['end']!r}; expected whole "
-          "numbers from 1"
-        )
-      interval = int(row["start"]) - 1, int(row["end"])
-    members = dict.fromkeys(name.strip() for name in row["genes"].split(",") if name.strip())
-    strand = STRANDS.get(row["strand"], 0)
-    name = row["operon"]
-    listed.append(_Listed(name, name, members, row["contig"], interval, strand))
-  return listed
+    row = {key: cells[found[key]].strip() if key in found else "" for key in _COLUMNS}
+    if row["operon"].lower() in _NO_OPERON:
+      report.count("row without an operon", 1, row["genes"])
+      continue
+    if row["strand"].lower() not in _STRANDS:
+      raise DataError(
+        f"{path}, line {number}: strand {row['strand'][:40]!r}; expected + or -, 1 or -1, forward "
+        "or reverse, or nothing"
+      )
+    name, contig, strand = row["operon"], row["contig"], _STRANDS[row["strand"].lower()]
+    interval = _positions(path, number, row["start"], row["end"])
+    item = _Listed(name, name, _split(row["genes"], names), contig, interval, strand)
+    groups.setdefault((name, contig), []).append(item)
+  return [item for rows in groups.values() for item in _join(rows)]
+
+
+def _positions(path: Path, number: int, first: str, last: str) -> tuple[int, int] | None:
+  """Reads two positions, perhaps as floats that are whole; None where there are none.
+
+  Raises:
+    DataError: they are no whole numbers.
+  """
+  if not (first or last):
+    return None
+  texts = [re.sub(r"\.0+$", "", text) for text in (first, last)]
+  if not all(text.isdecimal() and len(text) <= MOST_DIGITS for text in texts):
+    raise DataError(
+      f"{path}, line {number}: positions {first[:40]!r} to {last[:40]!r}; expected whole numbers "
+      "from 1"
+    )
+  return int(texts[0]) - 1, int(texts[1])
+
+
+def _split(cell: str, names: GeneNames) -> dict[str, None]:
+  """Splits the names of genes at commas, semicolons, bars and //, and at spaces within no name."""
+  parts = [part.strip() for part in re.split(r"[,;|]|//", cell)]
+  known = [[part] if names.find(part) != NO_MATCH else part.split() for part in parts]
+  return dict.fromkeys(name for part in known for name in part if name)
+
+
+def _join(rows: list[_Listed]) -> list[_Listed]:
+  """Joins rows that list one gene of the same operon each; other rows stay as they are.
+
+  Positions and strands that differ from row to row are those of the genes.
+  """
+  if len(rows) == 1 or any(len(row.members) != 1 for row in rows):
+    return rows
+  members = {name: None for row in rows for name in row.members}
+  intervals, strands = {row.interval for row in rows}, {row.strand for row in rows}
+  return [
+    dataclasses.replace(
+      rows[0],
+      members=members,
+      interval=intervals.pop() if len(intervals) == 1 else None,
+      strand=strands.pop() if len(strands) == 1 else 0,
+    )
+  ]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphaecoli.errors import ConfigError, DataError, nearest
-from alphaecoli.genomics.genbank import read_sequences
-from alphaecoli.genomics.genes import Annotation, GenomeRecords
+from alphaecoli.genomics.expression import ExpressionTable
+from alphaecoli.genomics.genes import Annotation, Dataset, Gene, GenomeRecords, past_ends
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.read import read_annotation
+from alphaecoli.genomics.read import read_annotated
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.organism.expression import read_expression, read_samples
-from alphaecoli.organism.genes import take_genes
+from alphaecoli.organism.genes import GeneNames, take_genes
 from alphaecoli.organism.operons import read_operons
 from alphaecoli.schema import DataConfig
 
@@ -25,9 +25,10 @@ class Files:
 
   Attributes:
     genome: FASTA or GenBank.
-    annotation: GFF3 or GenBank; None where the genome file holds the genes.
+    annotation: GFF3, GTF or GenBank; None where the genome file holds the genes.
     expression: table of genes by samples; None where expression is unknown.
-    values: unit of that table: tpm or counts.
+    more_expression: further tables, of other samples.
+    values: unit of those tables: a key of `UNITS`; None: as their columns say, else TPM.
     samples: table of growth conditions; None where they are unknown.
     operons: table or GFF3; None where operons are unknown.
   """
@@ -35,14 +36,16 @@ class Files:
   genome: Path
   annotation: Path | None = None
   expression: Path | None = None
-  values: str = "tpm"
+  values: str | None = None
   samples: Path | None = None
   operons: Path | None = None
+  more_expression: tuple[Path, ...] = ()
 
   def by_name(self) -> dict[str, Path]:
     """Returns the files that are given, by name."""
-    given = {name: value for name, value in vars(self).items() if name != "values"}
-    return {name: path for name, path in given.items() if path is not None}
+    given = {n: v for n, v in vars(self).items() if n not in ("values", "more_expression")}
+    more = {f"expression {i}": path for i, path in enumerate(self.more_expression, start=2)}
+    return {name: path for name, path in given.items() if path is not None} | more
 
 
 def read_organism(
@@ -66,11 +69,9 @@ def read_organism(
     if not path.is_file():
       raise DataError(f"{path}: no such file")
   report = QualityReport()
-  contigs, annotation = read_sequences(files.genome)
-  if files.annotation is not None:
-    annotation = read_annotation(files.annotation)
+  contigs, annotation = read_annotated(files.genome, files.annotation)
   if annotation is None:
-    raise DataError(f"{files.genome} holds no genes; add --annotation GFF3 or GenBank")
+    raise DataError(f"{files.genome} holds no genes; add --annotation with GFF3, GTF or GenBank")
   contig = choose_contig(files.genome, contigs, contig_name, report)
   others = [c.name for c in contigs if c is not contig]
   circular = _is_circular(contig, annotation, data.circular)
@@ -83,12 +84,13 @@ def read_organism(
     exclude_types=data.exclude_gene_types,
     report=report,
   )
-  expression = operons = None
-  if files.expression is None:
-    LOGGER.warning("no expression: the expression head has no targets; add --expression TSV")
-    report.count("no expression table: expression unknown")
-  else:
-    expression = read_expression(files.expression, files.values, genes, names, data, report)
+  elsewhere = [
+    gene
+    for gene in annotation.genes
+    if gene.contig in others and (gene.biotype or gene.type) not in data.exclude_gene_types
+  ]
+  operons = None
+  expression, datasets = _measured(files, genes, elsewhere, names, data, report)
   if files.operons is None:
     LOGGER.warning("no operons: the operon head has no targets; add --operons TSV or GFF3")
     report.count("no operons: operons unknown")
@@ -96,9 +98,42 @@ def read_organism(
     operons = read_operons(
       files.operons, genes, names, contig, others, circular=circular, report=report
     )
-  datasets = read_samples(files.samples, report) if files.samples else []
   inputs = files.by_name()
   return GenomeRecords(contig, genes, operons, datasets, expression, report, inputs), data
+
+
+def _measured(
+  files: Files,
+  genes: list[Gene],
+  elsewhere: list[Gene],
+  names: GeneNames,
+  data: DataConfig,
+  report: QualityReport,
+) -> tuple[ExpressionTable | None, list[Dataset]]:
+  """Reads expression and growth conditions; says which files and flags nothing uses."""
+  expression = None
+  if files.expression is None:
+    LOGGER.warning("no expression: the expression head has no targets; add --expression TABLE")
+    report.count("no expression table: expression unknown")
+    for name in ("values", "samples"):
+      if getattr(files, name):
+        LOGGER.warning("--%s says nothing without --expression", name)
+        report.count("flag that nothing uses", 1, f"--{name}")
+  else:
+    paths = (files.expression, *files.more_expression)
+    expression = read_expression(paths, files.values, genes, elsewhere, names, data, report)
+  if files.samples is None:
+    return expression, []
+  samples = () if expression is None else (*expression.datasets, *expression.left_out)
+  datasets = read_samples(files.samples, samples, report)
+  if expression and (data.expression_groups or not data.expression_tracks.startswith("group:")):
+    fields = dict.fromkeys(field for dataset in datasets for field in dataset.conditions)
+    LOGGER.warning(
+      "--samples makes no track: give --config.data.expression_tracks=group:FIELD; fields: %s",
+      ", ".join(fields)[:200],
+    )
+    report.count("flag that nothing uses", 1, "--samples")
+  return expression, datasets
 
 
 def choose_contig(
@@ -139,6 +174,12 @@ def _is_circular(contig: Contig, annotation: Annotation, configured: bool) -> bo
     LOGGER.info("%s is linear, as its file says", contig.name)
     return False
   declared = bool(contig.circular) or contig.name in annotation.circular
+  if not declared and past_ends(annotation, {contig.name: contig.length_bp}):
+    reason = "a gene of the annotation passes its end"
+    LOGGER.info(
+      "%s: %s%s", contig.name, reason, "" if configured else ", yet it is taken as linear"
+    )
+    declared = True
   if configured and not declared:
     LOGGER.warning(
       "%s is taken as circular (data.circular), which no file says; if it is linear, pass "

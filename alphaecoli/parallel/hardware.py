@@ -1,5 +1,8 @@
-"""Peak arithmetic of the chips that JAX names, and memory, for utilisation."""
+"""Peak arithmetic of the chips that JAX names, memory, and where compiled programs are kept."""
 
+import hashlib
+import os
+import platform
 import resource
 import sys
 from pathlib import Path
@@ -71,3 +74,32 @@ def use_compilation_cache(directory: Path) -> None:
   """Keeps compiled programs on disk, so that the next run of this configuration starts at once."""
   jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def use_user_cache() -> None:
+  """Keeps compiled programs between commands of one user, so that the next one starts at once.
+
+  They lie in ALPHAECOLI_CACHE (empty: nowhere), by default in alphaecoli of the user's cache
+  directory; a directory that JAX was told of goes first. Each kind of CPU has a folder of its own:
+  a program for another may hold instructions that this one lacks, and JAX does not tell them apart.
+  """
+  told = getattr(jax.config, "jax_compilation_cache_dir", None)
+  if told or os.environ.get("ALPHAECOLI_CACHE") == "":
+    return
+  caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+  cache = Path(os.environ.get("ALPHAECOLI_CACHE") or caches / "alphaecoli") / cpu_kind()
+  try:
+    cache.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return
+  if os.access(cache, os.W_OK):
+    use_compilation_cache(cache)
+
+
+def cpu_kind() -> str:
+  """Returns a name for this CPU's architecture and instructions."""
+  flags = platform.processor()
+  if (info := Path("/proc/cpuinfo")).is_file():
+    lines = info.read_text(errors="replace").splitlines()
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), flags)
+  return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"

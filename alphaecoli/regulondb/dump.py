@@ -3,7 +3,7 @@
 import importlib.resources
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alphaecoli.errors import DataError
@@ -12,7 +12,7 @@ from alphaecoli.genomics.genes import MAX_OUTSIDE, Dataset, GenomeRecords, Opero
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig, random_genome, read_fasta
 from alphaecoli.regulondb import bson, expression, records
-from alphaecoli.regulondb.bson import find_collection
+from alphaecoli.regulondb.fields import position_of
 from alphaecoli.regulondb.records import GeneScan
 from alphaecoli.schema import DataConfig
 
@@ -21,7 +21,28 @@ BUILTIN = "builtin"
 RANDOM = "random"
 _BUILTIN_FOLDER = ("datasets", "ecoli_k12_mg1655")
 
+FOLDERS = ("regulondbdatamarts", "regulondbht")
+NLP_CONDITIONS = "nlpGrowthConditions"  # by text mining, of data sets
+_HT_COLLECTIONS = ("geneExpression", "dataset", NLP_CONDITIONS)
+
 DumpProgress = Callable[[str, int, int, int], None]  # collection, bytes done, in all, documents
+
+
+def places(dump: Path, collection: str) -> list[Path]:
+  """Returns the possible paths of a collection, every layout and suffix, in order of preference."""
+  folders = FOLDERS[::-1] if collection in _HT_COLLECTIONS else FOLDERS[:1]
+  return [
+    base / folder / (collection + kind + packed)
+    for base in (dump, dump / "dump")
+    for folder in (*folders, "")
+    for kind in bson.KINDS
+    for packed in bson.PACKED
+  ]
+
+
+def find_collection(dump: str | os.PathLike[str], collection: str) -> Path | None:
+  """Finds the file of a collection in a dump directory; None where there is none."""
+  return next((p for p in places(Path(dump), collection) if p.is_file()), None)
 
 
 def builtin_dump() -> Path:
@@ -57,7 +78,7 @@ def read_genome(data: DataConfig, report: QualityReport, *, seed: int = 0) -> Co
   """
   if data.genome == RANDOM:
     path = _required(resolve_dump(data.dump), "geneDatamart")
-    length_bp = records.last_position(path, data.max_docs_per_file)
+    length_bp = last_position(path, data.max_docs_per_file)
     if length_bp == 0:
       raise DataError(f"{path}: no gene has a position, so a random genome has no length")
     LOGGER.warning("data.genome=random: %d bp of made-up sequence, seed %d", length_bp, seed)
@@ -112,8 +133,24 @@ def read_dump(
     datasets = records.read_datasets(path, report, max_docs=data.max_docs_per_file)
   else:
     report.count("no dataset collection: growth conditions unknown")
+  path = find_collection(root, NLP_CONDITIONS)
+  if path:
+    inputs[NLP_CONDITIONS] = path
+    more = records.read_growth_conditions(path, report, max_docs=data.max_docs_per_file)
+    datasets = records.with_conditions(datasets, more)
   table = _expression(root, scan, data, report, inputs, progress)
   return GenomeRecords(contig, scan.genes, operons, datasets, table, report, inputs)
+
+
+def last_position(path: str | os.PathLike[str], max_docs: int = 0) -> int:
+  """Returns the largest 1-based position of any gene; 0 where none has positions."""
+  last = 0
+  for batch in bson.read_collection(path, "geneDatamart", max_docs=max_docs):
+    for value in (document.get("gene") for document in batch):
+      if isinstance(value, Mapping):
+        ends = (position_of(value.get(key)) for key in ("leftEndPosition", "rightEndPosition"))
+        last = max(last, *(end for end in ends if end is not None), 0)
+  return last
 
 
 def _required(root: Path, collection: str) -> Path:
@@ -130,9 +167,9 @@ def _required(root: Path, collection: str) -> Path:
 
 def _looked(root: Path, collection: str) -> str:
   """Names the places where a collection may lie, for messages."""
-  folders = dict.fromkeys(p.parent for p in bson.places(root, collection))
-  names = " ".join(collection + suffix for suffix in bson.SUFFIXES)
-  return f"{names} in {', '.join(map(str, folders))}"
+  folders = dict.fromkeys(p.parent for p in places(root, collection))
+  names = " ".join(collection + kind for kind in bson.KINDS)
+  return f"{names} (or .gz, .zip) in {', '.join(map(str, folders))}"
 
 
 def _check_genome(scan: GeneScan, contig: Contig, report: QualityReport, path: Path) -> None:

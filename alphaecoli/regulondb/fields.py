@@ -1,15 +1,23 @@
-"""Numbers, texts, nested objects, positions and evidence of documents.
+"""Numbers, texts, nested objects, positions, conditions and evidence of documents.
 
 The one place where 1-based becomes 0-based. Evidence codes are EcoCyc's, such as
 EV-EXP-IMP-POLAR-MUTATION; later releases leave "EV-" out. Source: RegulonDB, evidence
 classification, and the models of https://github.com/regulondbunam/GraphQL-api.
 """
 
+import html
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from alphaecoli.genomics.genes import EXPERIMENTAL, NO_EVIDENCE, OTHER_EVIDENCE, one_line
+from alphaecoli.genomics.genes import (
+  EXPERIMENTAL,
+  NO_EVIDENCE,
+  OTHER_EVIDENCE,
+  STRANDS,
+  one_line,
+)
 from alphaecoli.genomics.quality import QualityReport
 
 ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
@@ -19,6 +27,7 @@ _BRANCHES = {
   **dict.fromkeys(("COMP", "IC", "AS", "HTP"), OTHER_EVIDENCE),
   "ND": NO_EVIDENCE,
 }
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _STRONG = ("S", "C", "STRONG", "CONFIRMED")  # of transcription units: by experiments alone
 
 
@@ -44,6 +53,11 @@ def text_of(value: Any) -> str:
   if value is None or isinstance(value, Mapping | list):
     return ""
   return one_line(str(value))
+
+
+def plain_text(text: str) -> str:
+  """Returns text without the tags and entities of HTML, as <i>lacZ</i> and &beta; have them."""
+  return one_line(_TAG.sub("", html.unescape(text)))
 
 
 def nested_id(value: Any) -> str:
@@ -91,6 +105,38 @@ def interval_of(
   if not circular or right + length_bp - left + 1 > length_bp // 2:
     return "left end beyond right end"
   return left - 1, right + length_bp
+
+
+def strand_of(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
+  """Parses a strand; 0, and counted, where there is none."""
+  strand = STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
+  if strand == 0:
+    absent = value is None or value == ""
+    report.count(f"{kind} without strand" if absent else f"{kind} with bad strand", 1, identifier)
+  return strand
+
+
+def conditions_of(value: Any) -> dict[str, str]:
+  """Joins the growth conditions of a data set, by field."""
+  found: dict[str, dict[str, None]] = {}
+  for condition in value if isinstance(value, list) else [value]:
+    if isinstance(condition, Mapping):
+      for key, field in condition.items():
+        texts = [text_of(f) for f in (field if isinstance(field, list) else [field])]
+        if key and any(texts):
+          found.setdefault(text_of(key), {}).update(dict.fromkeys(filter(None, texts)))
+  return {key: "; ".join(texts) for key, texts in found.items()}
+
+
+def terms_of(document: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+  """Yields the terms of a document of growth conditions by field, those of further fields too."""
+  for key, value in document.items():
+    if key == "additionalProperties":
+      for more in objects_of(value):
+        if isinstance(more, Mapping):
+          yield text_of(more.get("name")), objects_of(more.get("value"))
+    elif key != "datasetIds":
+      yield key, objects_of(value)
 
 
 def operon_evidence(units: Iterable[Any], gene_ids: Sequence[str], report: QualityReport) -> str:

@@ -10,16 +10,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from alphaecoli.genomics.genes import EXPERIMENTAL, NO_EVIDENCE, STRANDS, Dataset, Gene, Operon
+from alphaecoli.genomics.genes import EXPERIMENTAL, NO_EVIDENCE, Dataset, Gene, Operon
 from alphaecoli.genomics.intervals import covering_interval, unwrap
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.regulondb.bson import Document, read_collection
 from alphaecoli.regulondb.fields import (
+  conditions_of,
   interval_of,
   nested_id,
   objects_of,
   operon_evidence,
-  position_of,
+  plain_text,
+  strand_of,
+  terms_of,
   text_of,
 )
 
@@ -50,16 +53,7 @@ def dataset_name(identifier: Any) -> str:
 
 def _name(value: Mapping[str, Any]) -> str:
   """Returns the name of a gene or operon in any release."""
-  return text_of(value.get("name")) or text_of(value.get("gene_name"))
-
-
-def _strand(value: Any, kind: str, identifier: str, report: QualityReport) -> int:
-  """Parses a strand; 0, and counted, where there is none."""
-  strand = STRANDS.get(value.strip().lower(), 0) if isinstance(value, str) else 0
-  if strand == 0:
-    absent = value is None or value == ""
-    report.count(f"{kind} without strand" if absent else f"{kind} with bad strand", 1, identifier)
-  return strand
+  return plain_text(text_of(value.get("name")) or text_of(value.get("gene_name")))
 
 
 def scan_genes(
@@ -170,7 +164,7 @@ def _gene(
   whole = len(moved) < 2 and (not moved or moved[0] == (start, end))
   if not tag:
     report.count("gene without b-number", 1, identifier)
-  strand = _strand(value.get("strand"), "gene", identifier, report)
+  strand = strand_of(value.get("strand"), "gene", identifier, report)
   return Gene(
     identifier, _name(value), tag, start, end, strand, kind, () if whole else tuple(moved)
   )
@@ -203,8 +197,8 @@ def read_operons(
     path: BSON file.
     length_bp: chromosome length.
     report: counter of skipped and repaired records.
-    scan: geneDatamart; with it, ids that it does not hold and excluded genes are dropped from
-      `gene_ids`, and an operon without positions reaches from its first to its last gene.
+    scan: geneDatamart; with it, ids that it does not hold and genes that are left out are dropped
+      from `gene_ids`, and an operon without positions reaches from its first to its last gene.
     circular: whether an operon may pass the origin.
     max_docs: largest number of documents; 0 reads all.
 
@@ -214,7 +208,6 @@ def read_operons(
   Source: RegulonDB, operonDatamart.
   """
   placed = {g.id: g for g in scan.genes} if scan else {}
-  valid = placed.keys() | scan.unplaced_ids if scan else None
   operons: dict[str, Operon] = {}
   for document in _documents(path, "operonDatamart", max_docs):
     report.total("operon documents")
@@ -226,12 +219,12 @@ def read_operons(
     if identifier in operons:
       report.count("operon listed twice", 1, identifier)
       continue
-    gene_ids = _operon_genes(document, identifier, valid, scan, report)
+    gene_ids = _operon_genes(document, identifier, placed.keys(), scan, report)
     members = [(placed[g].start, placed[g].end) for g in gene_ids if g in placed]
     interval = _operon_interval(value, members, length_bp, circular, identifier, report)
     if interval is None:
       continue
-    strand = _strand(value.get("strand"), "operon", identifier, report)
+    strand = strand_of(value.get("strand"), "operon", identifier, report)
     evidence = operon_evidence(objects_of(document.get("transcriptionUnits")), gene_ids, report)
     operons[identifier] = Operon(identifier, _name(value), *interval, strand, gene_ids, evidence)
   several = Counter(o.evidence for o in operons.values() if len(o.gene_ids) > 1)
@@ -266,11 +259,14 @@ def _operon_interval(
 def _operon_genes(
   document: Document,
   identifier: str,
-  valid: Set[str] | None,
+  placed: Set[str],
   scan: GeneScan | None,
   report: QualityReport,
 ) -> tuple[str, ...]:
-  """Returns the ids of the genes of all transcription units; those in `valid`, if given."""
+  """Returns the ids of the genes of all transcription units; with a scan, the placed ones alone.
+
+  A gene that is left out, as a phantom or for want of a position, is none of the operon.
+  """
   ids: dict[str, None] = {}
   for unit in objects_of(document.get("transcriptionUnits")):
     for gene in objects_of(unit.get("genes") if isinstance(unit, Mapping) else None):
@@ -278,12 +274,15 @@ def _operon_genes(
   ids.pop("", None)
   if not ids:
     report.count("operon without genes", 1, identifier)
-  if valid is None or scan is None:
+  if scan is None:
     return tuple(ids)
-  for gene_id in [g for g in ids if g not in valid]:
-    excluded = gene_id in scan.excluded_ids
-    reason = "operon gene of an excluded type" if excluded else "operon gene not in geneDatamart"
-    report.count(reason, 1, gene_id)
+  for gene_id in [g for g in ids if g not in placed]:
+    reasons = {
+      "operon gene of an excluded type": scan.excluded_ids,
+      "operon gene without positions": scan.unplaced_ids,
+    }
+    found = (reason for reason, ids_left_out in reasons.items() if gene_id in ids_left_out)
+    report.count(next(found, "operon gene not in geneDatamart"), 1, gene_id)
     del ids[gene_id]
   return tuple(ids)
 
@@ -307,28 +306,39 @@ def read_datasets(
     elif name in datasets:
       report.count("data set listed twice", 1, name)
     else:
-      datasets[name] = Dataset(name, _conditions(document.get("growthConditions")))
+      datasets[name] = Dataset(name, conditions_of(document.get("growthConditions")))
   return list(datasets.values())
 
 
-def _conditions(value: Any) -> dict[str, str]:
-  """Joins the growth conditions of a data set, by field."""
-  found: dict[str, dict[str, None]] = {}
-  for condition in value if isinstance(value, list) else [value]:
-    if isinstance(condition, Mapping):
-      for key, field in condition.items():
-        texts = [text_of(f) for f in (field if isinstance(field, list) else [field])]
-        if any(texts):
-          found.setdefault(text_of(key), {}).update(dict.fromkeys(filter(None, texts)))
-  return {key: "; ".join(texts) for key, texts in found.items()}
+def read_growth_conditions(
+  path: str | os.PathLike[str], report: QualityReport, *, max_docs: int = 0
+) -> dict[str, dict[str, str]]:
+  """Reads nlpGrowthConditions: growth conditions by data set and field, as `read_datasets`.
+
+  Raises:
+    DataError: as `bson.read_collection`.
+
+  Source: https://github.com/regulondbunam/RegulonDBHT-ETL, `NLPGrowthCondition`.
+  """
+  found: dict[str, list[dict[str, Any]]] = {}
+  for document in _documents(path, "nlpGrowthConditions", max_docs):
+    report.total("growth condition documents")
+    fields = {
+      key: [term.get("value") for term in terms if isinstance(term, Mapping)]
+      for key, terms in terms_of(document)
+    }
+    names = {dataset_name(name) for name in objects_of(document.get("datasetIds"))} - {""}
+    if not names:
+      report.count("growth condition document without a data set", 1, nested_id(document) or None)
+    for name in sorted(names):
+      found.setdefault(name, []).append(fields)
+  return {name: conditions_of(documents) for name, documents in found.items()}
 
 
-def last_position(path: str | os.PathLike[str], max_docs: int = 0) -> int:
-  """Returns the largest 1-based position of any gene; 0 where none has positions."""
-  last = 0
-  for document in _documents(path, "geneDatamart", max_docs):
-    value = document.get("gene")
-    if isinstance(value, Mapping):
-      ends = position_of(value.get("leftEndPosition")), position_of(value.get("rightEndPosition"))
-      last = max(last, *(end for end in ends if end is not None), 0)
-  return last
+def with_conditions(
+  datasets: Sequence[Dataset], conditions: Mapping[str, Mapping[str, str]]
+) -> list[Dataset]:
+  """Adds growth conditions that data sets do not have themselves, and data sets of their own."""
+  own = {dataset.name: dataset.conditions for dataset in datasets}
+  names = dict.fromkeys([*own, *conditions])
+  return [Dataset(n, {**conditions.get(n, {}), **own.get(n, {})}) for n in names]

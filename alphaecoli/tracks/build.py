@@ -1,7 +1,8 @@
 """Construction of tracks from records: arrays with a value for every base (docs/data.md)."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
@@ -16,16 +17,19 @@ from alphaecoli.genomics.genes import (
   gene_kind,
   one_line,
 )
-from alphaecoli.genomics.intervals import split_at_origin
+from alphaecoli.genomics.intervals import StartEnd, neighbours, split_at_origin
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.regulondb.records import dataset_name
-from alphaecoli.schema import ALL_OPERONS, BIN_BP, MIN_PREVALENCE, DataConfig
+from alphaecoli.schema import ALL_OPERONS, BIN_BP, MIN_PREVALENCE, UNKNOWN, DataConfig
 from alphaecoli.tracks.density import DensityIndex, PiecewiseTrack, mean_of_genes
-from alphaecoli.tracks.gene_table import GeneTable
-from alphaecoli.tracks.splits import TRAIN, Regions, split_of, split_regions, total_bp
+from alphaecoli.tracks.gene_table import GeneTable, possible_operons
+from alphaecoli.tracks.splits import TRAIN, Regions, regions_of, split_of, total_bp
 from alphaecoli.tracks.track_table import UNKNOWN_OPERON, ExpressionTrack, TrackTable
 
+LOGGER = logging.getLogger(__name__)
+USUAL_PREVALENCE = (0.05, 0.8)  # of operons over training bases; beyond it, a warning
+MOST_LISTED = 0.9  # share of genes in listed operons below which a warning says so
 _STRANDS = {".": (-1, 0, 1), "+": (1,), "-": (-1,)}
 
 Groups = list[tuple[str, tuple[str, ...]]]
@@ -62,9 +66,12 @@ def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
   Raises:
     ConfigError: a data set, condition field or track of the configuration has no data, or no operon
       the evidence that it asks for.
+    DataError: none of the operons can be.
   """
+  operons = possible_operons(genome_records)
+  genome_records = dataclasses.replace(genome_records, operons=operons)
   length_bp = genome_records.contig.length_bp
-  regions = split_regions(length_bp, data.n_blocks, data.n_folds, data.fold, data.circular)
+  regions = regions_of(dataclasses.asdict(data), length_bp, data.circular)
   genes = genome_records.genes
   splits = tuple(split_of(g.start, g.end, regions, length_bp) for g in genes)
   in_training = np.array([s == TRAIN for s in splits], bool)
@@ -73,52 +80,26 @@ def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
   std = np.array([t.std for t in tracks])
   intervals = [g.intervals for g in genes]
   expression = mean_of_genes(intervals, (log_tpm - mean) / std, length_bp)
-  several = [o for o in genome_records.operons or () if len(o.gene_ids) >= data.min_operon_genes]
-  believed, masked = by_evidence(several, data.operon_evidence, genome_records.report)
-  operons = operon_track(believed, masked, length_bp)
+  membership = operon_membership(genome_records, data)
   density = DensityIndex.of_genes(intervals, length_bp, data.circular)
   table = TrackTable(
     tracks,
     density_mean(density, regions),
-    operon_prevalence(operons, regions) if genome_records.operons is not None else 0.5,
+    operon_prevalence(membership, regions) if operons is not None else 0.5,
     genome_records.expression is not None,
-    genome_records.operons is not None,
+    operons is not None,
   )
-  rows = gene_table(genome_records, splits, log_tpm)
+  if operons is not None:
+    _check_operons(genome_records, table.operon_prevalence, data)
   return Tracks(
     genome_records.contig,
     data.circular,
     regions,
     table,
     expression,
-    operons,
-    rows,
+    membership,
+    GeneTable.of(genome_records, splits, log_tpm),
     genome_records.report,
-  )
-
-
-def gene_table(
-  genome_records: GenomeRecords, splits: Sequence[str], log_tpm: Float64[np.ndarray, "G T"]
-) -> GeneTable:
-  """Arranges the genes as columns, in the order of the dump."""
-  genes = genome_records.genes
-  of_operon = {g: o for o in reversed(genome_records.operons or []) for g in o.gene_ids}
-  operons = [of_operon.get(g.id) for g in genes]
-  return GeneTable(
-    gene_id=np.array([g.id for g in genes], np.str_),
-    name=np.array([g.name for g in genes], np.str_),
-    locus_tag=np.array([g.locus_tag for g in genes], np.str_),
-    start=np.array([g.start for g in genes], np.int64),
-    end=np.array([g.end for g in genes], np.int64),
-    strand=np.array([g.strand for g in genes], np.int8),
-    type=np.array([g.type for g in genes], np.str_),
-    split=np.array(splits, np.str_),
-    operon_id=np.array([o.id if o else "" for o in operons], np.str_),
-    fragments=tuple(g.intervals for g in genes),
-    log_tpm=log_tpm,
-    operon_evidence=np.array(
-      [o.evidence if o and len(o.gene_ids) > 1 else "" for o in operons], np.str_
-    ),
   )
 
 
@@ -147,18 +128,68 @@ def by_evidence(
   return believed, masked
 
 
-def operon_track(
-  operons: Iterable[Operon], masked: Iterable[Operon], length_bp: int
-) -> UInt8[np.ndarray, "L"]:
-  """Marks bases: 1 from the first to the last base of an operon, `UNKNOWN_OPERON` of a masked one.
+def operon_membership(genome_records: GenomeRecords, data: DataConfig) -> UInt8[np.ndarray, "L"]:
+  """Marks bases: 1 from the first to the last base of an operon, `UNKNOWN_OPERON` where unknown.
+
+  Raises:
+    ConfigError: no operon has the evidence that the configuration asks for.
 
   Source: RegulonDB, operonDatamart.
   """
+  operons, report = genome_records.operons or (), genome_records.report
+  length_bp = genome_records.contig.length_bp
+  several = [o for o in operons if len(o.gene_ids) >= data.min_operon_genes]
+  believed, masked = by_evidence(several, data.operon_evidence, report)
+  unknown = [(o.start, o.end) for o in masked]
+  if operons and data.unlisted_genes == UNKNOWN:
+    listed = {gene for operon in operons for gene in operon.gene_ids}
+    for gene in genome_records.genes:
+      report.count("gene in no listed operon: unknown", gene.id not in listed, gene.id)
+    unknown += unlisted_intervals(genome_records.genes, listed, length_bp, data.circular)
   track = np.zeros(length_bp, np.uint8)
-  for value, chosen in ((UNKNOWN_OPERON, masked), (1, operons)):
-    for start, end in split_at_origin([(o.start, o.end) for o in chosen], length_bp):
+  for value, chosen in ((UNKNOWN_OPERON, unknown), (1, [(o.start, o.end) for o in believed])):
+    for start, end in split_at_origin(chosen, length_bp):
       track[start:end] = value
   return track
+
+
+def unlisted_intervals(
+  genes: Sequence[Gene], listed: Collection[str], length_bp: int, circular: bool
+) -> list[StartEnd]:
+  """Returns the genes in no listed operon, and the gaps between two that follow one another.
+
+  Two of one strand may share an operon that is not listed; one beside a listed operon may not.
+  """
+  ordered = sorted(genes, key=lambda gene: (gene.start, gene.end))
+  start, end, strand = np.array([(g.start, g.end, g.strand) for g in ordered], np.int64).T
+  unlisted = np.array([gene.id not in listed for gene in ordered], bool)
+  pairs = neighbours(start, end, strand, length_bp if circular else None)
+  gaps = unlisted[pairs.left] & unlisted[pairs.right] & (pairs.distance_bp > 0)
+  first = end[pairs.left[gaps]]
+  found = zip(first.tolist(), (first + pairs.distance_bp[gaps]).tolist(), strict=True)
+  return [*zip(start[unlisted].tolist(), end[unlisted].tolist(), strict=True), *found]
+
+
+def _check_operons(genome_records: GenomeRecords, prevalence: float, data: DataConfig) -> None:
+  """Counts the genes in listed operons; warns of few, and of an unlikely share of bases."""
+  report, operons = genome_records.report, genome_records.operons or ()
+  listed = {gene for operon in operons for gene in operon.gene_ids}
+  n, total = sum(gene.id in listed for gene in genome_records.genes), len(genome_records.genes)
+  report.total("genes in listed operons", n)
+  if n < MOST_LISTED * total and data.unlisted_genes != UNKNOWN:
+    LOGGER.warning(
+      "the operons list %d of %d genes (%.0f%%); the others count as outside of operons, or as "
+      "unknown with --config.data.unlisted_genes=unknown",
+      n, total, 100 * n / total,
+    )  # fmt: skip
+  low, high = USUAL_PREVALENCE
+  if not low <= prevalence <= high:
+    report.count("unlikely share of training bases in operons", 1, f"{prevalence:.4f}")
+    LOGGER.warning(
+      "%.1f%% of the training bases lie in operons of %d or more genes; %g to %g%% are usual: check"
+      " the operons and data.min_operon_genes",
+      100 * prevalence, data.min_operon_genes, 100 * low, 100 * high,
+    )  # fmt: skip
 
 
 def density_mean(density: DensityIndex, regions: Regions) -> float:

@@ -1,17 +1,29 @@
-"""The gene table of a store: `genes.tsv` and its columns in memory."""
+"""The gene table of a store, `genes.tsv` and its columns in memory; which operons can be."""
 
 import csv
 import dataclasses
 import functools
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64, Shaped
 
+from alphaecoli.errors import DataError
 from alphaecoli.files import write_text
-from alphaecoli.genomics.genes import EXPERIMENTAL, Annotation, Gene, one_line
+from alphaecoli.genomics.genes import (
+  EXPERIMENTAL,
+  Annotation,
+  Gene,
+  GenomeRecords,
+  Operon,
+  one_line,
+)
 from alphaecoli.genomics.intervals import StartEnd
+from alphaecoli.genomics.quality import shown
+
+LOGGER = logging.getLogger(__name__)
 
 _TEXT = ("gene_id", "name", "locus_tag", "type", "split", "operon_id")
 EVIDENCE = "operon_evidence"  # a column that stores of earlier versions lack
@@ -20,6 +32,7 @@ COLUMNS = (
   "fragments",
 )  # fmt: skip
 TRACK_PREFIX = "log_tpm:"
+MOST_FOREIGN = 3  # genes that an operon of one may cover besides, as gfcA's does in RegulonDB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +70,36 @@ class GeneTable:
 
   def __len__(self) -> int:
     return len(self.gene_id)
+
+  @classmethod
+  def of(
+    cls, genome_records: GenomeRecords, splits: Sequence[str], log_tpm: Float64[np.ndarray, "G T"]
+  ) -> "GeneTable":
+    """Arranges the genes of records as columns, in their order."""
+    genes = genome_records.genes
+    of_operon = {g: o for o in reversed(genome_records.operons or []) for g in o.gene_ids}
+    operons = [of_operon.get(g.id) for g in genes]
+    return cls(
+      gene_id=np.array([g.id for g in genes], np.str_),
+      name=np.array([g.name for g in genes], np.str_),
+      locus_tag=np.array([g.locus_tag for g in genes], np.str_),
+      start=np.array([g.start for g in genes], np.int64),
+      end=np.array([g.end for g in genes], np.int64),
+      strand=np.array([g.strand for g in genes], np.int8),
+      type=np.array([g.type for g in genes], np.str_),
+      split=np.array(splits, np.str_),
+      operon_id=np.array([o.id if o else "" for o in operons], np.str_),
+      fragments=tuple(g.intervals for g in genes),
+      log_tpm=log_tpm,
+      operon_evidence=np.array(
+        [o.evidence if o and len(o.gene_ids) > 1 else "" for o in operons], np.str_
+      ),
+    )
+
+  @property
+  def unlisted(self) -> Bool[np.ndarray, "G"]:
+    """Returns which genes lie in no listed operon, not even in one of a single gene."""
+    return self.operon_id == ""
 
   @property
   def supported(self) -> Bool[np.ndarray, "G"]:
@@ -107,6 +150,61 @@ class GeneTable:
       for row in range(len(self))
     )
     return Annotation(genes, frozenset([contig] if circular else ()), path)
+
+
+def possible_operons(genome_records: GenomeRecords) -> list[Operon] | None:
+  """Leaves out operons that can not be, counted and named; None where none are given.
+
+  Genes of an operon have one strand and are neighbours: one that covers more foreign genes than it
+  has of its own is a mistake. Genes of the other strand are foreign where they overlap none of its
+  own, as an antisense RNA does.
+
+  Raises:
+    DataError: none can be.
+  """
+  operons, report = genome_records.operons, genome_records.report
+  if not operons:
+    return operons
+  genes, length_bp = genome_records.genes, genome_records.contig.length_bp
+  rows = {gene.id: row for row, gene in enumerate(genes)}
+  bounds = np.array([(g.start, g.end - g.start, g.strand) for g in genes], np.int64).reshape(-1, 3)
+  kept, left_out = [], []
+  for operon in operons:
+    fault = _fault(operon, rows, bounds, length_bp)
+    if fault is None:
+      kept.append(operon)
+    else:
+      report.count(f"operon left out: {fault}", 1, operon.id)
+      left_out.append(operon.id)
+  if left_out:
+    text = f"{len(left_out)} of {len(operons)} operons can not be: {shown(left_out, 10)}"
+    if not kept:
+      raise DataError(f"{text}; are they operons of this genome?")
+    LOGGER.warning("left out, as the quality report says: %s", text)
+  return kept
+
+
+def _fault(
+  operon: Operon, rows: Mapping[str, int], bounds: Int64[np.ndarray, "G 3"], length_bp: int
+) -> str | None:
+  """Returns why an operon can not be, None where it can; `bounds`: start, length and strand."""
+  own = np.array([rows[gene] for gene in operon.gene_ids if gene in rows], np.int64)
+  start, length, strand = bounds.T
+  strands = set(strand[own].tolist()) - {0}
+  if len(strands) > 1:
+    return "genes of both strands"
+  offset = (start - operon.start) % length_bp
+  foreign = offset + length <= operon.end - operon.start
+  foreign[own] = False
+  same = foreign & (strand == (strands.pop() if strands else operon.strand))
+  apart = foreign & ~same
+  for row in own if apart.any() else ():
+    gap = (start - start[row] + length_bp // 2) % length_bp - length_bp // 2
+    apart &= (gap >= length[row]) | (gap + length <= 0)
+  n = len(operon.gene_ids)
+  if n and same.sum() + apart.sum() > (n if n > 1 else MOST_FOREIGN):
+    return "more foreign genes than its own"
+  return None
 
 
 def read_genes(path: Path, tracks: Sequence[str]) -> GeneTable:

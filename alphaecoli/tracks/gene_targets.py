@@ -69,25 +69,33 @@ def junction_interval(left: StartEnd, right: StartEnd) -> StartEnd:
 def is_labelled(
   supported: Bool[np.ndarray, "G"],
   masked: Bool[np.ndarray, "G"],
+  unlisted: Bool[np.ndarray, "G"],
   left: Int64[np.ndarray, "p"],
   right: Int64[np.ndarray, "p"],
 ) -> Bool[np.ndarray, "p"]:
   """Returns which pairs are known to share an operon, or not, where some operons are unknown.
 
   A pair is unknown where a gene lies in an unknown operon, unless the other one lies in a known
-  one, at whose border they are.
+  one, at whose border they are; and where both lie in no listed operon, if those are unknown.
 
   Args:
     supported: which genes lie in an operon with experimental evidence.
     masked: which genes lie in an operon that is unknown.
+    unlisted: which genes lie in no listed operon, if that makes them unknown.
     left: numbers of the genes that come first.
     right: numbers of the genes that follow.
   """
-  return supported[left] | supported[right] | ~(masked[left] | masked[right])
+  by_evidence = supported[left] | supported[right] | ~(masked[left] | masked[right])
+  return by_evidence & ~(unlisted[left] & unlisted[right])
 
 
 def gene_targets(
-  genes: GeneTable, length_bp: int, circular: bool, operons: bool, masks_operons: bool = False
+  genes: GeneTable,
+  length_bp: int,
+  circular: bool,
+  operons: bool,
+  masks_operons: bool = False,
+  masks_unlisted: bool = False,
 ) -> GeneTargets:
   """Computes the targets.
 
@@ -97,12 +105,14 @@ def gene_targets(
     circular: whether the last gene and the first are neighbours.
     operons: whether operons are known; without them no junction is.
     masks_operons: whether operons without experimental evidence are unknown.
+    masks_unlisted: whether genes in no listed operon are unknown.
   """
   structure, known = _structure(genes, length_bp)
   intervals: list[list[StartEnd]] = []
   labels = np.zeros((0, 2))
   if operons:
-    intervals, labels = _junctions(genes, length_bp, circular, masks_operons)
+    masked = genes.unsupported & masks_operons, genes.unlisted & masks_unlisted
+    intervals, labels = _junctions(genes, length_bp, circular, *masked)
   sizes = np.array([[end - start] for ((start, end),) in intervals], np.float64).reshape(-1, 1)
   lengths = np.array([[sum(b - a for a, b in parts)] for parts in genes.fragments], np.float64)
   measured = np.where(np.isnan(genes.log_tpm), np.nan, 1 / lengths.reshape(-1, 1))
@@ -139,7 +149,11 @@ def _structure(
 
 
 def _junctions(
-  genes: GeneTable, length_bp: int, circular: bool, masks_operons: bool
+  genes: GeneTable,
+  length_bp: int,
+  circular: bool,
+  masked: Bool[np.ndarray, "G"],
+  unlisted: Bool[np.ndarray, "G"],
 ) -> tuple[list[list[StartEnd]], Float64[np.ndarray, "J 2"]]:
   """Returns the junction of every pair of neighbours, and its label on the pair's strand."""
   order = np.lexsort((genes.end, genes.start))
@@ -148,8 +162,8 @@ def _junctions(
   found = neighbours(start, end, strand.astype(np.int64), length_bp if circular else None)
   intervals: list[list[StartEnd]] = []
   labels = np.full((len(found.left), 2), np.nan)
-  masked = genes.unsupported & masks_operons
-  labelled = is_labelled(genes.supported, masked, order[found.left], order[found.right])
+  left, right = order[found.left], order[found.right]
+  labelled = is_labelled(genes.supported, masked, unlisted, left, right)
   for row, (left, right) in enumerate(zip(found.left.tolist(), found.right.tolist(), strict=True)):
     offset = length_bp if start[right] < start[left] else 0  # only the origin lies between
     follower = int(start[right]) + offset, int(end[right]) + offset

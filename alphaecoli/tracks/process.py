@@ -8,26 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from alphaecoli.config import base_config
 from alphaecoli.errors import DataError
 from alphaecoli.files import hash_file
-from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.regulondb.bson import find_collection
+from alphaecoli.genomics.genes import GenomeRecords, gene_kind
+from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.regulondb.dump import (
   BUILTIN,
+  NLP_CONDITIONS,
   RANDOM,
   DumpProgress,
   builtin_genome,
+  find_collection,
   read_dump,
   read_genome,
   resolve_dump,
 )
 from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
-from alphaecoli.tracks.build import build_tracks
+from alphaecoli.tracks.build import Tracks, build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
 LOGGER = logging.getLogger(__name__)
-COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset")
+COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset", NLP_CONDITIONS)
 GENOME = "genome"
 RANDOM_GENOME_SEED = 0
 # Keys that change how windows are cut, not the content of the store; dump and genome are hashed.
@@ -72,10 +75,35 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
   report = QualityReport()
   contig = read_genome(data, report, seed=RANDOM_GENOME_SEED)
   genome_records = read_dump(data.dump, contig, data, report, progress)
-  store = write_store(path, build_tracks(genome_records, data), metadata)
+  tracks = build_tracks(genome_records, data)
+  say_unused(tracks, genome_records, data)
+  store = write_store(path, tracks, metadata)
   LOGGER.info("%s", report.table())
   LOGGER.info("track store %s is complete", path)
   return store
+
+
+def say_unused(tracks: Tracks, genome_records: GenomeRecords, data: DataConfig) -> None:
+  """Warns of, and counts, what the configuration names and no gene has, and unused data sets."""
+  report, usual = genome_records.report, base_config().data
+  there = {gene.type for gene in genome_records.genes}
+  types = ", ".join(sorted(there)[:12])
+  for kind in dict.fromkeys(data.exclude_gene_types):
+    if kind not in usual.exclude_gene_types and not report[f"gene of excluded type {kind}"]:
+      LOGGER.warning("data.exclude_gene_types: no gene of type %r; there are %s", kind, types)
+      report.count("excluded gene type that no gene has", 1, kind)
+  kinds = {gene_kind(kind) for kind in there}
+  for kind in dict.fromkeys(data.unknown_expression_types):
+    if kind not in usual.unknown_expression_types and gene_kind(kind) not in kinds:
+      LOGGER.warning("data.unknown_expression_types: no gene of type %r; there are %s", kind, types)
+      report.count("type of unknown expression that no gene has", 1, kind)
+  table = genome_records.expression
+  used = {name for track in tracks.table.expression for name in track.datasets}
+  unused = [name for name in (table.datasets if table else ()) if name not in used]
+  for name in unused:
+    report.count("data set in no expression track", dataset=name)
+  if unused:
+    LOGGER.warning("%d data sets are in no expression track: %s", len(unused), shown(unused))
 
 
 def locate_store(data: DataConfig, workdir: Path) -> tuple[Path, dict[str, Any]]:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from alphaecoli.schema import DATA_BEFORE
+
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 BORDER = "border"
@@ -41,17 +43,23 @@ Regions = Mapping[str, tuple[Region, ...]]
 
 
 def split_regions(
-  length_bp: int, n_blocks: int, n_folds: int, fold: int, circular: bool = True
+  length_bp: int,
+  n_blocks: int,
+  n_folds: int,
+  fold: int,
+  circular: bool = True,
+  block_offset: float = 0.0,
 ) -> dict[str, tuple[Region, ...]]:
   """Returns the regions of every split, neighbouring blocks merged, sorted by start.
 
   Args:
     length_bp: length L of the chromosome.
     n_blocks: number of blocks; block i reaches from round(i * L / n_blocks) to
-      round((i + 1) * L / n_blocks).
+      round((i + 1) * L / n_blocks), from the first block's start on.
     n_folds: number of folds, at least 3; block i belongs to fold i mod n_folds.
     fold: validation fold; the next one is the test fold.
     circular: whether the last and the first block are neighbours.
+    block_offset: start of the first block, in blocks after the first base; of a circle only.
   """
   edges = [round(i * length_bp / n_blocks) for i in range(n_blocks + 1)]
   held_out = {fold % n_folds: VALIDATION, (fold + 1) % n_folds: TEST}
@@ -67,7 +75,30 @@ def split_regions(
   if circular and len(runs) > 1 and runs[0][0] == runs[-1][0]:
     split, last = runs.pop()
     runs[0] = split, Region(last.start, length_bp + runs[0][1].end)
-  return {name: tuple(sorted(region for s, region in runs if s == name)) for name in SPLITS}
+  shift = round(block_offset * length_bp / n_blocks) if circular else 0
+  starts = [(region.start + shift) % length_bp for _, region in runs]
+  moved = [
+    (split, Region(start, start + region.length_bp))
+    for (split, region), start in zip(runs, starts, strict=True)
+  ]
+  return {name: tuple(sorted(region for s, region in moved if s == name)) for name in SPLITS}
+
+
+def regions_of(
+  data: Mapping[str, Any], length_bp: int, circular: bool, fold: int | None = None
+) -> dict[str, tuple[Region, ...]]:
+  """Returns the regions by the data section of a configuration, perhaps of an earlier version.
+
+  Args:
+    data: its values.
+    length_bp: length of the chromosome.
+    circular: whether it is circular.
+    fold: another validation fold than the configuration's.
+  """
+  data = {**DATA_BEFORE, **data}
+  fold = data["fold"] if fold is None else fold
+  layout = length_bp, data["n_blocks"], data["n_folds"], fold
+  return split_regions(*layout, circular, data["block_offset"])
 
 
 def split_of(start: int, end: int, regions: Regions, length_bp: int) -> str:
@@ -118,7 +149,7 @@ def exposure(
   if not found:
     return np.full(length, UNTOUCHED, np.uint8)
   result = np.full(length, HELD_OUT, np.uint8)
-  regions = split_regions(length, data["n_blocks"], data["n_folds"], data["fold"])
+  regions = regions_of(data, length, data.get("circular", True))
   own = mask_of(regions[TRAIN], length)
   if any(np.array_equal(own, mask) for mask in found):
     result[mask_of(regions[TEST], length)] = UNTOUCHED

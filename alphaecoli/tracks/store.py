@@ -17,7 +17,7 @@ from jaxtyping import Bool, Shaped, UInt8
 from alphaecoli.errors import ConfigError, DataError, brief
 from alphaecoli.files import hash_file, read_json
 from alphaecoli.genomics.genes import Annotation
-from alphaecoli.schema import BIN_BP, HEADS
+from alphaecoli.schema import ALL_OPERONS, BIN_BP, DATA_BEFORE, HEADS, UNKNOWN
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
 from alphaecoli.tracks.gene_targets import GeneTargets, gene_targets, unpack, wrapped
@@ -54,6 +54,7 @@ class TrackStore:
     organism: name of the organism as prepared; of a RegulonDB dump, the contig's.
     fingerprint: hash of inputs, configuration and format.
     masks_operons: whether operons without experimental evidence are unknown.
+    masks_unlisted: whether genes in no listed operon are unknown.
   """
 
   def __init__(self, path: str | os.PathLike[str], manifest: Mapping[str, Any]):
@@ -66,7 +67,9 @@ class TrackStore:
     self.length_bp = int(manifest["contig"]["length_bp"])
     self.circular = bool(manifest["contig"]["circular"])
     self.fingerprint = str(manifest["fingerprint"])
-    self.masks_operons = manifest.get("format_version") == MASKED_VERSION
+    config = {**DATA_BEFORE, **manifest.get("config", {})}
+    self.masks_operons: bool = config["operon_evidence"] != ALL_OPERONS
+    self.masks_unlisted: bool = config["unlisted_genes"] == UNKNOWN
     self._regions = {
       name: tuple(Region(start, end) for start, end in regions)
       for name, regions in manifest["splits"].items()
@@ -209,9 +212,8 @@ class TrackStore:
     window_bp = out["sequence"].shape[0]
     start = self._first_base(start, window_bp)
     arrays["start"][at], arrays["reverse"][at] = start, reverse
-    step = -1 if reverse else 1
     # Views along the forward strand: what is written into them in its order lies reversed in `out`.
-    forward = {key: array[::step] for key, array in out.items() if array.ndim}
+    forward = {key: array[:: -1 if reverse else 1] for key, array in out.items() if array.ndim}
     first = min(window_bp, self.length_bp - start)
     self._copy(forward, slice(0, first), start, reverse)
     if first < window_bp:
@@ -228,9 +230,8 @@ class TrackStore:
     np.logical_and(self.table.has_operons, label != UNKNOWN_OPERON, out=known)
     label *= known
     self._fill_gene_targets(forward, start, reverse)
-    if first_new_bp:
-      for name, head in HEADS.items():
-        forward[f"{name}_known"][: -(-first_new_bp // head.resolution_bp)] = False
+    for name, head in HEADS.items():
+      forward[f"{name}_known"][: -(-first_new_bp // head.resolution_bp)] = False
 
   def _fill_gene_targets(self, forward: Window, start: int, reverse: bool) -> None:
     """Writes gene structure, operon junctions and the weights of genes and pairs."""
@@ -258,8 +259,8 @@ class TrackStore:
   @functools.cached_property
   def _gene_targets(self) -> GeneTargets:
     """Computes the targets that follow from the genes."""
-    operons = self.table.has_operons, self.masks_operons
-    return gene_targets(self.genes, self.length_bp, self.circular, *operons)
+    known = self.table.has_operons, self.masks_operons, self.masks_unlisted
+    return gene_targets(self.genes, self.length_bp, self.circular, *known)
 
   def _first_base(self, start: int, window_bp: int) -> int:
     """Returns the window's first base, between 0 and L."""
@@ -342,9 +343,8 @@ def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
       array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
       raise DataError(f"{path / name}.npy: broken array ({error}); {_REBUILD}") from error
-    length_bp = manifest["contig"]["length_bp"]
-    good = [*array.shape] == entry["shape"] and len(array) == length_bp
-    if not good or array.dtype != np.dtype(entry["dtype"]):
+    length_bp, good = manifest["contig"]["length_bp"], [*array.shape] == entry["shape"]
+    if not good or len(array) != length_bp or array.dtype != np.dtype(entry["dtype"]):
       expected = f"{entry['dtype']} {tuple(entry['shape'])}"[:99] + f" of {brief(length_bp)} bp"
-      found = f"{array.dtype} {array.shape}"
-      raise DataError(f"{path / name}.npy: {found}, expected {expected}; {_REBUILD}")
+      shape = f"{path / name}.npy: {array.dtype} {array.shape}"
+      raise DataError(f"{shape}, expected {expected}; {_REBUILD}")

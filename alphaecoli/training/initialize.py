@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from alphaecoli.errors import ConfigError
 from alphaecoli.model.finetuning import head_of
 from alphaecoli.model.functional import FunctionalModel, Values
-from alphaecoli.schema import HEADS, Config, ModelConfig
+from alphaecoli.schema import DATA_BEFORE, HEADS, Config, ModelConfig
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION, hash_genome, mask_of
 from alphaecoli.tracks.store import TrackStore
@@ -236,8 +236,9 @@ def check_seen(source: PretrainedValues, store: TrackStore, allowed: bool) -> di
     f"init.checkpoint={source.path} was trained on {parts}, so that metrics on them say nothing"
   )
   if not allowed:
-    data = source.meta["config"]["data"]
-    flags = (f"--config.data.{key}={data[key]}" for key in ("fold", "n_folds", "n_blocks"))
+    data = {**DATA_BEFORE, **source.meta["config"]["data"]}
+    keys = ("fold", "n_folds", "n_blocks", *(("block_offset",) if data["block_offset"] else ()))
+    flags = (f"--config.data.{key}={data[key]}" for key in keys)
     raise ConfigError(
       f"{text}; hold out what it held out ({' '.join(flags)}), or start all the same with "
       "--config.init.allow_seen=true"

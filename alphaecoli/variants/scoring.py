@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int, UInt8
 
 from alphaecoli.genomics.genes import ContigFeatures, Gene
 from alphaecoli.genomics.intervals import StartEnd
-from alphaecoli.genomics.sequence import Contig, decode
+from alphaecoli.genomics.sequence import UNKNOWN, Contig, decode, encode
 from alphaecoli.genomics.vcf import Variant, shortened
 from alphaecoli.inference.operon_calls import operons_of_bases
 from alphaecoli.inference.prediction import spread_of
@@ -30,12 +30,18 @@ from alphaecoli.variants.scores import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Plan:
-  """A variant and where it is predicted."""
+  """A variant and where it is predicted.
+
+  Attributes:
+    contig: its contig; where the genome has an ambiguity letter, with the base that REF has there.
+    named: first base and REF of a variant that so changes the contig; None where it does not.
+  """
 
   variant: Variant
   contig: Contig
   view: View
   edit: Edit
+  named: tuple[int, str] | None
 
 
 def score_variants(
@@ -51,7 +57,8 @@ def score_variants(
 
   Reference and alternative are each predicted in one window, which lies centred on the variant
   (to 64 bp; against the end, near the end of a linear contig) and begins at the same base for both.
-  Variants that follow one another in one such place share the reference's prediction.
+  Variants that follow one another in one such place share the reference's prediction. Where the
+  genome has an ambiguity letter, REF is the base that VCF names for it, and is predicted as such.
 
   Args:
     predictor: model to ask.
@@ -66,7 +73,7 @@ def score_variants(
 
   def windows() -> Iterator[tuple[_Plan | None, UInt8[np.ndarray, " W"]]]:
     """Lists reference windows, each followed by the alternatives that it serves."""
-    place: tuple[str, int] | None = None
+    place: tuple[str, int, tuple[int, str] | None] | None = None
     for variant in variants:
       reason = refusal(variant, contigs, predictor.window_bp)
       if reason:
@@ -74,8 +81,8 @@ def score_variants(
         continue
       plan = _plan(variant, contigs[variant.contig], predictor.window_bp)
       waiting.append(plan)
-      if place != (plan.contig.name, plan.view.first):
-        place = plan.contig.name, plan.view.first
+      if place != (plan.contig.name, plan.view.first, plan.named):
+        place = plan.contig.name, plan.view.first, plan.named
         yield None, predictor.cut(plan.contig.codes, plan.view.first, plan.view.circular)
       yield plan, alternative(plan.contig.codes, plan.view, plan.edit)
 
@@ -98,7 +105,13 @@ def _plan(variant: Variant, contig: Contig, window_bp: int) -> _Plan:
   first = window_start(contig.length_bp, variant.start, end, window_bp, circular)
   centre = (variant.start + end) // 2
   view = View.around(first, window_bp, contig.length_bp, circular, centre)
-  return _Plan(variant, contig, view, trimmed(variant))
+  at = np.arange(len(variant.ref)) + variant.start
+  if UNKNOWN not in contig.codes.take(at, mode="wrap"):
+    return _Plan(variant, contig, view, trimmed(variant), None)
+  named = contig.codes.copy()
+  named[at % contig.length_bp] = encode(variant.ref)
+  changed = dataclasses.replace(contig, codes=named)
+  return _Plan(variant, changed, view, trimmed(variant), (variant.start, variant.ref.upper()))
 
 
 def refusal(variant: Variant, contigs: Mapping[str, Contig], window_bp: int) -> str:
@@ -107,7 +120,7 @@ def refusal(variant: Variant, contigs: Mapping[str, Contig], window_bp: int) -> 
     return variant.fault
   if variant.contig not in contigs:
     names = ", ".join(list(contigs)[:5]) + (" …" if len(contigs) > 5 else "")
-    return f"unknown contig: no {variant.contig!r} in the genome, which has {names}"
+    return f"unknown contig: no {shortened(variant.contig)!r} in the genome, which has {names}"
   return _misfit(variant, contigs[variant.contig], window_bp)
 
 
@@ -123,12 +136,14 @@ def _misfit(variant: Variant, contig: Contig, window_bp: int) -> str:
     return (
       f"allele too long: {longest} bp; at most {most}: half of the window, less than the contig"
     )
-  found = decode(contig.codes.take(np.arange(len(ref)) + variant.start, mode="wrap"))
-  return (
-    ""
-    if found == ref
-    else f"reference mismatch: REF is {shortened(ref)}, the genome has {shortened(found)}"
-  )
+  codes = contig.codes if contig.vcf_codes is None else contig.vcf_codes
+  at = np.arange(len(ref)) + variant.start
+  found = decode(codes.take(at, mode="wrap"))
+  if found == ref:
+    return ""
+  ambiguous = not np.array_equal(codes.take(at, mode="wrap"), contig.codes.take(at, mode="wrap"))
+  note = " (of an ambiguity letter the first base, as VCF says)" if ambiguous else ""
+  return f"reference mismatch: REF is {shortened(ref)}, the genome has {shortened(found)}{note}"
 
 
 def _score(

@@ -1,7 +1,9 @@
 """GenBank: hand-checked positions, Biopython's own writer as a source, damaged files."""
 
+import bz2
 import gzip
 import logging
+import lzma
 import random
 
 import numpy as np
@@ -13,7 +15,7 @@ from Bio.SeqRecord import SeqRecord
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genbank import read_genbank, read_sequences
-from alphaecoli.genomics.genes import place_genes
+from alphaecoli.genomics.genes import past_ends, place_genes
 from alphaecoli.genomics.sequence import decode, reverse_complement
 
 BASES = "".join(random.Random(1).choices("ACGT", k=1000))
@@ -172,3 +174,70 @@ def test_two_records_of_one_name_and_missing_files(written, tmp_path):
   packed.write_bytes(gzip.compress(written(record("c", [])).read_bytes())[:300])
   with pytest.raises(DataError, match="truncated or corrupt"):
     read_genbank(packed)
+
+
+def test_features_that_no_gene_stands_for_are_genes_of_their_type(written):
+  """A plasmid as tools merge it: one gene feature, with and without a CDS, and CDS of their own."""
+  features = [
+    feature("gene", (1, 91, 1), gene="bla"),
+    feature("CDS", (1, 91, 1), gene="bla"),
+    feature("gene", (100, 190, 1), gene="rop"),
+    feature("CDS", (200, 290, 1), gene="repA"),
+    feature("CDS", (300, 390, -1), label="EGFP"),
+    feature("tRNA", (400, 476, 1), gene="trnA"),
+    feature("ncRNA", (500, 560, 1), ncRNA_class="antisense_RNA", locus_tag="R1"),
+    feature("CDS", (600, 690, 1), product="hypothetical protein"),
+    feature("regulatory", (700, 710, 1)),
+  ]
+  _, annotation = read_genbank(written(record("p", features)))
+  assert [(g.id, g.name, g.type, g.start) for g in annotation.genes] == [
+    ("bla", "bla", "gene", 1),
+    ("rop", "rop", "gene", 100),
+    ("repA", "repA", "CDS", 200),
+    ("EGFP", "EGFP", "CDS", 300),
+    ("trnA", "trnA", "tRNA", 400),
+    ("R1", "", "ncRNA", 500),
+    ("p:601-690", "", "CDS", 600),
+  ]
+
+
+def test_one_record_with_genes_does_not_hide_those_of_another(written):
+  first = record("a", [feature("gene", (1, 91, 1), gene="x"), feature("CDS", (1, 91, 1), gene="x")])
+  second = record("b", [feature("CDS", (1, 91, 1), gene="x"), feature("CDS", (100, 190, 1))])
+  _, annotation = read_genbank(written(first, second))
+  assert [(g.contig, g.start) for g in annotation.genes] == [("a", 1), ("b", 1), ("b", 100)]
+
+
+def test_features_without_a_place_are_counted_and_skipped(written, caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  path = written(record("c", CHROMOSOME))
+  text = path.read_text().replace("gene            101..200", "gene            100^101")
+  text = text.replace("CDS             101..200", "CDS             100^101")
+  path.write_text(text.replace("join(301..350,401..450)", "join(?..350,401..450)"))
+  _, annotation = read_genbank(path)
+  assert [gene.id for gene in annotation.genes] == ["b0002", "b0003"]
+  assert "1 genes skipped: they lie between two bases" in caplog.text
+  assert "1 genes skipped: their location can not be read" in caplog.text
+
+
+def test_gene_past_the_end_of_a_linear_record_is_said(written, caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  _, annotation = read_genbank(written(record("c", CHROMOSOME[:4], "linear")))
+  assert past_ends(annotation, {"c": 1000}) == ["c"]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+def test_byte_order_mark_line_ends_and_compression(written, pack, end):
+  path = written(record("NC_1.1", CHROMOSOME))
+  path.write_bytes(pack(("\ufeff" + path.read_text().replace("\n", end)).encode()))
+  contigs, annotation = read_sequences(path)
+  assert decode(contigs[0].codes) == BASES and len(annotation.genes) == 4
+
+
+def test_rna_and_ambiguity_letters(written, caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  caplog.set_level("INFO")
+  (contig,), _ = read_genbank(written(record("r", [], bases="ACGUURYN")))
+  assert decode(contig.codes) == "ACGTTNNN" and decode(contig.vcf_codes) == "ACGTTACN"
+  assert "U is read as T (RNA letters): r" in caplog.text

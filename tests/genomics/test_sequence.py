@@ -1,4 +1,7 @@
+import bz2
 import gzip
+import logging
+import lzma
 
 import numpy as np
 import pytest
@@ -14,8 +17,9 @@ from alphaecoli.genomics.sequence import (
 
 
 def test_bases_are_acgt_in_this_order_and_other_letters_four():
-  np.testing.assert_array_equal(encode("ACGTacgtNRYn-U"), [0, 1, 2, 3] * 2 + [4] * 6)
+  np.testing.assert_array_equal(encode("ACGTacgtNRYn-"), [0, 1, 2, 3] * 2 + [4] * 5)
   assert decode(encode("acgtRN")) == "ACGTNN"
+  assert decode(encode("acguU")) == "ACGTT"
 
 
 def test_a_character_that_is_no_letter_is_refused_with_its_position():
@@ -63,6 +67,74 @@ def test_a_broken_fasta_is_one_error_with_file_and_line(tmp_path, text, message)
   with pytest.raises(DataError, match=message) as caught:
     read_fasta(path)
   assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_rna_reads_as_dna_and_is_said(tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  caplog.set_level("INFO")
+  path = tmp_path / "r.fna"
+  path.write_text(">r\nACGU\nuuNR\n>d\nACGT\n")
+  assert [decode(contig.codes) for contig in read_fasta(path)] == ["ACGTTTNN", "ACGT"]
+  assert [r.getMessage() for r in caplog.records] == [f"{path}: U is read as T (RNA letters): r"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
+def test_line_ends_byte_order_mark_and_compression(tmp_path, end, pack):
+  path = tmp_path / "g.fna"
+  text = "\ufeff>chr1 x\nACgt\nNN\n\n>p2\nTT\n".replace("\n", end)
+  path.write_bytes(pack(text.encode()))
+  assert [(c.name, decode(c.codes)) for c in read_fasta(path)] == [
+    ("chr1", "ACGTNN"),
+    ("p2", "TT"),
+  ]
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    lzma.compress(b">a\n" + bytes(range(65, 90)) * 99)[:-20],
+    bz2.compress(b">a\n" + bytes(range(65, 90)) * 99)[:-20],
+    b"BZh91AY&SYnonsense and more of it",
+    b"PK\x03\x04 a zip",
+  ],
+  ids=["xz", "bz2", "bz2-nonsense", "zip"],
+)
+def test_broken_and_unknown_compression_is_one_line(tmp_path, content):
+  path = tmp_path / "g.fna"
+  path.write_bytes(content)
+  with pytest.raises(DataError, match=r"truncated or corrupt|unpack it first") as caught:
+    read_fasta(path)
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    ">" + "x" * 10_000 + "\n",
+    "A" * 10_000,
+    f">{'a' * 9000}\nAC\n>{'a' * 9000}\nAC\n",
+    ">a " * 3000,
+  ],
+  ids=["empty", "no-header", "twice", "header"],
+)
+def test_errors_do_not_repeat_the_file(tmp_path, text):
+  path = tmp_path / "g.fna"
+  path.write_text(text)
+  with pytest.raises(DataError) as caught:
+    read_fasta(path)
+  assert len(str(caught.value)) < len(str(path)) + 300
+
+
+def test_ambiguity_letters_keep_the_base_that_vcf_names(tmp_path):
+  path = tmp_path / "g.fna"
+  path.write_text(">a\nACGTNRYSWKMBDHVrn-\n>b\nACGTNN\n")
+  ambiguous, plain = read_fasta(path)
+  assert decode(ambiguous.codes) == "ACGT" + "N" * 14
+  # The first letter in the alphabet: R is A or G, Y C or T, S C or G, W A or T, K G or T, M A or C,
+  # B all but A, D all but C, H all but G, V all but T.
+  assert decode(ambiguous.vcf_codes) == "ACGTNACCAGACAAAANN"
+  assert plain.vcf_codes is None
 
 
 def test_a_missing_fasta_is_an_error(tmp_path):

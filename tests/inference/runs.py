@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -10,6 +11,7 @@ from alphaecoli import config as configuration
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE
 from alphaecoli.model.functional import FunctionalModel
+from alphaecoli.model.layers import Keys
 from alphaecoli.model.model import AlphaEcoli
 from tests.inference.standin import TABLE
 
@@ -21,7 +23,7 @@ TINY = dataclasses.replace(CONFIG.model, channels=8, channel_step=4, n_layers=1)
 
 
 def tiny_model(seed: int = 0) -> AlphaEcoli:
-  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(seed)))()
+  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=Keys(jax.random.key(seed))))()
 
 
 def save_run(folder: Path, model: AlphaEcoli | None = None) -> Path:

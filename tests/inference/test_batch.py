@@ -254,3 +254,15 @@ def test_prefetch_keeps_order_and_raises_in_its_place():
       seen.append(number)
   assert seen == [0, 1, 2]
   assert list(prefetch([])) == [] and list(prefetch([None, None])) == [None, None]
+
+
+def test_what_no_genome_uses_is_said_once(run, tmp_path, caplog, toy_store):
+  alias = tmp_path / "alias"
+  alias.write_text("a1\tx1\nabsent\tx2\n")
+  rings = ("--circular", "a2,nowhere")
+  run("--alias", str(alias), *rings, "--store", str(toy_store.path))
+  messages = [record.getMessage() for record in caplog.records]
+  assert "--alias: 1 names are of no contig: absent" in messages
+  assert "--circular: 1 names are of no contig: nowhere" in messages
+  said = [text for text in messages if "the store has no gene of 4 of 4 genomes" in text]
+  assert len(said) == 1 and said[0].endswith(".fna, …")

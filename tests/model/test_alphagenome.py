@@ -13,7 +13,7 @@ from alphaecoli.errors import DataError
 from alphaecoli.model import alphagenome as published
 from alphaecoli.model.alphagenome import PUBLISHED
 from alphaecoli.model.functional import FunctionalModel
-from alphaecoli.model.layers import RunningStat
+from alphaecoli.model.layers import Keys, RunningStat
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.schema import HEADS
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
@@ -29,7 +29,7 @@ TOLERANCE = 5e-6  # rms(difference) / rms: five times float32 rounding, far belo
 
 @pytest.fixture(scope="module")
 def abstract():
-  return nnx.eval_shape(lambda: AlphaEcoli(PUBLISHED, TABLE, rngs=nnx.Rngs(0)))
+  return nnx.eval_shape(lambda: AlphaEcoli(PUBLISHED, TABLE, rngs=Keys(jax.random.key(0))))
 
 
 def empty(shapes):

@@ -14,7 +14,7 @@ from alphaecoli.genomics.sequence import reverse_complement
 from alphaecoli.model.alphagenome import PUBLISHED
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.heads import OperonMembershipHead, dropout
-from alphaecoli.model.layers import RMSBatchNorm, RunningStat
+from alphaecoli.model.layers import Keys, RMSBatchNorm, RunningStat
 from alphaecoli.model.model import AlphaEcoli, mean_of_strands
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import MeshConfig
@@ -47,12 +47,12 @@ def sequence(seed=0):
 
 def abstract(table=TABLE, **changes):
   config = dataclasses.replace(TINY, **changes)
-  return nnx.eval_shape(lambda: AlphaEcoli(config, table, rngs=nnx.Rngs(0)))
+  return nnx.eval_shape(lambda: AlphaEcoli(config, table, rngs=Keys(jax.random.key(0))))
 
 
 @pytest.fixture(scope="module")
 def model():
-  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=nnx.Rngs(0)))()
+  return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=Keys(jax.random.key(0))))()
 
 
 def like(model, **changes):
@@ -125,7 +125,7 @@ def test_training_moves_every_running_statistic_and_inference_none(model, traine
 
 
 def test_batch_norm_in_training_divides_by_the_root_mean_square_of_the_batch():
-  norm = RMSBatchNorm(3, decay=0.9, rngs=nnx.Rngs(0))
+  norm = RMSBatchNorm(3, decay=0.9, rngs=Keys(jax.random.key(0)))
   x = np.random.default_rng(0).normal(2, 3, (4, 5, 3)).astype(np.float32)
   mean_square = np.square(x).mean((0, 1))
   y = norm(jnp.asarray(x), train=True)
@@ -176,7 +176,7 @@ def test_predictions_start_near_what_the_biases_say(trained):
 
 def test_operon_head_is_finite_without_operons():
   table = dataclasses.replace(TABLE, operon_prevalence=0.0, has_operons=False)
-  bias = OperonMembershipHead(4, table, rngs=nnx.Rngs(0)).linear.bias
+  bias = OperonMembershipHead(4, table, rngs=Keys(jax.random.key(0))).linear.bias
   assert np.isfinite(bias[0])
 
 
@@ -263,3 +263,9 @@ def test_mean_of_strands_of_sure_logits_is_finite():
 
   found = mean_of_strands(forward, jnp.zeros((1, 4), jnp.uint8), TABLE)["operon_membership"]
   np.testing.assert_allclose(found[0, :, 0], [200, -200, 200, special.logit(0.25)], rtol=1e-6)
+
+
+def test_keys_are_those_of_nnx_rngs():
+  keys, rngs = Keys(jax.random.key(3)), nnx.Rngs(jax.random.key(3))
+  for _ in range(3):
+    assert jnp.array_equal(jax.random.key_data(keys.params()), jax.random.key_data(rngs.params()))

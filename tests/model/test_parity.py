@@ -15,6 +15,7 @@ from alphaecoli.model import heads as embedders
 from alphaecoli.model import layers, pair
 from alphaecoli.model import transformer as attention
 from alphaecoli.model.alphagenome import PUBLISHED
+from alphaecoli.model.layers import Keys
 from tests.model.oracle_fill import fill, fill_input
 
 DATA = Path(__file__).parent / "data"
@@ -36,7 +37,7 @@ def relative_error(got, want):
 
 
 def rngs():
-  return nnx.Rngs(0)
+  return Keys(jax.random.key(0))
 
 
 BLOCKS = {

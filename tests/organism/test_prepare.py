@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_counts_become_tpm_through_the_length_of_genes(dump, tmp_path):
     "b0009\ttoy\t1\t2\t+\t400\t2000\t1\n"
     "__no_feature\t\t\t\t\t\t12\t1\n"
   )
-  files = dataclasses.replace(files, expression=counts, values="counts")
+  files = dataclasses.replace(files, expression=counts, samples=None)  # of the dump's data sets
   settings = own(config, expression_tracks="dataset")
   store = prepare(files, settings, tmp_path / "toy", name="toy")
   assert store.table.names == ("A.bam", "B.bam")
@@ -127,7 +128,7 @@ def test_counts_become_tpm_through_the_length_of_genes(dump, tmp_path):
   problems = store.manifest["quality"]["problems"]
   assert problems["data set converted from count to TPM"] == 2
   assert problems["column of featureCounts that is no sample"] == 5
-  assert problems["expression row skipped: matches no gene"] == 1
+  assert problems["summary row of htseq-count, no gene"] == 1
 
 
 GENOME = ">chr\n" + "ACGT" * 2000 + "\n>plasmid\n" + "ACGT" * 500 + "\n"
@@ -178,7 +179,7 @@ def test_everything_skipped_or_repaired_is_counted_by_reason(tmp_path):
   ]  # fmt: skip
   operons = [
     "operon\tgenes\tstart\tend\tstrand\tcontig",
-    "A\tg0,g1\t\t\t\t",
+    "A\tg14,g15\t\t\t\t",
     "B\t\t801\t1900\t+\tchr",  # the genes of its strand within it
     "C\tg9,zzz\t3601\t3900\t+\t",
     "D\tg3\t99\t98999\t+\t",  # outside: placed by its gene
@@ -201,7 +202,7 @@ def test_everything_skipped_or_repaired_is_counted_by_reason(tmp_path):
     "expression row skipped: name of several genes": 1,
     "expression row skipped: matches no gene": 1,
     "expression row skipped: gene that is left out": 1,
-    "expression rows of one gene: mean": 1,
+    "expression rows of one gene: added up": 1,
     "gene without expression": 12,
     "operon gene: matches no gene": 2,
     "operon gene: gene that is left out": 1,
@@ -219,10 +220,10 @@ def test_everything_skipped_or_repaired_is_counted_by_reason(tmp_path):
   assert (totals["operons"], totals["operons with two genes or more"]) == (5, 3)
   genes = store.genes
   value = dict(zip(genes.gene_id, np.expm1(genes.log_tpm[:, 0]), strict=True))
-  assert value["gene-g0"] == pytest.approx(np.expm1(np.log1p([60000, 50000]).mean()))
+  assert value["gene-g0"] == pytest.approx(np.expm1(np.log1p([120000, 100000]).mean()))
   assert np.isnan(value["gene-g10"]) and np.isnan(value["gene-g12"])
   operon = dict(zip(genes.gene_id, genes.operon_id, strict=True))
-  assert [operon[f"gene-g{i}"] for i in (0, 1, 2, 3, 4, 5)] == ["A", "A", "B", "B", "B", ""]
+  assert [operon[f"gene-g{i}"] for i in (14, 15, 2, 3, 4, 5)] == ["A", "A", "B", "B", "B", ""]
   assert genes.type[list(genes.gene_id).index("ps")] == "pseudogene"
 
 
@@ -251,7 +252,7 @@ def test_one_contig_is_prepared_and_the_others_are_named_loudly(tmp_path, caplog
     *GENES,
     *(gene_line(f"p{i}", 200 * i + 1, 200 * i + 150, "+", "plasmid") for i in range(9)),
   ]
-  rows = [*ROWS, *(f"p{i}\t{50000 + 2000 * i}\t100000" for i in range(9))]
+  rows = [*ROWS, *(f"p{i}\t{500 + 20 * i}\t{1000 - i}" for i in range(9))]
   files = write_files(tmp_path, genes, rows)
   settings = config_of(**SETTINGS).data
   with caplog.at_level("WARNING", "alphaecoli"):
@@ -290,12 +291,12 @@ def test_the_same_inputs_use_a_store_again_and_others_are_refused(tmp_path):
 
 
 BAD_TABLES = {
-  "commas": ("gene,S1\ng1,3\n", "line 1: no tabs"),
+  "no-separator": ("gene|S1\ng1|3\n", "one column, gene.S1"),
   "header-alone": ("gene\tS1\n", "no rows"),
-  "one-column": ("gene\ng1\n", "one column, 'gene'"),
+  "one-column": ("gene\ng1\n", "one column, gene"),
   "ragged": ("gene\tS1\ng1\t3\ng2\t3\t4\n", "line 3: 3 cells; the header has 2"),
   "twice": ("gene\tS1\tS1\ng1\t3\t4\n", "'S1' heads 2 columns"),
-  "other-organism": ("gene\tS1\nSTM0001\t3\n", "none of its 1 rows matches a gene .*STM0001.*g0"),
+  "other-organism": ("gene\tS1\nSTM0001\t3\n", "1 of 1 names match no gene .*STM0001.*g0"),
 }
 
 
@@ -319,10 +320,12 @@ def test_a_header_without_the_first_name_is_read_as_r_writes_it(tmp_path):
 BAD_OPERONS = {
   "columns": (["id\tmembers", "A\tg1"], "columns id, members; expected a table of operons"),
   "position": (["operon\tstart\tend", "A\t1.5\t9"], "line 2: positions '1.5' to '9'"),
+  "digits": (["operon\tstart\tend", "A\t1\t" + "9" * 5000], "line 2: positions '1' to '9+';"),
+  "half-a-place": (["operon\tstart\tend", "A\t1\t"], "line 2: positions '1' to ''"),
   "contig": (["operon\tgenes\tcontig", "A\tg1\tx"], "none of its 1 operons lies on chr"),
   "other-organism": (
     ["operon\tgenes\tstart\tend", "A\tSTM1,STM2\t1\t900"],
-    r"none of its 2 genes matches a gene .*names STM1, STM2, the annotation g0",
+    r"2 of 2 names match no gene of the annotation: it has STM1, STM2; known are g0",
   ),
   "gff3": (["##gff-version 3", *GENES], "no operon feature, and no gene with an operon"),
 }
@@ -363,3 +366,52 @@ def test_the_command_writes_a_store_that_opens(tmp_path):
     command.main([*arguments, "--config.data.dump=somewhere"])
   with pytest.raises(ConfigError, match=r"--name=a/b; expected letters"):
     command.main([*arguments, "--name", "a/b"])
+
+
+def test_what_is_named_and_unused_is_said_and_counted(tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
+  files = write_files(tmp_path, GENES, ROWS)
+  (tmp_path / "samples.tsv").write_text("sample\tmedium\nS1\tM9\n")
+  files = dataclasses.replace(files, samples=tmp_path / "samples.tsv")
+  store = prepared(
+    files, tmp_path, expression_tracks="group:medium", unknown_expression_types=("tRNAs",),
+    exclude_gene_types=("phantom", "pseudogenes"),
+  )  # fmt: skip
+  problems = store.quality["problems"]
+  assert problems["excluded gene type that no gene has"]["examples"] == ["pseudogenes"]
+  assert problems["type of unknown expression that no gene has"]["examples"] == ["tRNAs"]
+  assert problems["data set in no expression track"]["datasets"] == {"S2": 1}
+  assert problems["sample without a row in the sample sheet"]["datasets"] == {"S2": 1}
+  for text in ("no gene of type 'pseudogenes'; there are gene", "no gene of type 'tRNAs'",
+               "1 data sets are in no expression track: S2"):  # fmt: skip
+    assert text in caplog.text
+  problems = prepared(files, tmp_path / "mean").quality["problems"]
+  assert problems["flag that nothing uses"]["examples"] == ["--samples"]
+  assert "--samples makes no track" in caplog.text and "fields: medium" in caplog.text
+  files = dataclasses.replace(files, expression=None, values="counts")
+  problems = prepared(files, tmp_path / "none").quality["problems"]
+  assert problems["flag that nothing uses"]["examples"] == ["--values", "--samples"]
+
+
+def test_the_command_takes_several_files_of_expression(tmp_path):
+  files = write_files(tmp_path, GENES, ROWS)
+  paths = []
+  for sample in ("A", "B"):
+    paths.append(tmp_path / sample / "quant.sf")
+    paths[-1].parent.mkdir()
+    rows = [f"g{i}\t300\t250\t{40000.5 + 1000 * i}\t{7 * i}" for i in range(20)]
+    header = "Name\tLength\tEffectiveLength\tTPM\tNumReads"
+    paths[-1].write_text("\n".join([header, *rows]) + "\n")
+  arguments = [
+    "--genome", str(files.genome), "--annotation", str(files.annotation),
+    *(f"--config.data.{key}={value}" for key, value in SETTINGS.items()),
+    "--config.data.expression_tracks=dataset",
+  ]  # fmt: skip
+  both = ["--expression", *map(str, paths)]
+  twice = ["--expression", str(paths[0]), "--expression", str(paths[1])]
+  for i, given in enumerate((both, twice)):
+    assert command.main([*arguments, "--out", str(tmp_path / str(i)), *given]) == 0
+    store = open_store(tmp_path / str(i))
+    assert store.table.names == ("A", "B")
+    assert set(store.manifest["inputs"]) >= {"expression", "expression 2"}
+    assert store.manifest["expression_values"] == "tpm"

@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import json
 import re
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -15,10 +17,10 @@ from hypothesis import strategies as st
 from alphaecoli.errors import DataError
 from alphaecoli.regulondb.bson import (
   MAX_DOCUMENT_BYTES,
-  find_collection,
   read_batches,
   read_collection,
 )
+from alphaecoli.regulondb.dump import find_collection
 from tests import toy
 
 DOCUMENTS = [
@@ -237,3 +239,106 @@ def test_a_long_file_of_another_collection_is_refused_early(tmp_path):
   path.write_bytes(gzip.compress(DATA * 2000, 1)[:-20])  # its end would be an error of its own
   with pytest.raises(DataError, match="not operonDatamart"):
     list(read_collection(path, "operonDatamart"))
+
+
+def extended(value):
+  """Values as `mongoexport --jsonFormat=canonical` writes them."""
+  if isinstance(value, dict):
+    return {key: extended(v) for key, v in value.items()}
+  if isinstance(value, list):
+    return [extended(v) for v in value]
+  names = {int: "$numberInt", float: "$numberDouble"}
+  return {names[type(value)]: str(value)} if type(value) in names else value
+
+
+LINES = [json.dumps(d, ensure_ascii=False) for d in DOCUMENTS]
+ARRAY = "[" + ",\n".join(LINES) + "]\n"
+JSON_FORMS = {
+  "a line each": "\n".join(LINES) + "\n",
+  "a line each, with carriage returns and no end": "\r\n".join(LINES),
+  "array": ARRAY,
+  "array on lines": json.dumps(DOCUMENTS, indent=2),
+  "byte order mark": "\ufeff" + ARRAY,
+  "extended": "\n".join(json.dumps(extended(d)) for d in DOCUMENTS),
+  "two arrays": "[" + ",".join(LINES[:7]) + "]\n[" + ",".join(LINES[7:]) + "]",
+  "web service": f'{{"data": {{"getAllGenes": {{"data": {ARRAY}, "pagination": {{"n": 1}}}}}}}}',
+  "pipeline": f'{{"classAcronym": "ECOLI", "n": 3, "collectionData": {ARRAY}, "organism": "x"}}',
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("form", JSON_FORMS)
+def test_json_of_every_form_reads_like_bson(tmp_path, form, suffix):
+  path = pack(tmp_path / "x.json", JSON_FORMS[form].encode(), suffix)
+  assert read(path) == (DOCUMENTS, None)
+
+
+def test_ids_and_dates_of_extended_json_are_those_of_bson(tmp_path):
+  text = '{"_id": {"$oid": "5f3c1f2e9d3b2a0001a1b2c3"}, "n": {"$numberLong": "5000000000"}}'
+  ((document,),) = read_batches(pack(tmp_path / "x.jsonl", text.encode(), ""))
+  assert document == {"_id": bson.ObjectId("5f3c1f2e9d3b2a0001a1b2c3"), "n": 5_000_000_000}
+  far = b'{"_id": "a", "d": {"$date": {"$numberLong": "4611686018427387904"}}}'
+  assert read(pack(tmp_path / "y.json", far, ""))[1] is None
+
+
+def test_json_comes_in_batches_in_bounded_memory(tmp_path):
+  path = pack(tmp_path / "x.json", ("[" + ",".join(LINES * 2000) + "]").encode(), "")
+  size, largest, documents = path.stat().st_size, 0, 0
+  tracemalloc.start()
+  for batch in read_batches(path):
+    largest, documents = max(largest, len(batch)), documents + len(batch)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert documents == 80_000 and largest < 2000
+  assert peak < size / 4
+
+
+def test_a_json_document_longer_than_a_batch(tmp_path):
+  big = {"text": "é" * 1_000_000}
+  text = "\n".join([*LINES, json.dumps(big, ensure_ascii=False), *LINES])
+  documents, error = read(pack(tmp_path / "x.json", text.encode(), ""))
+  assert error is None and documents == [*DOCUMENTS, big, *DOCUMENTS]
+
+
+BAD_JSON = {
+  "array that is not closed": (ARRAY.rstrip("]\n").encode(), "truncated"),
+  "cut within a document": ("\n".join(LINES)[:-9].encode(), "truncated"),
+  "cut within a string": (LINES[0].encode() + b'{"_id": "abc', "truncated"),
+  "no JSON after a document": (LINES[0].encode() + b"<html>", "corrupt; Expecting value"),
+  "a web page": (b"<!DOCTYPE html>", "corrupt; Expecting value"),
+  "numbers": (b"[1, 2]", "corrupt document"),
+  "closed too often": ((ARRAY + "]").encode(), "corrupt; expected one array of documents"),
+  "arrays of arrays": (b"[" * 100_000, "corrupt; expected one array of documents"),
+  "missing comma": (b'{"a": 1 "b": 2, "c": "%s"}' % (b"x" * 99), "corrupt; Expecting ',' del"),
+  "not UTF-8": (b'{"a": "\xff\xfe"}', "corrupt or not UTF-8"),
+  "bad id": (b'{"_id": {"$oid": "zz"}, "name": "xxxxxxxxxxxxxxxxxxxxxxx"}', "corrupt document"),
+  "nested 100,000 deep": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "corrupt document"),
+}
+
+
+@pytest.mark.parametrize("broken", BAD_JSON)
+def test_broken_json_is_one_error_with_its_place(tmp_path, broken):
+  data, message = BAD_JSON[broken]
+  documents, error = read(pack(tmp_path / "x.json", data, ""))
+  assert documents == DOCUMENTS[: len(documents)]
+  assert error and re.search(rf"x\.json: byte \d+: .*{message}", error) and len(error) < 400
+  assert "\n" not in error
+
+
+def test_the_place_of_a_fault_is_in_bytes_of_the_file(tmp_path):
+  start = len(("\n".join(LINES) + "\n").encode())
+  data = "\n".join([*LINES, '{"_id": oops}', LINES[0] * 9]).encode()
+  documents, error = read(pack(tmp_path / "x.json", data, ""))
+  assert documents == DOCUMENTS and f"byte {start}: corrupt" in error
+
+
+@pytest.mark.parametrize("folder", ["regulondbht", "dump/regulondbht", ""])
+def test_json_exports_are_found_beside_bson_and_in_the_folder_itself(tmp_path, folder):
+  (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+  path = tmp_path / folder / "geneExpression.json.gz"
+  path.write_bytes(b"")
+  assert find_collection(tmp_path, "geneExpression") == path
+  bson_file = toy.place(tmp_path, "flat", "geneExpression")
+  bson_file.parent.mkdir(exist_ok=True)
+  bson_file.write_bytes(b"")
+  assert find_collection(tmp_path, "geneExpression") == bson_file

@@ -1,9 +1,12 @@
 """Whole dumps: the toy chromosome, missing parts, and the embedded data set."""
 
 import dataclasses
+from pathlib import Path
 
+import bson
 import numpy as np
 import pytest
+from bson import json_util
 
 from alphaecoli import config
 from alphaecoli.errors import DataError
@@ -11,7 +14,9 @@ from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.regulondb import dump as dump_lib
 from alphaecoli.schema import DataConfig
+from alphaecoli.tracks.process import process_data
 from tests import toy
+from tests.stores import toy_config
 
 
 def data_config(**changes) -> DataConfig:
@@ -154,7 +159,7 @@ def test_embedded_data_set():
     "genes": 4666,
     "operon documents": 2600,
     "operons": 2600,
-    "operons with two genes or more": 846,
+    "operons with two genes or more": 844,
     "operons with two genes or more: experimental evidence": 423,
     "operons with two genes or more: no evidence": 73,
     "data set documents": 23,
@@ -172,3 +177,112 @@ def test_embedded_data_set():
   assert (sums > 0.95e6).all() and (sums < 1.05e6).all()
   assert {d.name for d in genome_records.datasets} == set(genome_records.expression.datasets)
   assert calls[-1][0] == "geneExpression" and calls[-1][3] == 90_247
+
+
+def as_json(written: toy.ToyDump, array: bool) -> dict[str, Path]:
+  """Replaces the files of a dump by JSON exports."""
+  files = {}
+  for collection, path in written.files.items():
+    lines = [json_util.dumps(d) for d in bson.decode_all(path.read_bytes())]
+    text = "[" + ",".join(lines) + "]" if array else "\n".join(lines)
+    files[collection] = path.with_suffix(".json")
+    files[collection].write_text(text)
+    path.unlink()
+  return files
+
+
+@pytest.mark.parametrize("array", [True, False], ids=["array", "lines"])
+def test_a_dump_exported_as_json_reads_the_same(tmp_path, array):
+  written = toy.write(tmp_path)
+  expected = read(written)
+  files = as_json(written, array)
+  found = read(written)
+  assert found.inputs == files
+  assert (found.genes, found.operons, found.datasets) == (
+    expected.genes, expected.operons, expected.datasets,
+  )  # fmt: skip
+  np.testing.assert_array_equal(found.expression.tpm, expected.expression.tpm)
+  assert found.report.to_json() == expected.report.to_json()
+
+
+def terms(*values, score=100):
+  return [{"value": v, "score": score, "associatedPhrase": "x", "nameField": "y"} for v in values]
+
+
+def test_growth_conditions_stand_in_a_collection_of_their_own(tmp_path):
+  written = toy.write(tmp_path)
+  before = {d.name: d.conditions for d in read(written).datasets}
+  documents = [
+    {
+      "_id": "GC_ERR_TPMS",
+      "temporalId": "GC_GENE_EXPRESSION_ERR_TPMS",
+      "datasetIds": ["GENE_EXPRESSION_ERR_TPMS"],
+      "organism": terms("Escherichia coli"),
+      "medium": terms("never: the data set has its own"),
+      "growthPhase": terms("log phase", "log phase", "mid-log"),
+      "pressure": [],
+      "additionalProperties": [
+        {"name": "Cultivar", "value": terms("batch", None)}, {"name": "", "value": terms("z")},
+      ],
+    },
+    {"_id": "GC_2", "datasetIds": ["GENE_EXPRESSION_ERR_TPMS", "ERR_NEW"], "ph": terms(7.2)},
+    {"_id": "GC_3", "medium": terms("of nothing")},
+  ]  # fmt: skip
+  place = toy.place(tmp_path, "flat", "dataset").with_name("nlpGrowthConditions.bson")
+  path = toy.write_bson(place, documents)
+  records = read(written)
+  assert records.inputs["nlpGrowthConditions"] == path
+  found = {d.name: d.conditions for d in records.datasets}
+  own = before["ERR_TPMS"]
+  assert own["medium"] and "growthPhase" not in own
+  assert found.pop("ERR_TPMS") == {
+    "organism": "Escherichia coli", "growthPhase": "log phase; mid-log", "Cultivar": "batch",
+    "ph": "7.2", **own,
+  }  # fmt: skip
+  assert found.pop("ERR_NEW") == {"ph": "7.2"}
+  assert found == {name: fields for name, fields in before.items() if name != "ERR_TPMS"}
+  assert records.report.totals["growth condition documents"] == 3
+  assert records.report["growth condition document without a data set"] == 1
+  (tmp_path / "regulondbht" / "dataset.bson").unlink()
+  alone = {d.name: d.conditions for d in read(written).datasets}
+  assert alone["ERR_TPMS"]["medium"].startswith("never") and alone["ERR_NEW"] == {"ph": "7.2"}
+
+
+def test_tracks_by_a_condition_of_the_new_collection(tmp_path):
+  written = toy.write(tmp_path / "dump")
+  names = ("ERR_TPMS", "ERR_EXPL")
+  documents = [
+    {"_id": f"GC_{n}", "datasetIds": [toy.PREFIX + n], "vesselType": terms(f"flask {i}")}
+    for i, n in enumerate(names)
+  ]
+  place = toy.place(tmp_path / "dump", "flat", "nlpGrowthConditions")
+  toy.write_bson(place.parents[1] / "regulondbht" / place.name, documents)
+  blocks = {"n_blocks": 6, "n_folds": 6, "fold": 2}  # leaves the measured genes in training
+  config = toy_config(written, **blocks, expression_tracks="group:vesselType")
+  store = process_data(config, tmp_path)
+  assert store.table.names == ("flask 0", "flask 1")
+  assert "nlpGrowthConditions" in store.manifest["inputs"]
+
+
+def test_genes_that_are_left_out_do_not_count_as_genes_of_operons(tmp_path):
+  """T05 is a phantom and T06 has no position: neither joins T03 in an operon of two."""
+  written = toy.write(tmp_path)
+  documents = toy.operon_documents(written.length_bp, old=False)
+  documents[0]["transcriptionUnits"] = [{"genes": [{"_id": g} for g in ("T03", "T05", "T06")]}]
+  toy.write_bson(written.files["operonDatamart"], documents)
+  records = read(written)
+  assert {o.id: o.gene_ids for o in records.operons}["O1"] == ("T03",)
+  assert records.report["operon gene of an excluded type"] == 2  # O5 has one, too
+  assert records.report["operon gene without positions"] == 1
+
+
+def test_names_with_tags_and_entities_are_plain_text(tmp_path):
+  written = toy.write(tmp_path)
+  documents = toy.gene_documents(written.length_bp, old=False)
+  names = ["<i>lacZ</i>", "3'ETS-<sup><i>leuZ</i></sup>", "&beta;-gal", "&lt;i&gt;araC&lt;/i&gt;",
+           "a<b", "thrA"]  # fmt: skip
+  for document, name in zip(documents, names, strict=False):
+    document["gene"]["name"] = name
+  toy.write_bson(written.files["geneDatamart"], documents)
+  found = [gene.name for gene in read(written).genes][: len(names)]
+  assert found == ["lacZ", "3'ETS-leuZ", "β-gal", "araC", "a<b", "thrA"]

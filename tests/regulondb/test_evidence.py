@@ -3,8 +3,8 @@
 import pytest
 
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.regulondb.bson import find_collection, read_collection
-from alphaecoli.regulondb.dump import builtin_dump
+from alphaecoli.regulondb.bson import read_collection
+from alphaecoli.regulondb.dump import builtin_dump, find_collection
 from alphaecoli.regulondb.fields import operon_evidence
 from alphaecoli.regulondb.records import read_operons
 from tests import toy
@@ -63,7 +63,7 @@ def test_a_code_that_is_not_understood_is_counted_and_no_experiment():
 
 
 def test_half_of_the_embedded_operons_are_known_by_experiment():
-  """425 of 848 as documented; two of them keep one gene where phantoms are left out."""
+  """425 of 848 as documented; four of them keep one gene without those that are left out."""
   path = find_collection(builtin_dump(), "operonDatamart")
   found = []
   for batch in read_collection(path, "operonDatamart"):

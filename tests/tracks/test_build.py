@@ -225,7 +225,7 @@ def test_unknown_groups_are_refused_with_the_nearest_name(settings, message):
 
 
 def test_named_groups_and_conditions_reach_the_store(tmp_path):
-  groups = {"rest": ("ERR_EXPL", "ERR_TPM"), "warm": ("ERR_TPM", "ERR_DROP")}
+  groups = {"rest": ("ERR_EXPL", "ERR_TPMS"), "warm": ("ERR_TPMS", "ERR_DROP")}
   store = hand_worked_store(tmp_path, expression_groups=groups)
   assert store.table.names == ("rest", "warm")
   assert store.gene_expression.shape == (LENGTH_BP, 2)

@@ -74,7 +74,7 @@ def test_how_windows_are_cut_does_not_change_the_store(dump, tmp_path, data):
     {"max_tpm_sum": 1e9},
     {"min_genes_per_unit": 2},
     {"max_docs_per_file": 1000},
-    {"expression_groups": {"a": ("ERR_TPM",)}},
+    {"expression_groups": {"a": ("ERR_TPMS",)}},
     {"genome": "random"},
     {"unknown_expression_types": ()},
     {"operon_evidence": "experimental"},

@@ -11,9 +11,11 @@ from alphaecoli.tracks.splits import (
   SPLITS,
   TRAIN,
   UNTOUCHED,
+  VALIDATION,
   Region,
   exposure,
   hash_genome,
+  regions_of,
   split_of,
   split_regions,
   total_bp,
@@ -92,6 +94,37 @@ def test_an_arc_may_pass_the_origin_of_a_circle_only():
   )  # fmt: skip
 
 
+@given(layouts(), st.floats(0, 1, exclude_max=True))
+@settings(max_examples=60, deadline=None)
+def test_an_offset_turns_the_blocks_of_a_circle_and_no_others(layout, block_offset):
+  length_bp, n_blocks = layout[:2]
+  first = round(block_offset * length_bp / n_blocks)
+  labels = np.roll(labels_of(*layout), first)  # the first block starts there
+  regions = split_regions(*layout, True, block_offset)
+  bases = [np.arange(*region) for split in SPLITS for region in regions[split]]
+  assert sorted(np.concatenate(bases) % length_bp) == list(range(length_bp))
+  for split in SPLITS:
+    assert list(regions[split]) == sorted(regions[split])
+    for region in regions[split]:
+      assert 0 <= region.start < length_bp and region.start < region.end <= region.start + length_bp
+      assert (labels[np.arange(*region) % length_bp] == split).all()
+  assert split_regions(*layout, False, block_offset) == split_regions(*layout, False)
+
+
+def test_half_a_block_puts_the_origin_into_the_middle_of_the_last_one():
+  regions = split_regions(100, 10, 5, 4, True, 0.5)
+  assert regions["validation"] == (Region(45, 55), Region(95, 105))
+  assert regions["test"] == (Region(5, 15), Region(55, 65))
+
+
+def test_configurations_of_earlier_versions_divide_as_they_did():
+  data = {"n_blocks": 20, "n_folds": 10, "fold": 3}
+  assert regions_of(data, E_COLI_BP, True) == split_regions(E_COLI_BP, 20, 10, 3)
+  moved = regions_of({**data, "block_offset": 0.5}, E_COLI_BP, True, fold=9)
+  assert moved == split_regions(E_COLI_BP, 20, 10, 9, True, 0.5)
+  assert moved[VALIDATION][1].end > E_COLI_BP  # block 19 holds the origin
+
+
 @pytest.mark.parametrize(
   ("start", "end", "split"),
   [
@@ -145,6 +178,10 @@ def test_exposure_tells_trained_held_out_and_test_bases_apart():
   data = {"n_blocks": 9, "n_folds": 3, "fold": 0}
   expected = np.repeat([HELD_OUT, UNTOUCHED, SEEN] * 3, 10)
   np.testing.assert_array_equal(exposure([entry], data, codes), expected)
+  moved = {**data, "block_offset": 0.5}
+  turned = [list(region) for region in split_regions(90, 9, 3, 0, True, 0.5)[TRAIN]]
+  found = exposure([{**entry, "arcs": turned}], moved, codes)
+  np.testing.assert_array_equal(found, np.roll(expected, 5))
   # Another division than the configuration's: which bases tested the run is unknown.
   unknown = np.where(expected == SEEN, SEEN, HELD_OUT)
   np.testing.assert_array_equal(exposure([entry], {**data, "fold": 1}, codes), unknown)

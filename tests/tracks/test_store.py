@@ -44,7 +44,7 @@ EXAMPLES = settings(
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
   """Two tracks for each strand."""
-  groups = {"warm": ("ERR_TPM",), "rest": ("ERR_TPM", "ERR_EXPL")}
+  groups = {"warm": ("ERR_TPMS",), "rest": ("ERR_TPMS", "ERR_EXPL")}
   directory = tmp_path_factory.mktemp("store")
   return hand_worked_store(directory, stranded=True, expression_groups=groups)
 

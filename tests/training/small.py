@@ -14,7 +14,7 @@ from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.config import TEST_MODE
 from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.model.functional import FunctionalModel
-from alphaecoli.model.layers import Linear, RMSBatchNorm
+from alphaecoli.model.layers import Keys, Linear, RMSBatchNorm
 from alphaecoli.schema import HEADS, Config, InitConfig, MeshConfig
 from alphaecoli.tracks.store import WEIGHTED
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
@@ -52,7 +52,7 @@ def tiny_config(**overrides: Any) -> Config:
 class StandIn(nnx.Module):
   """Two linear layers with a batch norm between them: the model's interface, quick to compile."""
 
-  def __init__(self, rngs: nnx.Rngs, norm: bool = True, dropout: float = 0.0):
+  def __init__(self, rngs: Keys, norm: bool = True, dropout: float = 0.0):
     self.first = Linear(4, 16, rngs=rngs)
     self.norm = RMSBatchNorm(16, decay=0.9, rngs=rngs)
     self.expression = Linear(16, 1, rngs=rngs)
@@ -86,7 +86,7 @@ def init_config(**values: Any) -> InitConfig:
 
 def stand_in(**options: Any) -> FunctionalModel:
   """The functional of StandIn."""
-  return FunctionalModel.of(lambda key: StandIn(nnx.Rngs(key), **options))
+  return FunctionalModel.of(lambda key: StandIn(Keys(key), **options))
 
 
 def random_batch(config: Config, seed: int = 0) -> dict[str, np.ndarray]:

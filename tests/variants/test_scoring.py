@@ -8,7 +8,7 @@ import pytest
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import Gene
-from alphaecoli.genomics.sequence import Contig, decode
+from alphaecoli.genomics.sequence import Contig, decode, read_fasta
 from alphaecoli.genomics.vcf import Variant, as_variants, read_vcf
 from alphaecoli.inference.arguments import AnnotatedGenome
 from alphaecoli.variants.edits import View, trimmed
@@ -239,6 +239,54 @@ def test_given_operons_take_the_place_of_predicted_ones():
   )
 
 
+# REF as VCF 4.3 wants it: of an IUPAC letter the first base in the order of the alphabet.
+IUPAC = {"R": "A", "Y": "C", "S": "C", "W": "A", "K": "G", "M": "A", "B": "C", "D": "A", "H": "A",
+         "V": "A"}  # fmt: skip
+
+
+def with_letter(path, letter, position=4001):
+  """Reads the genome with a letter at a 1-based position."""
+  letters = decode(CODES)
+  path.write_text(f">c\n{letters[: position - 1]}{letter}{letters[position:]}\n")
+  (contig,) = read_fasta(path)
+  assert contig.codes[position - 1] == 4
+  return contig
+
+
+@pytest.mark.parametrize("letter", IUPAC)
+def test_ambiguity_letters_are_scored_as_the_base_that_vcf_names(tmp_path, letter):
+  """As if the genome had that base; neighbours that do not cover it see N, as before."""
+  base = IUPAC[letter]
+  plain = CODES.copy()
+  plain[4000] = "ACGT".index(base)
+  alt = "T" if base != "T" else "A"
+  ambiguous = with_letter(tmp_path / "g.fna", letter)
+  next_to_it = make(CODES, 4010, 1, None)
+  several = Variant("c", 3999, decode(plain[3998:4002]), "A")
+  variants = [next_to_it, Variant("c", 4001, base.lower(), alt), several, next_to_it]
+  found = predictor().score_variants(variants, ambiguous).scores
+  expected = predictor().score_variants(variants[1:3], Contig("c", plain)).scores
+  (unknown,) = predictor().score_variants(next_to_it, Contig("c", ambiguous.codes)).scores
+  for one, other in zip(found, [unknown, *expected, unknown], strict=True):
+    assert one.reason == "" == other.reason
+    for where, values in one.changes.items():
+      np.testing.assert_array_equal(values, other.changes[where])
+
+
+def test_another_base_than_vcf_names_is_a_mismatch(tmp_path):
+  contig = with_letter(tmp_path / "g.fna", "R")
+  for ref in "CGT":
+    (score,) = predictor().score_variants(Variant("c", 4001, ref, "A"), contig).scores
+    text = f"reference mismatch: REF is {ref}, the genome has A (of an ambiguity letter"
+    assert score.reason.startswith(text)
+  (score,) = (
+    predictor()
+    .score_variants(Variant("c", 4001, "A", "C"), with_letter(tmp_path / "n.fna", "N"))
+    .scores
+  )
+  assert score.reason == "reference mismatch: REF is A, the genome has N"
+
+
 REFUSED = {
   "contig": (Variant("chr", 1, "A", "C"), "unknown contig: no 'chr' in the genome, which has c, p"),
   "mismatch": (
@@ -315,7 +363,9 @@ def test_vcf_gives_one_variant_for_each_allele(tmp_path, packed):
   assert as_variants(str(path)) == list(read_vcf(path))
 
 
-@pytest.mark.parametrize("line", ["c 12 . A C", "c\tx\t.\tA\tC", "c\t12\t.\tA"])
+@pytest.mark.parametrize(
+  "line", ["c 12 . A C", "c\tx\t.\tA\tC", "c\t12\t.\tA", "c\t" + "9" * 5000 + "\t.\tA\tC"]
+)
 def test_line_that_is_no_vcf_is_named(tmp_path, line):
   path = tmp_path / "v.vcf"
   path.write_text(f"##fileformat=VCFv4.3\n{line}\n")
