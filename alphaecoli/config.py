@@ -24,8 +24,8 @@ from alphaecoli.errors import ConfigError, brief, nearest, program_of_user
 from alphaecoli.schema import DATA_BEFORE, HEADS, Config, Head
 
 LOGGER = logging.getLogger(__name__)
-_UNREADABLE = (flags.Error, AttributeError, KeyError, SyntaxError, TypeError, ValueError)
-_UNREADABLE += (RecursionError,)  # absl looks for flags like one of a thousand letters
+# A RecursionError: absl looks for flags like an unknown one, which may have thousands of letters.
+_UNREADABLE = (flags.Error, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _GROUPS = "data.expression_groups."
 _OLD_KEY, _NEW_KEY = "init.from", "init.checkpoint"
 
@@ -260,7 +260,7 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
     flag: Any = flag_values["config"]
     config, overrides = flag.value, dict(flag.override_values)
     name = Path(flag.config_filename.split(":")[0]).stem
-  except _UNREADABLE as error:
+  except (SyntaxError, *_UNREADABLE) as error:
     raise ConfigError(" ".join(str(error).split())[:400]) from error
   if rest:
     raise ConfigError(f"unexpected argument {brief(rest[0])}; write --config.section.key=value")

@@ -66,7 +66,7 @@ def at_least(section: str, config: Any, **minimum: float) -> None:
   for name, low in minimum.items():
     value = getattr(config, name)
     if not value >= low:
-      raise ConfigError(f"{section}.{name}={value}; expected at least {low}")
+      raise ConfigError(f"{section}.{name}={brief(value)}; expected at least {low}")
 
 
 def fractions(section: str, config: Any, *names: str) -> None:
@@ -74,7 +74,7 @@ def fractions(section: str, config: Any, *names: str) -> None:
   for name in names:
     value = getattr(config, name)
     if not 0 <= value < 1:
-      raise ConfigError(f"{section}.{name}={value} is not in [0, 1)")
+      raise ConfigError(f"{section}.{name}={brief(value)} is not in [0, 1)")
 
 
 def one_of(section: str, config: Any, **choices: tuple[str, ...]) -> None:
@@ -82,4 +82,4 @@ def one_of(section: str, config: Any, **choices: tuple[str, ...]) -> None:
   for name, allowed in choices.items():
     value = getattr(config, name)
     if value not in allowed:
-      raise ConfigError(f"{section}.{name}={value!r}; expected {' or '.join(allowed)}")
+      raise ConfigError(f"{section}.{name}={brief(value)}; expected {' or '.join(allowed)}")
