@@ -90,7 +90,7 @@ def read_bson(folder: Path, damaged: Path) -> None:
   """Reads a dump."""
   contig, report = read_fasta(folder / "dump" / "toy.fna")[0], QualityReport()
   data = stores.config_of(min_genes_per_unit=3).data
-  read_dump(folder / "dump", contig, data, report)
+  read_dump(folder / damaged.relative_to(folder).parts[0], contig, data, report)
   report.table()
 
 
@@ -148,6 +148,7 @@ def read_store(folder: Path, damaged: Path) -> None:
 
 READERS = {
   "BSON": Reader(("dump/*/*",), read_bson),
+  "JSON": Reader(("json/*/*",), read_bson),
   "FASTA": Reader(("genome.fna", "packed.fna.gz"), lambda _, path: read_fasta(path)),
   "GenBank": Reader(("genes.gbk",), lambda _, path: read_sequences(path)),
   "GFF3": Reader(("genes.gff3", "packed.gff3.gz"), lambda _, path: read_annotation(path)),
@@ -167,6 +168,10 @@ READERS = {
 def write_samples(folder: Path) -> None:
   """Writes valid inputs of all readers into an empty folder."""
   dump = toy.write(folder / "dump")
+  for file in dump.files.values():
+    path = folder / "json" / file.relative_to(folder / "dump").with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(bson.decode_all(file.read_bytes()), indent=1))
   config = stores.toy_config(dump, n_blocks=3, n_folds=3)
   records = export.read_records(config.data)
   export.write_fasta(folder / "genome.fna", records)

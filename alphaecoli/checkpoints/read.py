@@ -186,11 +186,11 @@ def read_ensemble(file: Any) -> list[epath.Path]:
     DataError: the file is broken or of another version, or a member is missing or named twice.
   """
   found: list[epath.Path] = []
-  for number, path in enumerate(_member_paths(file), start=1):
+  for path in _member_paths(file):
     try:
       found.append(find_checkpoint(str(path)))
     except (DataError, OSError) as error:
-      raise DataError(f"{file}: member {number}: {one_line(error)}") from error
+      raise DataError(f"{file}: member {str(path)[:300]}: {one_line(error)}") from error
   if len(set(found)) < len(found):
     raise DataError(f"{file} names a checkpoint twice; expected each member once")
   return found
