@@ -20,10 +20,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alphaecoli.errors import ConfigError, nearest
+from alphaecoli.errors import ConfigError, brief, nearest, program_of_user
 from alphaecoli.schema import DATA_BEFORE, HEADS, Config, Head
 
 LOGGER = logging.getLogger(__name__)
+# A RecursionError: absl looks for flags like an unknown one, which may have thousands of letters.
+_UNREADABLE = (flags.Error, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _GROUPS = "data.expression_groups."
 _OLD_KEY, _NEW_KEY = "init.from", "init.checkpoint"
 
@@ -127,7 +129,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
   """Checks one value against its type; whole numbers are floats too."""
   if dataclasses.is_dataclass(hint):
     if not isinstance(value, Mapping):
-      raise ConfigError(f"{path}={value!r}; expected a section with keys of its own")
+      raise ConfigError(f"{path}={brief(value)}; expected a section with keys of its own")
     return _build(typing.cast(type, hint), value, path + ".")
   origin = typing.get_origin(hint)
   if origin is tuple and isinstance(value, list | tuple):
@@ -140,7 +142,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
   exact = isinstance(value, hint) if origin is None else False
   if not exact or (isinstance(value, bool) and hint is not bool):
     expected = getattr(hint, "__name__", str(hint))
-    raise ConfigError(f"{path}={value!r} is a {type(value).__name__}; expected {expected}")
+    raise ConfigError(f"{path}={brief(value)} is a {type(value).__name__}; expected {expected}")
   return value
 
 
@@ -165,7 +167,7 @@ def unknown_key(key: str) -> str:
     leaf = key.rsplit(".", 1)[-1]
     near = next((name for name in key_names() if name.rsplit(".", 1)[-1] == leaf), "")
   hint = f"; did you mean {near}?" if near else ""
-  return f"unknown configuration key {key}{hint}"
+  return f"unknown configuration key {key if len(key) < 100 else brief(key)}{hint}"
 
 
 def configs_dir() -> Path:
@@ -180,28 +182,25 @@ def base_config() -> ConfigDict:
   return load_file(configs_dir() / "base.py")
 
 
-def _require_file(path: Path) -> None:
-  """Raises ConfigError, naming the shipped configurations, where there is no such file."""
+def load_file(path: str | Path, *arguments: str) -> ConfigDict:
+  """Runs `get_config` of a configuration file, which may take an argument.
+
+  Raises:
+    ConfigError: no such file, it fails, or has no `get_config` that returns a ConfigDict.
+  """
+  path = Path(path)
   if not path.is_file():
     shipped = ", ".join(sorted(p.name for p in configs_dir().glob("*.py")))
     raise ConfigError(f"no configuration file {path}; shipped in {configs_dir()}: {shipped}")
-
-
-def load_file(path: str | Path) -> ConfigDict:
-  """Runs `get_config` of a configuration file.
-
-  Raises:
-    ConfigError: no such file, or it has no `get_config`.
-  """
-  path = Path(path)
-  _require_file(path)
   spec = importlib.util.spec_from_file_location(f"alphaecoli_config_{path.stem}", path)
   assert isinstance(spec, importlib.machinery.ModuleSpec) and spec.loader is not None
   module: types.ModuleType = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, "get_config"):
-    raise ConfigError(f"{path} has no function get_config()")
-  return module.get_config()
+  with program_of_user(path):
+    spec.loader.exec_module(module)
+    config = module.get_config(*arguments) if hasattr(module, "get_config") else None
+  if not isinstance(config, ConfigDict):
+    raise ConfigError(f"{path} has no function get_config() that returns a ConfigDict")
+  return config
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -227,7 +226,7 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     try:
       node[leaf] = value
     except TypeError as error:
-      raise ConfigError(f"{key}={value!r}: {error}") from error
+      raise ConfigError(f"{key}={brief(value)}: {error}") from error
 
 
 def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[Config, str]:
@@ -253,7 +252,7 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
       if key not in key_names() and not key.startswith(_GROUPS):
         raise ConfigError(unknown_key(key))
     elif argument.startswith("--config=") or before == "--config":
-      _require_file(Path(argument.removeprefix("--config=").split(":")[0]))
+      load_file(*argument.removeprefix("--config=").split(":", 1))  # whose errors are one line
   argv, groups = _with_lists(["alphaecoli", *arguments])
   config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=argv)
   try:
@@ -261,10 +260,10 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
     flag: Any = flag_values["config"]
     config, overrides = flag.value, dict(flag.override_values)
     name = Path(flag.config_filename.split(":")[0]).stem
-  except (flags.Error, ValueError, TypeError, AttributeError, KeyError, SyntaxError) as error:
-    raise ConfigError(" ".join(str(error).split())) from error
+  except (SyntaxError, *_UNREADABLE) as error:
+    raise ConfigError(" ".join(str(error).split())[:400]) from error
   if rest:
-    raise ConfigError(f"unexpected argument {rest[0]!r}; overrides are --config.section.key=value")
+    raise ConfigError(f"unexpected argument {brief(rest[0])}; write --config.section.key=value")
   with config.unlocked():
     config.data.expression_groups.update(groups)
   if test_mode:

@@ -1,7 +1,10 @@
 """Failures that a user can mend: one line each, no traceback."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -33,12 +36,37 @@ def nearest(name: str, names: Iterable[str], count: int = 1, similarity: float =
   return ", ".join(difflib.get_close_matches(name, list(names), count, similarity))
 
 
+def brief(value: Any, most: int = 100) -> str:
+  """Returns the start of a value's representation, for the text of an error."""
+  text = repr(value)
+  return text if len(text) <= most else f"{text[:most]}…"
+
+
+@contextlib.contextmanager
+def program_of_user(path: Path) -> Iterator[None]:
+  """Makes one line of any failure of a Python file that the user wrote.
+
+  Raises:
+    ConfigError: it failed; says in which line and how.
+  """
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:  # a program may fail in any way
+    steps = traceback.extract_tb(error.__traceback__)
+    lines = [str(step.lineno) for step in steps if step.filename == str(path)]
+    at = getattr(error, "lineno", None) or (lines or ["?"])[-1]
+    text = " ".join(str(error).split())[:300]
+    raise ConfigError(f"{path}, line {at}: {type(error).__name__}: {text}") from error
+
+
 def at_least(section: str, config: Any, **minimum: float) -> None:
   """Raises ConfigError where a value is below its minimum."""
   for name, low in minimum.items():
     value = getattr(config, name)
     if not value >= low:
-      raise ConfigError(f"{section}.{name}={value}; expected at least {low}")
+      raise ConfigError(f"{section}.{name}={brief(value)}; expected at least {low}")
 
 
 def fractions(section: str, config: Any, *names: str) -> None:
@@ -46,7 +74,7 @@ def fractions(section: str, config: Any, *names: str) -> None:
   for name in names:
     value = getattr(config, name)
     if not 0 <= value < 1:
-      raise ConfigError(f"{section}.{name}={value} is not in [0, 1)")
+      raise ConfigError(f"{section}.{name}={brief(value)} is not in [0, 1)")
 
 
 def one_of(section: str, config: Any, **choices: tuple[str, ...]) -> None:
@@ -54,4 +82,4 @@ def one_of(section: str, config: Any, **choices: tuple[str, ...]) -> None:
   for name, allowed in choices.items():
     value = getattr(config, name)
     if value not in allowed:
-      raise ConfigError(f"{section}.{name}={value!r}; expected {' or '.join(allowed)}")
+      raise ConfigError(f"{section}.{name}={brief(value)}; expected {' or '.join(allowed)}")

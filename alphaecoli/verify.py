@@ -1,11 +1,15 @@
 """Checks data, model and checkpoints before accelerator hours: `python -m alphaecoli.verify`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphaecoli import cli
 from alphaecoli.config import base_config, from_arguments, resolve
+
+if TYPE_CHECKING:
+  from alphaecoli.training.checks import Check
 
 DESCRIPTION = """\
 Checks the data, the configured model and checkpoints; one line a check, exit 1 if one fails.
@@ -29,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.parallel.hardware import use_compilation_cache
   from alphaecoli.parallel.sharding import make_mesh
   from alphaecoli.tracks.organisms import open_organisms
-  from alphaecoli.training.checks import Subject, checks
+  from alphaecoli.training.checks import Subject, checkpoints_intact, checks
   from alphaecoli.training.run import make_directory
 
   # The model as such is verified: fresh, and all of it learning.
@@ -42,15 +46,22 @@ def main(arguments: Sequence[str]) -> int:
     organisms = open_organisms(config, workdir, show)
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
-  failed = 0
+  failed = _print(checkpoints_intact(workdir))
   for store in organisms.stores:
     if len(organisms.stores) > 1:
       print(f"{store.organism}:", flush=True)
-    for check in checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))):
-      print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.details}", flush=True)
-      failed += not check.ok
+    failed += _print(checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))))
   print(f"{failed} of the checks failed" if failed else "all checks passed")
   return 1 if failed else 0
+
+
+def _print(found: "Iterator[Check]") -> int:
+  """Prints checks as they are made; returns how many failed."""
+  failed = 0
+  for check in found:
+    print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.details}", flush=True)
+    failed += not check.ok
+  return failed
 
 
 if __name__ == "__main__":

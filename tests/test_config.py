@@ -57,6 +57,33 @@ def test_a_bad_command_line_is_one_line(arguments, message):
   assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("def get_config():\n  return nothing\n", "config.py, line 2: NameError: name 'nothing'"),
+    ("def get_config(:\n", "config.py, line 1: SyntaxError"),
+    ("x = 1\n", "has no function get_config"),
+    ("def get_config():\n  pass\n", "has no function get_config"),
+    ("def get_config(name):\n  return 1 / 0\n", "missing 1 required positional argument"),
+  ],
+  ids=["name", "syntax", "no function", "nothing returned", "arguments"],
+)
+def test_a_configuration_file_that_fails_is_one_line(tmp_path, text, message):
+  path = tmp_path / "config.py"
+  path.write_text(text)
+  for read in (config_lib.load_file, lambda p: config_lib.from_arguments(["--config", str(p)])):
+    with pytest.raises(ConfigError) as error:
+      read(path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_long_on_the_command_line_is_shortened():
+  for argument in ("--config.train." + "A" * 3000, "--conf" + "A" * 3000):
+    with pytest.raises(ConfigError) as error:
+      config_lib.from_arguments([argument])
+    assert len(str(error.value)) < 500
+
+
 def test_overrides_of_every_type():
   config, _ = config_lib.from_arguments(
     [

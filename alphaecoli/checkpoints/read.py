@@ -2,35 +2,36 @@
 
 A checkpoint is a directory named after its step with one item each for `params`, `stats` (running
 statistics), `train` (step and optimiser; where parameters are averaged, those of training too) and
-`meta` (JSON: configuration, track table, data position, store fingerprint, versions). Layout and
-promises: docs/training.md.
+`meta` (JSON: configuration, track table, data position, store fingerprint, versions). The items of
+arrays have a list of their files' checksums, the JSON files their own. Layout and promises:
+docs/training.md.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
-from alphaecoli.checkpoints.orbax_errors import BROKEN, clear_after_error, one_line
+from alphaecoli.checkpoints.arrays import BROKEN, check_files, files_of, one_line, read_item
 from alphaecoli.config import heads_of, resolve, with_new_keys
-from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import version
+from alphaecoli.errors import ConfigError, DataError, brief
+from alphaecoli.files import CHECKSUM, is_whole, read_json, version
 from alphaecoli.genomics.operon_pairs import PairModel
-from alphaecoli.model.alphagenome import Tree
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.tracks.track_table import TrackTable, TrainedOrganism, organisms_of
 
+LOGGER = logging.getLogger(__name__)
 FORMAT = "alphaecoli-checkpoint"
 FORMAT_VERSION = 1
 SCORE = "loss/total"  # on validation, lower is better; "best" means by this
@@ -81,22 +82,6 @@ def describe_format() -> dict[str, Any]:
   }
 
 
-def read_item(path: Any, abstract: Any) -> Any:
-  """Reads the arrays of one item that this process holds, onto the devices that `abstract` names.
-
-  Each process reads for itself: none waits for another, which may have failed.
-  """
-  index = jax.process_index()
-  alone = ocp.options.MultiprocessingOptions(
-    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index}"
-  )
-  with (
-    clear_after_error(),
-    ocp.StandardCheckpointer(multiprocessing_options=alone) as reader,
-  ):
-    return reader.restore(epath.Path(path).absolute(), abstract)
-
-
 def read_meta(path: Any) -> dict[str, Any]:
   """Reads the JSON item of a checkpoint.
 
@@ -106,30 +91,48 @@ def read_meta(path: Any) -> dict[str, Any]:
   file = epath.Path(path) / "meta" / "metadata"
   if not file.exists():
     raise DataError(f"{path} is not a complete checkpoint: it has no meta/metadata")
-  try:
-    meta = json.loads(file.read_text())
-  except ValueError as error:
-    raise DataError(f"{file} is not JSON: {error}") from error
+  meta = read_json(file)
   if not isinstance(meta, dict) or meta.get("format") != FORMAT:
     raise DataError(f"{path} is not an alphaecoli checkpoint")
-  if meta["format_version"] != FORMAT_VERSION:
+  if CHECKSUM in meta and not is_whole(meta):
+    raise DataError(f"{file}: not what was written (another checksum)")
+  if meta.get("format_version") != FORMAT_VERSION:
     raise DataError(
-      f"{path} has format version {meta['format_version']}; this version of alphaecoli "
-      f"({version()}) reads {FORMAT_VERSION}; the checkpoint was written by "
-      f"{meta['versions']['alphaecoli']}"
+      f"{path} has format version {brief(meta.get('format_version'))}; this version of alphaecoli "
+      f"({version()}) reads {FORMAT_VERSION}; the checkpoint was written by {_writer(meta)}"
     )
   return meta
+
+
+def _writer(meta: Mapping[str, Any]) -> str:
+  """Returns the version of alphaecoli that wrote a checkpoint."""
+  versions = meta.get("versions")
+  return str(versions.get("alphaecoli")) if isinstance(versions, dict) else "an unknown version"
 
 
 def read_score(path: Any) -> float | None:
   """Reads the validation loss of a checkpoint, None where it was not measured."""
   file = epath.Path(path) / "metrics" / "metrics"
-  if not file.exists():
-    return None
   try:
-    return float(json.loads(file.read_text())[SCORE])
-  except (ValueError, KeyError, TypeError):
+    scores = read_scores(file)
+    return float(scores[SCORE]) if SCORE in scores else None
+  except (OSError, ValueError, TypeError):
+    LOGGER.warning("%s is damaged or missing: this checkpoint counts as not measured", file)
     return None
+
+
+def read_scores(file: Any) -> dict[str, Any]:
+  """Reads the file of a checkpoint's validation loss.
+
+  Raises:
+    OSError: it can not be read.
+    ValueError: it is not what was written.
+  """
+  scores = json.loads(file.read_text())
+  known = isinstance(scores, dict) and scores.keys() <= {SCORE, CHECKSUM}
+  if not known or (CHECKSUM in scores and not is_whole(scores)):
+    raise ValueError(f"{file}: not what was written")
+  return scores
 
 
 def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
@@ -187,8 +190,8 @@ def read_ensemble(file: Any) -> list[epath.Path]:
   for path in _member_paths(file):
     try:
       found.append(find_checkpoint(str(path)))
-    except DataError as error:
-      raise DataError(f"{file}: member {path}: {error}") from error
+    except (DataError, OSError) as error:
+      raise DataError(f"{file}: member {str(path)[:300]}: {one_line(error)}") from error
   if len(set(found)) < len(found):
     raise DataError(f"{file} names a checkpoint twice; expected each member once")
   return found
@@ -196,14 +199,13 @@ def read_ensemble(file: Any) -> list[epath.Path]:
 
 def _member_paths(file: Any) -> list[epath.Path]:
   """Reads the paths in the file of an ensemble, which are relative to its folder."""
-  try:
-    content = json.loads(file.read_text())
-  except ValueError as error:
-    raise DataError(f"{file} is not JSON: {error}") from error
+  content = read_json(file)
   described = content if isinstance(content, dict) else {}
   expected = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION}
   if (wrong := {key: described.get(key) for key in expected}) != expected:
-    raise DataError(f"{file} is not an ensemble that this version reads: {wrong}, not {expected}")
+    raise DataError(
+      f"{file} is not an ensemble that this version reads: {brief(wrong)}, not {expected}"
+    )
   names = described.get("members")
   if not (isinstance(names, list) and len(names) > 1 and all(isinstance(n, str) for n in names)):
     raise DataError(f'{file}: expected "members", a list of at least two paths of checkpoints')
@@ -223,16 +225,19 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   """
   found = find_checkpoint(path, which)
   meta, config, table = read_description(found)
+  with _naming_others(found):
+    check_files(found, meta, ("params", "stats"))
   functional = FunctionalModel.of_config(config, table, heads_of(meta["config"]))
   devices = jax.local_devices()[:1]
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
-  params, stats = functional.abstract(mesh)
+  items = dict(zip(("params", "stats"), functional.abstract(mesh), strict=True))
   values = []
-  for name, abstract in (("params", params), ("stats", stats)):
-    try:
-      values.append(read_item(found / name, abstract))
-    except BROKEN as error:
-      raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
+  with _naming_others(found):
+    for name, abstract in items.items():
+      try:
+        values.append(read_item(found / name, abstract))
+      except BROKEN as error:
+        raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
   return LoadedCheckpoint(
     model=functional.merge(*values),
     config=config,
@@ -250,42 +255,37 @@ def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
   Raises:
     DataError: it is broken, or of a version that this one does not understand.
   """
-  meta = read_meta(path)
+  with _naming_others(path):
+    meta = read_meta(path)
   try:
     config, table = resolve(with_new_keys(meta["config"])), TrackTable.from_json(meta["table"])
-  except (ConfigError, KeyError, TypeError) as error:
+    organisms_of(meta), int(meta["step"])
+  except (
+    ConfigError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+  ) as error:
     raise DataError(
-      f"{path} was written by alphaecoli {meta['versions']['alphaecoli']} and does not fit "
-      f"{version()}: {error}"
+      f"{path} was written by alphaecoli {_writer(meta)} and does not fit {version()}: "
+      f"{one_line(error)}"
     ) from error
   return meta, config, table
 
 
-def read_published(root: Path) -> tuple[Tree, Tree]:
-  """Reads parameters and running statistics of the published checkpoint, as arrays of the host.
-
-  It is what orbax's StandardCheckpointer writes of haiku's (params, state). Source:
-  google-deepmind/alphagenome_research, model/dna_model.py, create.
-
-  Raises:
-    DataError: it can not be read, or holds something else.
-  """
+@contextlib.contextmanager
+def _naming_others(path: Any) -> Iterator[None]:
+  """Adds to a message about a damaged checkpoint which others of its run there are."""
   try:
-    with clear_after_error(), ocp.PyTreeCheckpointer() as reader:
-      described = reader.metadata(root.absolute()).item_metadata
-      if described is None:
-        raise DataError(f"{root} can not be read: its _METADATA is broken; download it again")
-      # On the host: the devices that the file names are those it was written on.
-      host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), described.tree)
-      tree = reader.restore(root.absolute(), restore_args=host)
-  except BROKEN as error:
-    raise DataError(f"{root} can not be read: {one_line(error)}") from error
-  if not isinstance(tree, list | tuple) or len(tree) != 2:
-    raise DataError(
-      f"{root} is an orbax checkpoint of something else; expected AlphaGenome's (parameters, "
-      "state), or a checkpoint of alphaecoli"
-    )
-  return tree[0], tree[1]
+    yield
+  except DataError as error:
+    folder, name = epath.Path(path).parent, epath.Path(path).name
+    steps = {p.name for p in folder.iterdir() if p.name.isdigit()} - {name}
+    others = " or ".join(str(folder / step) for step in sorted(steps, key=int))
+    advice = f"name another checkpoint, {others}" if others else "copy it anew, or train again"
+    raise DataError(f"{error}; {advice}") from error
 
 
 def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", "meta")) -> str:
@@ -296,16 +296,7 @@ def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", "meta"
     items: files and folders in it.
   """
   root, total = epath.Path(path), hashlib.sha256()
-  for file in _files_of(root / item for item in items):
+  for file in files_of(root / item for item in items):
     total.update(f"{file.relative_to(root)}\n".encode())
     total.update(file.read_bytes())
   return total.hexdigest()
-
-
-def _files_of(paths: Iterable[epath.Path]) -> Iterator[epath.Path]:
-  """Yields files, and those of folders within, in order."""
-  for path in paths:
-    if path.is_dir():
-      yield from _files_of(sorted(path.iterdir()))
-    elif path.exists():
-      yield path

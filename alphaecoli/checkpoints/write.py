@@ -6,10 +6,10 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,16 @@ from etils import epath
 from orbax.checkpoint import multihost
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from alphaecoli.checkpoints.orbax_errors import BROKEN, UNWRITTEN, one_line, quiet_threads
+from alphaecoli.checkpoints.arrays import (
+  ARRAYS,
+  BROKEN,
+  UNWRITTEN,
+  check_files,
+  one_line,
+  quiet_threads,
+  read_item,
+  write_checksums,
+)
 from alphaecoli.checkpoints.read import (
   ENSEMBLE_FILE,
   ENSEMBLE_FORMAT,
@@ -27,19 +36,19 @@ from alphaecoli.checkpoints.read import (
   describe_format,
   find_checkpoint,
   read_description,
-  read_item,
   read_meta,
+  read_scores,
 )
 from alphaecoli.config import heads_of
 from alphaecoli.errors import DataError
-from alphaecoli.files import write_json
+from alphaecoli.files import CHECKSUM, sealed, write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.distributed import of_every_process
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import MeshConfig
 
 LOGGER = logging.getLogger(__name__)
-_ARRAYS = ("params", "stats", "train")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +64,21 @@ class Restored:
   step: int
   items: dict[str, Any]
   meta: dict[str, Any]
+
+
+class _ArraysHandler(ocp.StandardCheckpointHandler):
+  """Writes arrays, and the checksums of all files beside them, before the item gets its name.
+
+  One process does the latter, in the background, when the others have written their parts.
+  """
+
+  def finalize(self, directory: epath.Path) -> None:
+    super().finalize(directory)
+    write_checksums(directory)
+
+  @classmethod
+  def typestr(cls) -> str:
+    return ocp.StandardCheckpointHandler.typestr()  # any reader of orbax's can read it
 
 
 class _Manager(ocp.CheckpointManager):
@@ -78,7 +102,7 @@ class Checkpoints:
     """
     self.directory = epath.Path(directory).absolute() if "://" not in str(directory) else directory
 
-    def score_of(metrics: Mapping[str, float]) -> float:
+    def score_of(metrics: Mapping[str, Any]) -> float:
       return metrics.get(SCORE, math.inf)
 
     best = BestN(get_metric_fn=score_of, reverse=True, n=keep_best)
@@ -88,16 +112,15 @@ class Checkpoints:
       preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
       cleanup_tmp_directories=True,
     )
-    handlers = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
+    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    handlers.add("meta", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
+    for name in ARRAYS:
+      handlers.add(name, ocp.args.StandardSave, _ArraysHandler())
     self._quiet = contextlib.ExitStack()
     try:
       _mend_scores(epath.Path(self.directory))
-      self._manager = _Manager(
-        self.directory,
-        options=options,
-        item_names=(*_ARRAYS, "meta"),
-        item_handlers={**handlers, "meta": ocp.JsonCheckpointHandler()},
-      )
+      with quiet_threads():  # of _CHECKPOINT_METADATA, in which nothing is needed
+        self._manager = _Manager(self.directory, options=options, handler_registry=handlers)
     except OSError as error:
       raise DataError(f"cannot write checkpoints to {directory}: {error}") from error
 
@@ -134,13 +157,13 @@ class Checkpoints:
     Raises:
       DataError: this save, or the one before it, could not be written.
     """
-    described = {**describe_format(), **meta, "step": step}
-    arrays = {name: ocp.args.StandardSave(items[name]) for name in _ARRAYS}
+    described = sealed({**describe_format(), **meta, "step": step})
+    arrays = {name: ocp.args.StandardSave(items[name]) for name in ARRAYS}
     try:
       self._manager.save(
         step,
         args=ocp.args.Composite(**arrays, meta=ocp.args.JsonSave(described)),
-        metrics={} if score is None else {SCORE: score},
+        metrics=sealed({} if score is None else {SCORE: score}),
         force=True,
       )
     except UNWRITTEN as error:
@@ -161,9 +184,11 @@ class Checkpoints:
     path = self.directory / str(step)
     if jax.process_index() == 0:
       if more:
-        _replace_json(path / "meta" / "metadata", {**read_meta(path), **more})
+        meta = read_meta(path)
+        seal = sealed if CHECKSUM in meta else dict  # one of an earlier version stays one
+        _replace_json(path / "meta" / "metadata", seal({**meta, **more}))
       if score is not None:
-        _replace_json(path / "metrics" / "metrics", {SCORE: score})
+        _replace_json(path / "metrics" / "metrics", sealed({SCORE: score}))
     multihost.sync_global_processes(f"alphaecoli score {step}")
     self._manager.reload()
 
@@ -199,13 +224,11 @@ class Checkpoints:
     """
     passed: list[int] = []
     while (step := self._newest_before(min(passed, default=None))) is not None:
-      restored = self._restore(step, abstract, check)
-      blind = [i for i, read in enumerate(of_every_process(restored is not None)) if not read]
-      if restored is not None and not blind:
+      # No process reads arrays of which another has found a file to be damaged.
+      meta = self._all_have(step, self._open(step, check))
+      restored = meta and self._all_have(step, self._restore(step, abstract, meta))
+      if restored:
         return restored
-      if restored is not None:
-        text = "checkpoint %d is passed over: processes that can not read it: %s"
-        LOGGER.error(text, step, blind)
       passed.append(step)
     if passed:
       raise DataError(
@@ -220,25 +243,47 @@ class Checkpoints:
     newest = max(of_every_process(max(seen, default=-1)))
     return None if newest < 0 else newest
 
-  def _restore(
-    self, step: int, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
-  ) -> Restored | None:
-    """Reads one checkpoint; None where this process can not read it."""
+  def _all_have(self, step: int, mine: T | None) -> T | None:
+    """Returns what this process has of a checkpoint, None where a process has nothing."""
+    blind = [i for i, has in enumerate(of_every_process(mine is not None)) if not has]
+    if mine is not None and blind:
+      text = "checkpoint %d is passed over: processes that can not read it: %s"
+      LOGGER.error(text, step, blind)
+    return None if blind else mine
+
+  def _open(self, step: int, check: Callable[[Mapping[str, Any]], None]) -> dict[str, Any] | None:
+    """Reads the JSON item and checks this process's part of the files; None if damaged."""
     path = self.directory / str(step)
-    try:
+    with _passing_over(step):
       meta = read_meta(path)
       check(meta)
-      return Restored(
-        step, {name: read_item(path / name, abstract[name]) for name in _ARRAYS}, meta
-      )
-    except (DataError, *BROKEN) as error:
-      LOGGER.error("checkpoint %d is damaged and is passed over: %s", step, one_line(error))
-      return None
+      check_files(path, meta, ARRAYS, jax.process_index(), jax.process_count())
+      return meta
+    return None
+
+  def _restore(
+    self, step: int, abstract: Mapping[str, Any], meta: dict[str, Any]
+  ) -> Restored | None:
+    """Reads the arrays of one checkpoint; None where this process can not read it."""
+    path = self.directory / str(step)
+    with _passing_over(step):
+      items = {name: read_item(path / name, abstract[name]) for name in ARRAYS}
+      return Restored(step, items, meta)
+    return None
 
   def delete_after(self, step: int) -> None:
     """Removes checkpoints newer than a step: those that `restore_newest` passed over."""
     for newer in [s for s in self.steps if s > step]:
       self._manager.delete(newer)
+
+
+@contextlib.contextmanager
+def _passing_over(step: int) -> Iterator[None]:
+  """Logs that a checkpoint can not be read, in place of the error."""
+  try:
+    yield
+  except (DataError, *BROKEN) as error:
+    LOGGER.error("checkpoint %d is damaged and is passed over: %s", step, one_line(error))
 
 
 def _replace_json(file: epath.Path, value: Mapping[str, Any]) -> None:
@@ -282,17 +327,17 @@ def write_bfloat16(path: Any, target: Path) -> None:
       shutil.copytree(root / item, target / item)
   with ocp.StandardCheckpointer() as writer:
     writer.save(epath.Path(target).absolute() / "params", read_item(root / "params", narrow))
+  write_checksums(epath.Path(target) / "params")
 
 
 def _mend_scores(directory: epath.Path) -> None:
   """Empties broken files of scores, with which the other checkpoints could not be read either."""
-  found = directory.glob("*/metrics/metrics") if jax.process_index() == 0 else ()
-  for file in found:
+  for meta in directory.glob("*/meta/metadata") if jax.process_index() == 0 else ():
+    file = meta.parent.parent / "metrics" / "metrics"
     try:
-      whole = isinstance(json.loads(file.read_text()), dict)
-    except ValueError:
-      whole = False
-    if not whole:
-      LOGGER.error("%s is damaged: this checkpoint counts as not measured", file)
+      read_scores(file)
+    except (OSError, ValueError):
+      LOGGER.error("%s is damaged or missing: this checkpoint counts as not measured", file)
+      file.parent.mkdir(exist_ok=True)
       file.write_text("{}")
   multihost.sync_global_processes("alphaecoli scores")

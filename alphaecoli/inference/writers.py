@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -292,8 +293,8 @@ class ZarrArrays:
     heads: Sequence[str] = TRACK_HEADS,
   ):
     """Makes the store. Arguments as for `TrackFiles`."""
-    self._heads = heads
-    self._root = optional("zarr", "formats").open_group(str(folder / ZARR), mode="w", zarr_format=3)
+    self._heads, self._zarr = heads, optional("zarr", "formats")
+    self._root = self._zarr.open_group(str(folder / ZARR), mode="w", zarr_format=3)
     safe = safe_names([name for name, _ in contigs])
     self._names = {contig: name for (contig, _), name in zip(contigs, safe, strict=True)}
     self._root.attrs["contigs"] = self._names
@@ -312,9 +313,17 @@ class ZarrArrays:
         attributes=attributes(prediction, head),
         dimension_names=(f"{rows}", f"{head}_track"),
       )
+    self._consolidate(group)
 
   def close(self) -> None:
-    """Does nothing: nothing is left to do."""
+    """Writes the consolidated metadata of the whole store."""
+    self._consolidate(self._root)
+
+  def _consolidate(self, group: Any) -> None:
+    """Writes the metadata of a group's members beside its own, where xarray looks for them."""
+    with warnings.catch_warnings():  # that the specification of zarr 3 does not have it yet
+      warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+      self._zarr.consolidate_metadata(group.store, path=group.path)
 
   def describe(self, units: str) -> list[dict[str, Any]]:
     """Lists the store, for the manifest."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
-from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import hash_file
+from alphaecoli.errors import ConfigError, DataError, brief
+from alphaecoli.files import hash_file, read_json
 from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import ALL_OPERONS, BIN_BP, DATA_BEFORE, HEADS, UNKNOWN
 from alphaecoli.tracks.density import DensityIndex
@@ -62,11 +62,11 @@ class TrackStore:
     self.path = Path(path)
     self.manifest = dict(manifest)
     self.table = TrackTable.from_json(manifest["tracks"])
-    self.contig: str = manifest["contig"]["name"]
-    self.organism: str = manifest.get("organism", self.contig)
-    self.length_bp: int = manifest["contig"]["length_bp"]
-    self.circular: bool = manifest["contig"]["circular"]
-    self.fingerprint: str = manifest["fingerprint"]
+    self.contig = str(manifest["contig"]["name"])
+    self.organism = str(manifest.get("organism", self.contig))
+    self.length_bp = int(manifest["contig"]["length_bp"])
+    self.circular = bool(manifest["contig"]["circular"])
+    self.fingerprint = str(manifest["fingerprint"])
     config = {**DATA_BEFORE, **manifest.get("config", {})}
     self.masks_operons: bool = config["operon_evidence"] != ALL_OPERONS
     self.masks_unlisted: bool = config["unlisted_genes"] == UNKNOWN
@@ -124,7 +124,7 @@ class TrackStore:
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
     """Reads the quality report, as `QualityReport.to_json` writes it."""
-    return json.loads((self.path / QUALITY).read_text())
+    return read_json(self.path / QUALITY)
 
   @functools.cached_property
   def _density(self) -> DensityIndex:
@@ -320,8 +320,8 @@ def open_store(path: str | os.PathLike[str]) -> TrackStore:
   try:
     _check_files(path, manifest)
     return TrackStore(path, manifest)
-  except (KeyError, TypeError, ValueError, AttributeError) as error:
-    raise DataError(f"{manifest_path}: broken manifest ({error!r}); {_REBUILD}") from error
+  except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    raise DataError(f"{manifest_path}: broken manifest ({brief(error)}); {_REBUILD}") from error
 
 
 def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -336,15 +336,15 @@ def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
       raise DataError(f"{path / name}: missing; {_REBUILD}")
     size = (path / name).stat().st_size
     if size != expected:
-      raise DataError(f"{path / name}: {size} bytes, expected {expected}; {_REBUILD}")
+      raise DataError(f"{path / name}: {size} bytes, expected {brief(expected)}; {_REBUILD}")
   for name in ARRAYS:
     entry = manifest["arrays"][name]
     try:
       array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
       raise DataError(f"{path / name}.npy: broken array ({error}); {_REBUILD}") from error
-    if [*array.shape] != entry["shape"] or array.dtype != np.dtype(entry["dtype"]):
-      raise DataError(
-        f"{path / name}.npy: {array.dtype} {array.shape}, expected {entry['dtype']} "
-        f"{tuple(entry['shape'])}; {_REBUILD}"
-      )
+    length_bp, good = manifest["contig"]["length_bp"], [*array.shape] == entry["shape"]
+    if not good or len(array) != length_bp or array.dtype != np.dtype(entry["dtype"]):
+      expected = f"{entry['dtype']} {tuple(entry['shape'])}"[:99] + f" of {brief(length_bp)} bp"
+      shape = f"{path / name}.npy: {array.dtype} {array.shape}"
+      raise DataError(f"{shape}, expected {expected}; {_REBUILD}")

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from alphaecoli.checkpoints.read import load_inference
+from alphaecoli.checkpoints.arrays import ARRAYS, check_files
+from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, load_inference, read_meta
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.data.pipeline import configured_batches, evaluation_batches
-from alphaecoli.errors import UserError
+from alphaecoli.errors import DataError, UserError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import n_window_shards
@@ -61,6 +62,18 @@ def checks(subject: Subject) -> Iterator[Check]:
       yield from part(subject)
     except UserError as error:
       yield Check(name, False, str(error))
+
+
+def checkpoints_intact(workdir: Path) -> Iterator[Check]:
+  """Checks that every file of the checkpoints in a work directory is what was written."""
+  folders = [p for p in (workdir / CHECKPOINTS_DIR).glob("*") if p.name.isdigit()]
+  for path in sorted(folders, key=lambda p: int(p.name)):
+    try:
+      summed = check_files(path, read_meta(path), ARRAYS)
+      details = "every file matches its checksum" if summed else "written without checksums"
+      yield Check(f"checkpoint {path.name}", True, details)
+    except DataError as error:
+      yield Check(f"checkpoint {path.name}", False, str(error))
 
 
 def store_intact(subject: Subject) -> Iterator[Check]:

@@ -7,12 +7,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from alphaecoli.checkpoints.read import (
-  find_checkpoint,
-  hash_checkpoint,
-  load_inference,
-  read_published,
-)
+from alphaecoli.checkpoints.arrays import read_published
+from alphaecoli.checkpoints.read import find_checkpoint, hash_checkpoint, load_inference
 from alphaecoli.model import alphagenome as published
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.schema import Config, ModelConfig

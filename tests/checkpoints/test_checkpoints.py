@@ -11,9 +11,11 @@ import pytest
 from flax import nnx
 
 from alphaecoli.checkpoints import write as checkpoints
-from alphaecoli.checkpoints.read import find_checkpoint, load_inference, read_meta
+from alphaecoli.checkpoints.arrays import check_files
+from alphaecoli.checkpoints.read import find_checkpoint, load_inference, read_meta, read_score
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import sealed
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, LossWeights, MeshConfig
@@ -54,6 +56,21 @@ def _save(directory, state, scores, **keep):
       checkpoints.save(step, state_items(state), META, score)
     checkpoints.wait()
     return checkpoints.steps
+
+
+def _edit_meta(checkpoint, **changes):
+  file = checkpoint / "meta" / "metadata"
+  file.write_text(json.dumps(sealed({**json.loads(file.read_text()), **changes})))
+
+
+def _without_checksums(checkpoint):
+  """Makes it one of an earlier version."""
+  for file in checkpoint.glob("*/checksums.json"):
+    file.unlink()
+  for file in (checkpoint / "meta" / "metadata", checkpoint / "metrics" / "metrics"):
+    content = json.loads(file.read_text())
+    del content["checksum"]
+    file.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +131,7 @@ def test_a_score_that_comes_later_makes_a_checkpoint_the_best(tmp_path):
   best = find_checkpoint(tmp_path)
   assert best.name == "2"
   meta = read_meta(best)
-  assert meta.pop("found") == 3 and meta == {**read_meta(tmp_path / "4"), "step": 2}
+  assert meta == sealed({**read_meta(tmp_path / "4"), "step": 2, "found": 3})
 
 
 def test_without_keep_best_only_the_last_are_kept(tmp_path):
@@ -151,8 +168,7 @@ def test_a_checkpoint_of_an_earlier_version_takes_keys_that_came_later_from_the_
   shutil.copytree(real[0] / "checkpoints" / "20", path)
   older = {**CONFIG.to_dict(), "train": {"steps": 3, "batch_windows": 2, "seed": 1}}
   del older["log"]
-  file = path / "meta" / "metadata"
-  file.write_text(json.dumps({**json.loads(file.read_text()), "config": older}))
+  _edit_meta(path, config=older)
   config = load_inference(path).config
   assert (config.train.steps, config.train.accumulate_steps, config.log.every_steps) == (3, 1, 20)
 
@@ -187,14 +203,14 @@ def test_a_checkpoint_that_another_process_can_not_read_is_passed_over(
 ):
   functional = stand_in()
   _save(tmp_path, _state(functional, _mesh()), {1: None, 2: None})
-  # Asked in turn: the newest step, whether it was read; and again. The other sees 3 and not 2.
-  others = iter([3, 0, 1, 1])
+  # Asked in turn: the newest step, whether its files are whole, whether it was read; and again.
+  others = iter([3, 0, 1, 1, 1])
   monkeypatch.setattr(checkpoints, "of_every_process", lambda mine: [int(mine), next(others)])
   restored = _restore(tmp_path, functional, _mesh())
   assert restored.step == 2 and next(others, None) is None
   assert "checkpoint 3 is damaged" in caplog.text
 
-  others = iter([2, 0, 1, 1])
+  others = iter([2, 1, 0, 1, 1, 1])
   caplog.clear()
   assert _restore(tmp_path, functional, _mesh()).step == 1
   assert "checkpoint 2 is passed over: processes that can not read it: [1]" in caplog.text
@@ -248,7 +264,7 @@ def _broken_json(path):
 
 def _no_params(path):
   shutil.rmtree(path / "20" / "params")
-  return "params can not be read"
+  return "params/checksums.json: missing"
 
 
 def _newer_format(path):
@@ -266,8 +282,7 @@ def _another_size(path):
 
 
 def _edit(path, key, value, message):
-  file = path / "20" / "meta" / "metadata"
-  file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+  _edit_meta(path / "20", **{key: value})
   return message
 
 
@@ -285,6 +300,135 @@ def test_what_is_no_checkpoint_gives_one_clear_line(real, tmp_path, harm):
   with pytest.raises(DataError, match=message) as failure:
     load_inference(path)
   assert "\n" not in str(failure.value) and str(path) in str(failure.value)
+
+
+DAMAGE = {
+  "cut": lambda file, data: file.write_bytes(data[: len(data) // 2]),
+  "empty": lambda file, data: file.write_bytes(b""),
+  "missing": lambda file, data: file.unlink(),
+  "zeroed": lambda file, data: file.write_bytes(bytes(len(data))),
+  "flipped": lambda file, data: file.write_bytes(
+    bytes(b ^ 1 if i == len(data) // 2 else b for i, b in enumerate(data))
+  ),
+}
+# What orbax writes for itself; nothing of it is needed to read a checkpoint from a disk.
+UNREAD = ("_CHECKPOINT_METADATA", "commit_success.txt")
+
+
+def _harmed(checkpoint, kind):
+  """Damages every file of a checkpoint in turn; each is whole again when the next is."""
+  files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name not in UNREAD)
+  assert len(files) > 20
+  for file in files:
+    data = file.read_bytes()
+    DAMAGE[kind](file, data)
+    yield file.relative_to(checkpoint).as_posix()
+    file.write_bytes(data)
+
+
+@pytest.fixture
+def two(tmp_path):
+  """Two checkpoints of the stand-in, and what to restore."""
+  functional = stand_in()
+  definition = _definition(functional, _mesh())
+  _save(tmp_path, definition.init_state(0), {1: 0.5, 2: 0.25})
+  return tmp_path, state_items(definition.abstract_state())
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_to_any_file_is_one_line_and_the_checkpoint_before_is_taken(two, caplog, kind):
+  folder, abstract = two
+  for name in _harmed(folder / "2", kind):
+    caplog.clear()
+    with Checkpoints(folder, keep_last=9, keep_best=1) as checkpoints:
+      restored = checkpoints.restore_newest(abstract, lambda meta: None)
+    (record,) = [r for r in caplog.records if r.name.startswith("alphaecoli")]
+    assert record.levelname == "ERROR" and name in record.getMessage()
+    assert "\n" not in record.getMessage()
+    # A score is no part of what training goes on from.
+    assert restored.step == (2 if name == "metrics/metrics" else 1), name
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_to_any_file_is_one_line_for_prediction(real, tmp_path, caplog, kind):
+  folder = tmp_path / "checkpoints"
+  shutil.copytree(real[0] / "checkpoints", folder)
+  shutil.rmtree(folder / "20" / "train")  # which prediction does not read
+  for name in _harmed(folder / "20", kind):
+    caplog.clear()
+    if name == "metrics/metrics":  # the best of those whose score is known
+      assert find_checkpoint(folder).name == "30"
+      assert "metrics/metrics is damaged or missing" in caplog.text
+      continue
+    with pytest.raises(DataError) as failure:
+      load_inference(folder)
+    text = str(failure.value)
+    assert f"{folder}/20" in text and name.split("/")[0] in text and "\n" not in text
+    assert text.endswith(f"; name another checkpoint, {folder}/30")
+
+
+def test_a_flipped_bit_anywhere_in_the_json_of_a_checkpoint_is_found(two):
+  file = two[0] / "2" / "meta" / "metadata"
+  data = file.read_bytes()
+  expected = json.loads(data)
+  for i in range(0, len(data), 5):
+    file.write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
+    try:
+      meta = read_meta(two[0] / "2")
+    except DataError:
+      continue
+    # Without its name the checksum can not be found; the arrays' then tells.
+    assert {k: v for k, v in meta.items() if k in expected} != expected
+    with pytest.raises(DataError, match="its checksum is missing"):
+      check_files(two[0] / "2", meta, ["params"])
+
+
+def test_a_checkpoint_without_checksums_opens_as_before(real, tmp_path, caplog):
+  caplog.set_level("INFO")
+  path = tmp_path / "20"
+  shutil.copytree(real[0] / "checkpoints" / "20", path)
+  _without_checksums(path)
+  before, now = load_inference(real[0] / "checkpoints" / "20"), load_inference(path)
+  jax.tree.map(np.testing.assert_array_equal, *(real[1].split(x.model) for x in (before, now)))
+  (line,) = [r.getMessage() for r in caplog.records if "before there were checksums" in r.message]
+  assert str(path) in line
+
+
+@pytest.mark.parametrize("kind", ["cut", "missing"])
+def test_without_checksums_a_cut_array_is_still_one_line(real, tmp_path, kind):
+  path = tmp_path / "20"
+  shutil.copytree(real[0] / "checkpoints" / "20", path)
+  _without_checksums(path)
+  largest = max(path.glob("params/**/d/*"), key=lambda p: p.stat().st_size)
+  DAMAGE[kind](largest, largest.read_bytes())
+  with pytest.raises(DataError, match="params can not be read") as failure:
+    load_inference(path)
+  assert "\n" not in str(failure.value)
+
+
+def test_a_score_given_to_a_checkpoint_without_checksums_leaves_it_readable(two):
+  folder, abstract = two
+  _without_checksums(folder / "2")
+  with Checkpoints(folder, keep_last=9, keep_best=1) as checkpoints:
+    checkpoints.set_score(2, 0.1, {"found": 3})
+    restored = checkpoints.restore_newest(abstract, lambda meta: None)
+  assert restored.step == 2 and restored.meta["found"] == 3 and read_score(folder / "2") == 0.1
+
+
+def test_processes_share_the_files_to_check(two):
+  checkpoint = two[0] / "2"
+  meta = read_meta(checkpoint)
+  file = next(checkpoint.glob("params/d/*"))
+  DAMAGE["flipped"](file, file.read_bytes())
+
+  def finds(part):
+    try:
+      check_files(checkpoint, meta, ["params", "train"], part, 3)
+    except DataError as error:
+      return file.name in str(error)
+    return False
+
+  assert sum(map(finds, range(3))) == 1
 
 
 def test_a_directory_that_can_not_be_written_is_one_clear_line(tmp_path):

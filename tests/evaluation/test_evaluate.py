@@ -19,6 +19,7 @@ from alphaecoli.config import TEST_MODE, resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import evaluator
 from alphaecoli.evaluation import run as evaluation_run
+from alphaecoli.files import sealed
 from alphaecoli.genomics.sequence import reverse_complement
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
@@ -167,7 +168,7 @@ def sharded(workdir, tmp_path) -> Path:
     file = tmp_path / "sharded" / CHECKPOINTS_DIR / step / "meta" / "metadata"
     meta = json.loads(file.read_text())
     meta["config"]["mesh"] = {"data": -1, "fsdp": 4, "sequence": 2}
-    file.write_text(json.dumps(meta))
+    file.write_text(json.dumps(sealed(meta)))
   return tmp_path / "sharded"
 
 

@@ -58,7 +58,16 @@ def test_zarr_by_zarr_and_xarray(tmp_path, predictions):
       assert np.array_equal(group[head][:], getattr(predictions[name], head))
   assert group["gene_density"].attrs["units"] == "genes per 128 bp"
   assert group["gene_density"].attrs["resolution_bp"] == 128
-  path = tmp_path / entry["file"] / "a_b_1"
-  with xarray.open_dataset(path, engine="zarr", consolidated=False) as data:
-    assert data["operon_membership"].dims == ("position", "operon_membership_track")
-    assert np.array_equal(data["operon_membership"], predictions["a b"].operon_membership)
+
+
+def test_zarr_has_consolidated_metadata_for_the_whole_and_each_contig(tmp_path, predictions):
+  (entry,) = write(arrays.ZarrArrays, tmp_path, predictions, HEADS[1:])
+  root = tmp_path / entry["file"]
+  # Without it xarray warns, and warnings are errors here; `consolidated=True` insists on it.
+  for path, group in ((root / "a_b_1", None), (root, "a_b_1")):
+    for consolidated in (None, True):
+      with xarray.open_dataset(path, group=group, engine="zarr", consolidated=consolidated) as data:
+        assert data["operon_membership"].dims == ("position", "operon_membership_track")
+        assert np.array_equal(data["operon_membership"], predictions["a b"].operon_membership)
+  with xarray.open_datatree(root, engine="zarr") as tree:
+    assert set(tree.groups) == {"/", "/a_b", "/a_b_1", "/z"}

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from alphaecoli.checkpoints.read import read_item
+from alphaecoli.checkpoints.arrays import read_item
 from alphaecoli.config import resolve, with_new_keys
 from alphaecoli.errors import ConfigError
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict

@@ -4,7 +4,7 @@ import pytest
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.training import checks
 from tests import stores
-from tests.training.small import tiny_config, with_mesh
+from tests.training.small import save_checkpoint, tiny_config, with_mesh
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,16 @@ def test_statistics_that_are_not_finite_are_found(store, tmp_path):
   tracks["expression"] = [{**tracks["expression"][0], "std": float("nan")}]
   (check,) = checks.statistics_finite(_subject(_changed(store, tracks=tracks), tmp_path))
   assert not check.ok
+
+
+def test_damaged_checkpoints_of_the_work_directory_are_found(tmp_path):
+  save_checkpoint(tmp_path, tiny_config())
+  assert [check.ok for check in checks.checkpoints_intact(tmp_path)] == [True]
+  file = next((tmp_path / "checkpoints" / "7").glob("train/array_metadatas/*"))
+  file.write_bytes(file.read_bytes()[:-1])
+  (check,) = checks.checkpoints_intact(tmp_path)
+  assert not check.ok and str(file) in check.details and check.name == "checkpoint 7"
+  assert not list(checks.checkpoints_intact(tmp_path / "nothing"))
 
 
 def test_a_failure_with_a_message_is_a_failed_check_and_the_rest_goes_on(store, tmp_path):

@@ -241,7 +241,7 @@ def test_a_damaged_score_is_said_and_does_not_keep_the_run_from_going_on(
   shutil.copytree(finished, workdir)
   (workdir / "checkpoints" / "8" / "metrics" / "metrics").write_text('{"loss')
   assert train_on(store, _config(train__steps=9), workdir, stand_in()) == 0
-  assert "checkpoints/8/metrics/metrics is damaged" in caplog.text
+  assert "checkpoints/8/metrics/metrics is damaged or missing" in caplog.text
   assert read_score(workdir / "checkpoints" / "9") is not None
 
 

@@ -1,0 +1,202 @@
+"""Arrays of a checkpoint: their checksums, reading them with orbax, and its failures as one line.
+
+Orbax's threads report the same fault many times over.
+"""
+
+import contextlib
+import gc
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from alphaecoli.errors import DataError, UserError
+from alphaecoli.files import CHECKSUM, checksum_files, is_whole, sealed
+from alphaecoli.model.alphagenome import Tree
+
+LOGGER = logging.getLogger(__name__)
+ARRAYS = ("params", "stats", "train")  # items
+CHECKSUMS = "checksums.json"  # in each of them: {"crc32": {file: [bytes, checksum]}}
+# What orbax raises on files that are missing, cut short or altered.
+BROKEN = (ValueError, KeyError, TypeError, OSError, jax.errors.JaxRuntimeError)
+UNWRITTEN = (ValueError, OSError, jax.errors.JaxRuntimeError)  # and where it can not write
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+  """Keeps the reading and writing threads from printing tracebacks of an error that is raised too.
+
+  Arrays are read and written at once. The first that fails raises; what the others then meet (a
+  closed event loop, a result that nobody collects) comes up in tensorstore's own threads. No
+  Python code calls those, so that only the interpreter's hooks see it: with the loggers alone, one
+  damaged array prints dozens of tracebacks.
+  """
+  hook, print_error = sys.unraisablehook, sys.excepthook
+  loggers = {name: logging.getLogger(name) for name in ("asyncio", "absl")}
+  levels = {name: logger.level for name, logger in loggers.items()}
+
+  def report(unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if type(error) is not Exception and not isinstance(
+      error, (RuntimeError, RuntimeWarning, *BROKEN)
+    ):
+      hook(unraisable)
+
+  def report_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if "Event loop is closed" not in str(error):
+      print_error(kind, error, trace)
+
+  sys.unraisablehook, sys.excepthook = report, report_uncaught
+  for logger in loggers.values():
+    logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    sys.unraisablehook, sys.excepthook = hook, print_error
+    for name, logger in loggers.items():
+      logger.setLevel(levels[name])
+
+
+@contextlib.contextmanager
+def clear_after_error() -> Iterator[None]:
+  """Keeps the threads of one read quiet, and clears away what is left of it if it fails."""
+  with quiet_threads():
+    try:
+      yield
+    except Exception as error:
+      time.sleep(0.1)  # for the reads under way
+      chain: BaseException | None = error
+      while chain is not None:  # their frames hold what is left of the reads
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
+      gc.collect()
+      if type(error) is Exception:  # what orbax 0.12 makes of any fault in reading an array
+        raise OSError(one_line(error.__cause__ or error)) from error
+      raise
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+  """Returns the start of an error's text, without line breaks."""
+  text = " ".join(str(error).split())[:limit]
+  if text and isinstance(error, UserError):
+    return text
+  return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def read_item(path: Any, abstract: Any) -> Any:
+  """Reads the arrays of one item that this process holds, onto the devices that `abstract` names.
+
+  Each process reads for itself: none waits for another, which may have failed.
+  """
+  index = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index}"
+  )
+  with (
+    clear_after_error(),
+    ocp.StandardCheckpointer(multiprocessing_options=alone) as reader,
+  ):
+    return reader.restore(epath.Path(path).absolute(), abstract)
+
+
+def write_checksums(item: epath.Path) -> None:
+  """Writes the checksums of all files of an item."""
+  names = [str(file.relative_to(item)) for file in files_of([item])]
+  (item / CHECKSUMS).write_text(json.dumps(sealed({"crc32": checksum_files(item, names)})))
+
+
+def check_files(
+  path: Any, meta: Mapping[str, Any], items: Iterable[str], part: int = 0, parts: int = 1
+) -> bool:
+  """Compares the files of arrays with their checksums.
+
+  A checkpoint from before there were any passes, which is said.
+
+  Args:
+    path: directory of the checkpoint.
+    meta: its JSON item.
+    items: names of the items to check.
+    part: which of several parts of the files, of about the same size.
+    parts: number of the parts.
+
+  Returns:
+    Whether it has checksums.
+
+  Raises:
+    DataError: a file is missing, cut or altered.
+  """
+  root = epath.Path(path)
+  expected: dict[str, tuple[int, str]] = {}
+  for item in items:
+    file = root / item / CHECKSUMS
+    if CHECKSUM in meta or file.exists():
+      try:
+        listed = json.loads(file.read_text())
+        if not is_whole(listed):
+          raise ValueError("another checksum")
+        files = listed["crc32"].items()
+        expected |= {f"{item}/{name}": (int(n), str(value)) for name, (n, value) in files}
+      except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file}: missing or broken") from error
+  if CHECKSUM not in meta:
+    if expected:
+      raise DataError(f"{root / 'meta' / 'metadata'}: its checksum is missing")
+    LOGGER.info("%s is from before there were checksums: its arrays are read unchecked", root)
+    return False
+  names = sorted(expected, key=lambda name: (-expected[name][0], name))[part::parts]
+  try:
+    found = checksum_files(root, names)
+  except OSError as error:
+    raise DataError(f"{error.filename}: can not be read: {error.strerror or error}") from error
+  for name in names:
+    if found[name][0] != expected[name][0]:
+      sizes = f"{found[name][0]:,} bytes, expected {expected[name][0]:,}"
+      raise DataError(f"{root / name}: {sizes}")
+    if found[name] != expected[name]:
+      raise DataError(f"{root / name}: not what was written (another checksum)")
+  return True
+
+
+def read_published(root: Path) -> tuple[Tree, Tree]:
+  """Reads parameters and running statistics of the published checkpoint, as arrays of the host.
+
+  It is what orbax's StandardCheckpointer writes of haiku's (params, state). Source:
+  google-deepmind/alphagenome_research, model/dna_model.py, create.
+
+  Raises:
+    DataError: it can not be read, or holds something else.
+  """
+  try:
+    with clear_after_error(), ocp.PyTreeCheckpointer() as reader:
+      described = reader.metadata(root.absolute()).item_metadata
+      if described is None:
+        raise DataError(f"{root} can not be read: its _METADATA is broken; download it again")
+      # On the host: the devices that the file names are those it was written on.
+      host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), described.tree)
+      tree = reader.restore(root.absolute(), restore_args=host)
+  except BROKEN as error:
+    raise DataError(f"{root} can not be read: {one_line(error)}") from error
+  if not isinstance(tree, list | tuple) or len(tree) != 2:
+    raise DataError(
+      f"{root} is an orbax checkpoint of something else; expected AlphaGenome's (parameters, "
+      "state), or a checkpoint of alphaecoli"
+    )
+  return tree[0], tree[1]
+
+
+def files_of(paths: Iterable[epath.Path]) -> Iterator[epath.Path]:
+  """Yields files, and those of folders within, in order."""
+  for path in paths:
+    if path.is_dir():
+      yield from files_of(sorted(path.iterdir()))
+    elif path.exists():
+      yield path
