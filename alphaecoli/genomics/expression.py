@@ -198,9 +198,11 @@ def check_scale(
     return
   known = np.count_nonzero(~np.isnan(values), axis=0)
   if (np.count_nonzero(values < 0, axis=0) > np.maximum(1, known / _MANY)).any():
+    what = "TPM" if unit == "log2tpm" else "TPM, or log2(TPM + 1) with --values log2tpm"
     raise DataError(
-      f"{path}: values below 0 (the lowest is {np.nanmin(values):.6g}) are no {unit}: logarithms "
-      "without + 1, or differences? give TPM, or log2(TPM + 1) with --values log2tpm"
+      f"{path}: values below 0 (the lowest is {np.nanmin(values):.6g}) are no "
+      f"{'log2(TPM + 1)' if unit == 'log2tpm' else unit}: logarithms without + 1, or differences? "
+      f"give {what}"
     )
   values = np.where(values < 0, np.nan, values)
   highest = np.nanmax(values, axis=0)
@@ -278,11 +280,12 @@ def _check_tpm(
     high = bool((sums > max_tpm_sum).any())  # rounding can not make one so large
     certain = high or low or (not given and len(values) >= _MANY)
   elif high or low:
-    fault = f"its samples sum to {_range(sums)}, TPM to 1e6: FPKM, or TPM with genes left out?"
+    other = "normalised counts" if high else "TPM with genes left out"
+    fault = f"its samples sum to {_range(sums)}, TPM to 1e6: FPKM, or {other}?"
     certain = not given
   else:
     return
-  unit = "counts" if whole else "fpkm"
+  unit = "counts" if whole else "fpkm or counts" if high else "fpkm"
   if certain:
     raise DataError(f"{path}: {fault} give --values {unit}" + ("" if given else ", or tpm if so"))
   LOGGER.warning("%s: %s they are read as TPM; else give --values %s", path, fault, unit)

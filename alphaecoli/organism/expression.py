@@ -91,7 +91,7 @@ def read_expression(
     given = values is not None or found.unit is not None
     check_scale(path, unit, given, found.values, complete, data.max_tpm_sum)
     if values is None and unit != "tpm":
-      LOGGER.warning("%s: read as %s, as its columns or rows say", path, unit)
+      LOGGER.info("%s: read as %s, as its columns or rows say", path, unit)
     by_gene = _by_gene(found, rows, unit, everything, report)
     for name, value in zip(found.samples, by_gene.T, strict=True):
       columns[name] = _tpm(name, value, unit, everything, len(genes), complete, data, report)

@@ -151,6 +151,8 @@ def read_cells(path: Path, what: str, is_gene: Callable[[str], bool] | None = No
       for number, line in enumerate(file, start=1)
       if line.strip("\ufeff \t\r\n")
     ]
+  if lines and re.fullmatch(r"sep=.?", lines[0][1], re.IGNORECASE):  # for Excel
+    lines = lines[1:]
   comments = next((i for i, (_, line) in enumerate(lines) if line[0] != "#"), len(lines))
   try:
     separator = _separator([line for _, line in lines[comments:]])
@@ -220,7 +222,7 @@ def _missing_header(
       f"{path}, line {number}: {shown(cells)}: no header line? add one: gene, then the names of "
       "the samples (of STAR's ReadsPerGene.out.tab keep the one column of your library's strand)"
     )
-  LOGGER.warning("%s has no header line; its first line is read as a gene", path)
+  LOGGER.info("%s has no header line; its first line is read as a gene", path)
   return ["gene", *(_ONLY if i in numbers else f"column {i + 1}" for i in range(1, len(cells)))]
 
 

@@ -11,7 +11,8 @@ from alphaecoli.genomics.gff3 import is_feature, read_features
 from alphaecoli.genomics.intervals import covering_interval
 from alphaecoli.genomics.quality import QualityReport, check_names_match
 from alphaecoli.genomics.sequence import Contig
-from alphaecoli.genomics.text import open_text, read_table
+from alphaecoli.genomics.text import open_text
+from alphaecoli.organism.expression_tables import read_cells
 from alphaecoli.organism.genes import NO_MATCH, GeneNames
 
 MOST_DIGITS = 12  # of a position
@@ -19,10 +20,10 @@ _EXPECTED = "a table of operons with a header: operon, and genes or start and en
 # What tables call their columns; the first that a table has counts.
 _COLUMNS = {
   "operon": ("operon", "operon_id", "operonid", "operon_name", "operonname"),
-  "genes": ("genes", "locus_tags", "locus_tag", "locus", "synonym", "gene_id", "geneid", "gene",
-            "gene_name"),
-  "start": ("start", "left", "start_position"),
-  "end": ("end", "stop", "right", "end_position"),
+  "genes": ("genes", "operongenes", "locus_tags", "locus_tag", "locus", "synonym", "gene_id",
+            "geneid", "gene", "gene_name"),
+  "start": ("start", "left", "start_position", "firstgeneleftpos"),
+  "end": ("end", "stop", "right", "end_position", "lastgenerightpos"),
   "strand": ("strand", "orientation"),
   "contig": ("contig", "seqid", "chromosome", "replicon"),
 }  # fmt: skip
@@ -56,10 +57,11 @@ def read_operons(
   circular: bool,
   report: QualityReport,
 ) -> list[Operon]:
-  """Reads operons, plain or gzip; told apart by content.
+  """Reads operons, plain or packed; told apart by content.
 
   A table has a header with `operon` (an id) and `genes` (names, or one gene a row), or `start` and
-  `end` (1-based, inclusive), or both; `strand` and `contig` are optional. An end beyond the length
+  `end` (1-based, inclusive), or both; `strand` and `contig` are optional. Without `operon`, each
+  row is an operon if `genes` lists several somewhere. An end beyond the length
   passes the origin of a circular contig. One before the start does so, too, or the two are swapped,
   as on the minus strand: the genes decide. GFF3 has features of type operon; genes belong to one by
   their Parent, or by an attribute operon=NAME.
@@ -270,18 +272,23 @@ def _from_table(path: Path, names: GeneNames, report: QualityReport) -> list[_Li
     DataError: a column is missing, a position is not a whole number, or a strand is not understood;
       names the line.
   """
-  table = read_table(path, _EXPECTED)
-  columns = [re.sub(r"[ .-]+", "_", column.strip().lower()) for column in table.columns]
+  table = read_cells(path, _EXPECTED)
+  rows = table.rows
+  columns = [re.sub(r"[ .-]+", "_", re.sub(r"^\d+\)", "", c).lower()) for c in table.columns]
   found = {
     key: columns.index(next(name for name in wanted if name in columns))
     for key, wanted in _COLUMNS.items()
     if not set(wanted).isdisjoint(columns)
   }
-  if "operon" not in found or not ("genes" in found or {"start", "end"} <= found.keys()):
+  # Without names of operons, as Rockhopper writes them, each row is one that lists its genes.
+  lists = "genes" in columns and any(len(_split(c[found["genes"]], names)) > 1 for _, c in rows)
+  if not ("operon" in found or lists) or not ("genes" in found or {"start", "end"} <= found.keys()):
     raise DataError(f"{path}: columns {', '.join(table.columns)[:200]}; expected {_EXPECTED}")
   groups: dict[tuple[str, str], list[_Listed]] = {}
-  for number, cells in table.rows:
+  for number, cells in rows:
     row = {key: cells[found[key]].strip() if key in found else "" for key in _COLUMNS}
+    if "operon" not in found:
+      row["operon"] = f"operon at line {number}"
     if row["operon"].lower() in _NO_OPERON:
       report.count("row without an operon", 1, row["genes"])
       continue
@@ -294,7 +301,7 @@ def _from_table(path: Path, names: GeneNames, report: QualityReport) -> list[_Li
     interval = _positions(path, number, row["start"], row["end"])
     item = _Listed(name, name, _split(row["genes"], names), contig, interval, strand)
     groups.setdefault((name, contig), []).append(item)
-  return [item for rows in groups.values() for item in _join(rows)]
+  return [item for group in groups.values() for item in _join(group)]
 
 
 def _positions(path: Path, number: int, first: str, last: str) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """Tables of expression as tools and people write them give the numbers that they mean."""
 
 import gzip
+import logging
 
 import numpy as np
 import pytest
@@ -108,6 +109,7 @@ def test_several_files_are_several_samples(tmp_path):
 
 LAYOUTS = {
   "commas": PLAIN.replace("\t", ","),
+  "separator-for-excel": "sep=;\n" + PLAIN.replace("\t", ";"),
   "semicolons": PLAIN.replace("\t", ";"),
   "spaces-and-quotes": "".join(  # as R's write.table
     " ".join(f'"{cell}"' if i == 0 or j == 0 else cell for j, cell in enumerate(line.split("\t")))
@@ -179,6 +181,7 @@ def feature_counts(values):
 
 
 def test_feature_counts_are_counts_without_a_flag(tmp_path, caplog):
+  caplog.set_level(logging.INFO)
   rate = np.array(COUNT) / LENGTHS
   table, report = read(tmp_path / "counts.txt", feature_counts(COUNT))
   assert table.datasets == ("x.bam",) and "read as counts" in caplog.text
@@ -247,6 +250,8 @@ REFUSED = {
   "no-header-two-samples": (one(["5\t6"] * 9, "g10\t7\t8"), None, "no header line. add one"),
   "star": ("N_unmapped\t5\t5\t5\n" + one(["5\t6\t7"] * 9, "g9\t1\t2\t3"), None, "STAR's ReadsPer"),
   "no-header-unknown-gene": (one(COUNT[:5], "xy_7\t9"), None, "xy_7, 9: no header line"),
+  "below-zero-logarithms": (one([-1.5, -2.5, 3.5, 4.5]), "log2tpm",
+                            r"are no log2\(TPM \+ 1\): logarithms without \+ 1, .* give TPM$"),
   "below-zero": (one([-1.5, -2.5, 3.5, 4.5]), None, r"values below 0 \(the lowest is -2.5\)"),
   "logarithms": (one([i + 1.5 for i in range(N)]), None, "logarithms.*give --values log2tpm"),
   "logarithms-as-counts": (one([i + 1.5 for i in range(N)]), "counts", "too low for counts"),
@@ -254,7 +259,8 @@ REFUSED = {
   "high-logarithms": (one([19.5] * N), "log2tpm", r"sums to 8.9e\+06, TPM to 1e6"),
   "counts": (one([90_000 + 9_000 * i for i in range(N)]), None,
              r"whole numbers that sum to 1.67e\+06.*give --values counts, or tpm if so"),
-  "fpkm": (one([3 * v for v in VALUE]), None, r"sum to 2.86e\+06.*give --values fpkm, or tpm"),
+  "fpkm": (one([3 * v for v in VALUE]), None,
+           r"sum to 2.86e\+06.*FPKM, or normalised counts. give --values fpkm or counts, or tpm"),
   "few-names": (one(COUNT[:5]).replace("g", "q").replace("qene", "gene") + "g1\t5.5\n", "counts",
                 "5 of 6 names match no gene of the annotation: it has q0, q1, q2, ….*g0, g1, g2"),
   "summaries-alone": ("gene\tS1\n__no_feature\t5\n__ambiguous\t7\n", None, "no row of a gene"),
@@ -280,6 +286,17 @@ def test_the_unit_is_the_users_word_where_numbers_are_not_certain(tmp_path, capl
   caplog.clear()
   read(tmp_path / "t.tsv", one(COUNT))  # few whole numbers: counts, or TPM of a few genes
   assert "counts? they are read as TPM; else give --values counts" in caplog.text
+
+
+def test_unicode_text_of_excel_is_read_and_other_encodings_are_named(tmp_path):
+  path = tmp_path / "t.txt"
+  path.write_bytes(PLAIN.encode("utf-16"))
+  data, names = config_of(min_genes_per_unit=3).data, GeneNames(GENES, set())
+  table = read_expression([path], None, GENES, (), names, data, QualityReport())
+  np.testing.assert_array_equal(table.tpm[:, 0], VALUE)
+  path.write_bytes(PLAIN.replace("S1", "5 µM").encode("cp1252"))
+  with pytest.raises(DataError, match="not a text file in UTF-8"):
+    read_expression([path], None, GENES, (), names, data, QualityReport())
 
 
 def test_log2_of_tpm_plus_one_is_undone(tmp_path):

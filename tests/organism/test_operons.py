@@ -35,7 +35,7 @@ def genes_of(rows, length_bp=LENGTH_BP):
 def read(tmp_path, lines, rows=LAC, *, circular=True, skipped=()):
   """The operons of a table by id, and the quality report."""
   path = tmp_path / "operons.tsv"
-  path.write_text("\n".join(lines) + "\n")
+  path.write_text("\n".join(lines) + "\n", newline="")
   genes, report = genes_of(rows), QualityReport()
   contig = Contig("ctg", np.zeros(LENGTH_BP, np.uint8))
   names = GeneNames(genes, set(skipped))
@@ -65,6 +65,16 @@ LAYOUTS = {
   "left-right": ["operon\tleft\tright\tstrand", "lac\t1249\t6305\tminus"],
   "floats": ["operon\tstart\tend\tstrand", "lac\t1249.0\t6305.0\t-1.0"],
   "minus-strand-backwards": ["operon\tgenes\tstart\tend", "lac\tb0342,b0343,b0344\t6305\t1249"],
+  "rockhopper": [
+    "Start\tStop\tStrand\tNumber of Genes\tGenes", "1249\t6305\t-\t3\tgene0342, gene0343, gene0344",
+  ],
+  "regulondb": [
+    "## RegulonDB",
+    "1)operonId\t2)operonName\t3)firstGeneLeftPos\t4)lastGeneRightPos\t5)strand\t6)numberOfGenes\t"
+    "7)operonGenes", "RDB1\tlacZYA\t1249\t6305\treverse\t3\tgene0342;gene0343;gene0344",
+  ],
+  "commas-between-cells": ["operon,genes,strand", 'lac,"b0342,b0343,b0344",-'],
+  "excel": ["\ufeffsep=;\r", "operon;genes;start;end\r", "lac;b0342, b0343, b0344;1249;6305\r"],
   "backwards-without-genes": ["operon\tstart\tend\tstrand", "lac\t6305\t1249\t-"],
 }  # fmt: skip
 
@@ -89,6 +99,11 @@ def test_an_operon_without_genes_holds_those_of_its_strand(tmp_path, text, stran
   operons, _ = read(tmp_path, ["operon\tstart\tend\tstrand", f"x\t3231\t10275\t{text}"])
   expected = {1: ("b0347",), -1: ("b0344", "b0345", "b0346")}[strand]
   assert (operons["x"].strand, operons["x"].gene_ids) == (strand, expected)
+
+
+def test_a_table_of_single_genes_is_no_table_of_operons(tmp_path):
+  with pytest.raises(DataError, match="columns genes, start, end; expected a table of operons"):
+    read(tmp_path, ["genes\tstart\tend", "b0342\t1249\t1860", "b0343\t1926\t3179"])
 
 
 def test_a_strand_that_is_not_understood_is_refused(tmp_path):
