@@ -3,8 +3,11 @@
 import argparse
 import contextlib
 import errno
+import importlib
+import importlib.metadata
 import logging
 import os
+import platform
 import sys
 import time
 import traceback
@@ -23,9 +26,24 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
-from alphaecoli.errors import UserError
+from alphaecoli import __version__
+from alphaecoli.errors import UserError, nearest
 
 LOGGER = logging.getLogger("alphaecoli")
+NAME = "alphaecoli"  # of the console script
+COMMANDS = {
+  "prepare": "files of an organism to a track store",
+  "verify": "checks of data, model and checkpoints",
+  "train": "training",
+  "crossvalidate": "training and metrics of every fold",
+  "evaluate": "metrics on held-out data",
+  "predict": "tracks, genes and operons of genomes",
+  "score": "effects of sequence changes",
+  "plot": "picture of a region",
+  "report": "HTML page about a run",
+  "phases": "how predictions depend on the windows' places",
+  "benchmark": "speed and memory on this machine",
+}
 LINE_EVERY_S = 10.0  # of progress in a log, where there is no terminal
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE_SPACE = "make room on that disk; a training run then goes on from its newest checkpoint"
@@ -34,6 +52,31 @@ _OUT_OF_MEMORY = (
   "accelerator; a CPU gains nothing from it), lower train.batch_windows or data.window_bp, or use "
   "mesh.fsdp and mesh.sequence; for prediction lower --batch-windows"
 )
+
+
+def console() -> None:
+  """Runs a command by its name: `alphaecoli predict …` is `python -m alphaecoli.predict …`."""
+  name, *rest = sys.argv[1:] or ["--help"]
+  if name in ("-V", "--version"):
+    print(versions())
+  elif name in ("-h", "--help"):
+    print(f"usage: {NAME} COMMAND …; {NAME} COMMAND --help; {NAME} --version\n")
+    print("\n".join(f"  {command:<15}{what}" for command, what in COMMANDS.items()))
+  elif name in COMMANDS:
+    sys.argv = [sys.argv[0], *rest]
+    run(importlib.import_module(f"alphaecoli.{name}").main)
+  else:
+    near = nearest(name, COMMANDS, 1)
+    print(f"error: no command {name[:40]!r}; nearest: {near}; see {NAME} --help", file=sys.stderr)
+    sys.exit(2)
+
+
+def versions() -> str:
+  """Returns the versions of alphaecoli, Python and the packages whose arithmetic it uses."""
+  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+  found = {package: importlib.metadata.version(package) for package in packages}
+  found = {NAME: __version__, "python": platform.python_version(), **found}
+  return "\n".join(f"{package} {number}" for package, number in found.items())
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -81,8 +124,9 @@ def configure_logging() -> None:
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
   """Makes the argument parser of a command: whole flag names, the description as written."""
+  called = os.path.basename(sys.argv[0]).removesuffix(".exe") == NAME
   return argparse.ArgumentParser(
-    prog=f"python -m alphaecoli.{command}",
+    prog=f"{NAME} {command}" if called else f"python -m alphaecoli.{command}",
     description=description,
     allow_abbrev=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,

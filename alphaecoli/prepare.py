@@ -4,17 +4,18 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alphaecoli import cli
 from alphaecoli.config import base_config, from_arguments, resolve
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.organism.expression import UNITS
-from alphaecoli.organism.read import Files, read_organism
 from alphaecoli.schema import DataConfig
-from alphaecoli.tracks.build import build_tracks
-from alphaecoli.tracks.process import say_unused, store_metadata
-from alphaecoli.tracks.store import MANIFEST, TrackStore, open_store
-from alphaecoli.tracks.write import write_store
+
+# What computes is imported where it is used: --help and a wrong flag answer at once.
+if TYPE_CHECKING:
+  from alphaecoli.organism.read import Files
+  from alphaecoli.tracks.store import TrackStore
 
 DESCRIPTION = """\
 Writes the track store of any bacterium from its genome, annotation, expression and operons, with a
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
   add("--out", required=True, type=Path, help="directory of the store; must not exist yet")
   options, rest = parser.parse_known_args(arguments)
   config, _ = from_arguments(rest)
+  from alphaecoli.organism.read import Files
+
   named = vars(options)
   fields = {f.name: named[f.name] for f in dataclasses.fields(Files) if f.name in named}
   if options.expression:
@@ -74,8 +77,8 @@ def organism_name(name: str | None, out: Path) -> str:
 
 
 def prepare(
-  files: Files, data: DataConfig, out: Path, *, name: str, contig: str | None = None
-) -> TrackStore:
+  files: "Files", data: DataConfig, out: Path, *, name: str, contig: str | None = None
+) -> "TrackStore":
   """Reads an organism's files and writes its track store.
 
   Args:
@@ -89,6 +92,12 @@ def prepare(
     ConfigError: a key that has no say here, or a contig, data set or track that does not exist.
     DataError: a file is missing or broken, or `out` holds something else.
   """
+  from alphaecoli.organism.read import read_organism
+  from alphaecoli.tracks.build import build_tracks
+  from alphaecoli.tracks.process import say_unused, store_metadata
+  from alphaecoli.tracks.store import MANIFEST, open_store
+  from alphaecoli.tracks.write import write_store
+
   base = resolve(base_config()).data
   for key in _FROM_DUMPS:
     if getattr(data, key) != getattr(base, key):

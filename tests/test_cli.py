@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import pytest
 
-COMMANDS = (
-  *("benchmark", "crossvalidate", "evaluate", "phases", "plot", "predict", "report"),
-  *("score", "train", "verify"),
-)
+import alphaecoli
+from alphaecoli import cli
+
 PROGRAM = """
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
@@ -43,7 +44,7 @@ def test_exit_status_and_message(body, code, lines, text):
     assert len(done.stderr.splitlines()) == lines
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_imports_nothing_that_computes(command):
   code = f"""
 import sys
@@ -57,3 +58,30 @@ print(sorted(heavy & set(sys.modules)))
 """
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert done.stdout.splitlines()[-1] == "[]"
+
+
+def console(monkeypatch, *arguments):
+  monkeypatch.setattr(sys, "argv", ["/opt/bin/alphaecoli", *arguments])
+  with pytest.raises(SystemExit) as end:
+    cli.console()
+    raise SystemExit(0)
+  return end.value.code
+
+
+def test_console_script_runs_every_command_by_its_name(monkeypatch, capsys):
+  assert console(monkeypatch, "plot", "--help") == 0
+  assert capsys.readouterr().out.startswith("usage: alphaecoli plot ")
+  assert console(monkeypatch) == 0
+  listed = capsys.readouterr().out
+  assert all(f"\n  {command} " in listed for command in cli.COMMANDS)
+  commands = {
+    path.stem
+    for path in Path(cli.__file__).parent.glob("*.py")
+    if "cli.run(main)" in path.read_text()
+  }
+  assert commands == set(cli.COMMANDS)
+  assert console(monkeypatch, "--version") == 0
+  shown = dict(line.split() for line in capsys.readouterr().out.splitlines())
+  assert shown["alphaecoli"] == alphaecoli.__version__ and shown["jax"] == jax.__version__
+  assert console(monkeypatch, "predikt") == 2
+  assert "nearest: predict" in capsys.readouterr().err

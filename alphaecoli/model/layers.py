@@ -39,7 +39,7 @@ class Keys:
 
   `nnx.Rngs` counts in a variable. While a model is traced, flax looks for the sharding of that
   traced value, and jax's answer, that it has none, searches all that was traced before (flax 0.12.8
-  with jax 0.10.2): most of the time that a model takes to trace, and more for larger ones.
+  with jax 0.10.2, no longer with 0.12.12 and 0.11.2): most of the time that a model takes to trace.
   """
 
   def __init__(self, key: Array):

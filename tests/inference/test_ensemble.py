@@ -262,7 +262,7 @@ def run(monkeypatch, tmp_path):
   (tmp_path / "c.gff3").write_text(GFF)
 
   def go(command, out, *flags, model=None):
-    monkeypatch.setattr(command, "load_predictor", lambda *_, **__: model or ensemble())
+    monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *_, **__: model or ensemble())
     files = ["--fasta", tmp_path / "c.fa", "--annotation", tmp_path / "c.gff3", "--out", out]
     assert command.main(["--checkpoint", "E", *map(str, (*files, *flags))]) == 0
 
