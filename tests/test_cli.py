@@ -62,6 +62,7 @@ print(sorted(heavy & set(sys.modules)))
 
 def console(monkeypatch, *arguments):
   monkeypatch.setattr(sys, "argv", ["/opt/bin/alphaecoli", *arguments])
+  monkeypatch.setattr(cli, "configure_logging", lambda: None)  # its handler would outlive the test
   with pytest.raises(SystemExit) as end:
     cli.console()
     raise SystemExit(0)

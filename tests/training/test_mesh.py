@@ -134,8 +134,8 @@ cases = pytest.mark.parametrize(
 def test_twenty_steps_are_those_of_one_device(shape, window_bp, parts):
   losses, state, _ = run_of(shape, window_bp, parts)
   expected_losses, expected, _ = run_of(ONE, window_bp, parts)
-  # It learns, and of the 14 channels most are random labels, slow to learn by heart.
-  assert losses[-1]["loss/total"] < 0.85 * losses[0]["loss/total"]
+  # It learns, though eight channels of random labels, slow to learn by heart, have half the weight.
+  assert losses[-1]["loss/total"] < 0.9 * losses[0]["loss/total"]
   for found, one in zip(losses, expected_losses, strict=True):
     assert found == pytest.approx(one, rel=2e-3)
   assert _apart(jax.device_get(state.stats), jax.device_get(expected.stats)) < 5e-3
