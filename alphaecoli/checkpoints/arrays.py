@@ -72,7 +72,7 @@ def clear_after_error() -> Iterator[None]:
   with quiet_threads():
     try:
       yield
-    except Exception as error:
+    except Exception as error:  # cleared away and raised again, whatever it is
       time.sleep(0.1)  # for the reads under way
       chain: BaseException | None = error
       while chain is not None:  # their frames hold what is left of the reads
