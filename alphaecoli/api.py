@@ -8,8 +8,8 @@ import jax
 
 from alphaecoli.checkpoints.read import (
   find_ensemble,
+  gene_models_of,
   load_inference,
-  pair_model_of,
   read_ensemble,
   read_meta,
 )
@@ -190,6 +190,6 @@ def _load(
       "organism": name,
       "config": loaded.config.to_dict(),
     },
-    pair_model=pair_model_of(loaded.meta, name),
+    gene_models=gene_models_of(loaded.meta, name),
   )
   return predictor, model

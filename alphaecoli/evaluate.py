@@ -42,6 +42,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     help="average the predictions of both strands; default: evaluation.both_strands of the run",
   )
   parser.add_argument(
+    "--fit-gene-models",
+    action="store_true",
+    help="first fit the checkpoint's gene models anew, for one of an earlier version",
+  )
+  parser.add_argument(
     "--rivals",
     action="store_true",
     help="also measure simple rules: pip install alphaecoli[rivals]",

@@ -24,7 +24,7 @@ from alphaecoli.checkpoints.arrays import BROKEN, check_files, files_of, one_lin
 from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError, brief
 from alphaecoli.files import CHECKSUM, is_whole, read_json, version
-from alphaecoli.genomics.operon_pairs import PairModel
+from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import make_mesh
@@ -36,7 +36,8 @@ FORMAT = "alphaecoli-checkpoint"
 FORMAT_VERSION = 1
 SCORE = "loss/total"  # on validation, lower is better; "best" means by this
 CHECKPOINTS_DIR = "checkpoints"  # within a work directory
-PAIR_MODELS = "pair_models"  # in the meta item: by organism, what PairModel.to_json returns
+GENE_MODELS = "gene_models"  # in the meta item: by organism, what GeneModels.to_json returns
+_PAIR_MODELS = "pair_models"  # of earlier versions, by organism: those of pairs alone
 ENSEMBLE_FILE, ENSEMBLE_FORMAT, ENSEMBLE_VERSION = "ensemble.json", "alphaecoli-ensemble", 1
 
 
@@ -64,9 +65,11 @@ class LoadedCheckpoint:
   meta: dict[str, Any]
 
 
-def pair_model_of(meta: Mapping[str, Any], organism: str) -> PairModel | None:
-  """Returns the pair model of an organism that a checkpoint's JSON item holds, if there is one."""
-  return PairModel.from_json(meta.get(PAIR_MODELS, {}).get(organism))
+def gene_models_of(meta: Mapping[str, Any], organism: str) -> GeneModels:
+  """Returns the gene models of an organism that a checkpoint's JSON item holds."""
+  if GENE_MODELS in meta:
+    return GeneModels.from_json(meta[GENE_MODELS].get(organism, {}))
+  return GeneModels.from_json({"pairs": meta.get(_PAIR_MODELS, {}).get(organism)})
 
 
 def describe_format() -> dict[str, Any]:

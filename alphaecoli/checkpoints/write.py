@@ -184,9 +184,7 @@ class Checkpoints:
     path = self.directory / str(step)
     if jax.process_index() == 0:
       if more:
-        meta = read_meta(path)
-        seal = sealed if CHECKSUM in meta else dict  # one of an earlier version stays one
-        _replace_json(path / "meta" / "metadata", seal({**meta, **more}))
+        add_metadata(path, more)
       if score is not None:
         _replace_json(path / "metrics" / "metrics", sealed({SCORE: score}))
     multihost.sync_global_processes(f"alphaecoli score {step}")
@@ -284,6 +282,13 @@ def _passing_over(step: int) -> Iterator[None]:
     yield
   except (DataError, *BROKEN) as error:
     LOGGER.error("checkpoint %d is damaged and is passed over: %s", step, one_line(error))
+
+
+def add_metadata(path: Any, more: Mapping[str, Any]) -> None:
+  """Adds entries to the JSON item of a checkpoint on disk; raises DataError where it is broken."""
+  meta = read_meta(path)
+  seal = sealed if CHECKSUM in meta else dict  # one of an earlier version stays one
+  _replace_json(epath.Path(path) / "meta" / "metadata", seal({**meta, **more}))
 
 
 def _replace_json(file: epath.Path, value: Mapping[str, Any]) -> None:

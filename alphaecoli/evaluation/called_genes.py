@@ -15,6 +15,7 @@ from alphaecoli.files import optional
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex
+from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.gene_targets import is_protein_coding, is_rna
 from alphaecoli.tracks.splits import TRAIN
 from alphaecoli.tracks.store import TrackStore
@@ -189,13 +190,12 @@ def call_accuracy(
   table, length_bp = store.genes, store.length_bp
   layout = Layout(tuple((r.start, r.end) for r in store.regions(split)), length_bp)
   coding = is_protein_coding(table)
-  unclear = ~coding & ~is_rna(table)
   truth = CalledGenes(*(np.asarray(v, np.int64) for v in (table.start, table.end, table.strand)))
   annotated = _ends(truth, coding, length_bp)
   called = _ends(genes, np.ones(len(genes.start), bool), length_bp)
   wanted = _ends(truth, coding & _inside(truth, layout), length_bp)
   masked = np.zeros((2, length_bp), bool)  # forward strand, reverse strand
-  for start, end, strand in zip(*(column[unclear] for column in truth), strict=True):
+  for start, end, strand in zip(*(column[unclear(table)] for column in truth), strict=True):
     at = np.arange(start, end) % length_bp
     masked[[0, 1] if strand == 0 else [int(strand < 0)], at[:, None]] = True
   counted = []
@@ -210,6 +210,11 @@ def call_accuracy(
     "exact_sensitivity": _share([called.get(stop) == first for stop, first in wanted.items()]),
     "exact_precision": _share([annotated.get(stop) == first for stop, first in counted]),
   }
+
+
+def unclear(genes: GeneTable) -> Bool[np.ndarray, "G"]:
+  """Returns which genes are neither protein-coding nor RNA genes: pseudogenes, interrupted ones."""
+  return np.asarray(~is_protein_coding(genes) & ~is_rna(genes))
 
 
 def _end(genes: CalledGenes, i: int, length_bp: int) -> tuple[tuple[int, int], int]:

@@ -14,10 +14,16 @@ import jax
 import numpy as np
 
 from alphaecoli.checkpoints.barrier import one_first
-from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint, hash_checkpoint
+from alphaecoli.checkpoints.read import (
+  CHECKPOINTS_DIR,
+  GENE_MODELS,
+  find_checkpoint,
+  hash_checkpoint,
+  read_meta,
+)
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.fold_metrics import Aggregate, FoldResult, aggregate, write_npz
-from alphaecoli.evaluation.run import evaluate_run
+from alphaecoli.evaluation.run import evaluate_run, fit_gene_models
 from alphaecoli.files import tsv_writer, write_json
 from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
 from alphaecoli.tracks.splits import TEST
@@ -66,6 +72,8 @@ def evaluate_fold(folder: Path, split: str, rivals: bool = False) -> None:
     result = _current_result(folder, split)
     return result is not None and (not rivals or "rivals" in result.metadata["report"])
 
+  if GENE_MODELS not in read_meta(find_checkpoint(folder)):  # of an earlier version
+    fit_gene_models(folder)
   if one_first("evaluation of a fold", is_done):
     LOGGER.info("%s: evaluated before, %s", folder, path.name)
     return

@@ -102,33 +102,66 @@ class SplitData:
     return [(r.start, r.length_bp // BIN_BP) for r in self.store.regions(TRAIN)]
 
 
+class TrackRidge(NamedTuple):
+  """A ridge regression of one expression track.
+
+  Attributes:
+    model: fitted on training genes.
+    mate_gap_bp: longest gap between likely operon mates, chosen on validation genes.
+    penalty: chosen likewise.
+  """
+
+  model: Pipeline
+  mate_gap_bp: float
+  penalty: float
+
+
+def fit_ridges(data: SplitData, features: Callable[[float], np.ndarray]) -> list[TrackRidge]:
+  """Fits the expression of training genes, track by track.
+
+  Args:
+    data: genes of the splits.
+    features: function from the longest gap between operon mates to the features of all genes.
+
+  Raises:
+    AbsentError: there is no expression, or a track with less than two training genes.
+  """
+  if not data.store.table.has_expression:
+    raise AbsentError(_NO_DATA)
+  options = {float(gap): features(gap) for gap in MATE_GAPS_BP}
+  train, check = data.genes[TRAIN], data.genes[VALIDATION]
+  found = []
+  for i in range(len(data.store.table.expression)):
+    y, check_y = train["target_z"][:, i], check["target_z"][:, i]
+    known, check_known = ~np.isnan(y), ~np.isnan(check_y)
+    if known.sum() < 2:
+      raise AbsentError("fewer than two training genes have a value")
+    best: tuple[float, TrackRidge] | None = None
+    for gap, x in options.items():
+      fit_x, check_x = x[train["row"][known]], x[check["row"][check_known]]
+      for penalty in RIDGE_PENALTIES:
+        model = scaled(Ridge(alpha=penalty)).fit(fit_x, y[known])
+        score = 0.0
+        if check_known.any():
+          score = -metrics.mse(check_y[check_known], model.predict(check_x))
+        if best is None or score > best[0]:
+          best = score, TrackRidge(model, gap, penalty)
+    assert best is not None
+    found.append(best[1])
+  return found
+
+
 def codon_ridge(data: SplitData, split: str) -> Found:
   """Predicts the expression of genes by ridge regression on their codon use."""
-  store = data.store
-  if not store.table.has_expression:
-    raise AbsentError(_NO_DATA)
-  options = {gap: expression_features(data.contig, data.codons, gap) for gap in MATE_GAPS_BP}
-  rows = {name: genes["row"] for name, genes in data.genes.items()}
-  target = {name: genes["target_z"] for name, genes in data.genes.items()}
-  predicted = np.full((len(store.genes), len(store.table.expression)), np.nan)
+  gaps = map(float, MATE_GAPS_BP)
+  features = {gap: expression_features(data.contig, data.codons, gap) for gap in gaps}
+  ridges = fit_ridges(data, features.__getitem__)
+  predicted = np.column_stack([r.model.predict(features[r.mate_gap_bp]) for r in ridges])
+  names = data.store.table.names
   chosen: dict[str, float] = {}
-  for i, track in enumerate(store.table.names):
-    mask = {name: ~np.isnan(z[:, i]) for name, z in target.items()}
-    fit_y = target[TRAIN][mask[TRAIN], i]
-    check_y = target[VALIDATION][mask[VALIDATION], i]
-    if len(fit_y) < 2:
-      raise AbsentError("fewer than two training genes have a value")
-    best = -np.inf
-    for gap, features in options.items():
-      fit_x = features[rows[TRAIN][mask[TRAIN]]]
-      check_x = features[rows[VALIDATION][mask[VALIDATION]]]
-      for penalty in RIDGE_PENALTIES:
-        model = scaled(Ridge(alpha=penalty)).fit(fit_x, fit_y)
-        score = -metrics.mse(check_y, model.predict(check_x)) if len(check_y) else 0.0
-        if score > best:
-          best, predicted[:, i] = score, model.predict(features)
-          suffix = f"/{track}" if len(store.table.names) > 1 else ""
-          chosen |= {f"mate_gap_bp{suffix}": float(gap), f"penalty{suffix}": penalty}
+  for name, ridge in zip(names, ridges, strict=True):
+    suffix = f"/{name}" if len(names) > 1 else ""
+    chosen |= {f"mate_gap_bp{suffix}": ridge.mate_gap_bp, f"penalty{suffix}": ridge.penalty}
   return Found([_expression_metrics(data, split, predicted)], chosen)
 
 

@@ -14,23 +14,26 @@ import numpy as np
 from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import (
   CHECKPOINTS_DIR,
+  GENE_MODELS,
   LoadedCheckpoint,
   find_checkpoint,
+  gene_models_of,
   load_inference,
-  pair_model_of,
   read_description,
 )
+from alphaecoli.checkpoints.write import add_metadata
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
+from alphaecoli.evaluation.gene_fits import GeneFit
+from alphaecoli.evaluation.gene_level import with_gene_models
 from alphaecoli.evaluation.results import Report
 from alphaecoli.evaluation.rivals import measure
-from alphaecoli.evaluation.structure import with_annotation
 from alphaecoli.files import atomic_write, write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
 from alphaecoli.tracks.organisms import find_store
-from alphaecoli.tracks.splits import TRAIN
+from alphaecoli.tracks.splits import TRAIN, VALIDATION
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
 
@@ -39,6 +42,8 @@ LOGGER = logging.getLogger(__name__)
 
 def run(options: argparse.Namespace) -> int:
   """Measures a checkpoint as the command line says; every process of a run calls this."""
+  if options.fit_gene_models:
+    fit_gene_models(options.workdir, options.checkpoint)
   evaluate_run(
     options.workdir,
     options.split,
@@ -186,8 +191,39 @@ def evaluate_checkpoint(
       batch_windows=batch_windows,
       organism=organism,
     )
-  pair_model = pair_model_of(loaded.meta, loaded.organisms[organism].name)
-  return with_annotation(report, store, pair_model)
+  models = gene_models_of(loaded.meta, loaded.organisms[organism].name)
+  return with_gene_models(report, store, models)
+
+
+def fit_gene_models(workdir: Path, checkpoint: str = "best") -> None:
+  """Fits the gene models of a checkpoint of a run anew, and keeps them in it.
+
+  For checkpoints of versions that had none, or fewer; training does it by itself. Every process of
+  a run calls this.
+
+  Args:
+    workdir: work directory of the run.
+    checkpoint: best, last or a step.
+
+  Raises:
+    UserError: see the message.
+  """
+  path, which = choose_checkpoint(workdir, checkpoint)
+  mesh = mesh_of(path, which)
+  loaded = load_inference(path, which, mesh)
+  stores = one_first("track store", lambda: find_stores(loaded, workdir))
+  fit = GeneFit(loaded.config.data.window_bp)
+  found = {}
+  for row, store in enumerate(stores):
+    report = evaluate_checkpoint(loaded, store, VALIDATION, mesh, organism=row)
+    found[store.organism] = fit.fit(report, store).to_json()
+
+  def add() -> None:
+    if jax.process_index() == 0:
+      add_metadata(loaded.path, {GENE_MODELS: found})
+      LOGGER.info("%s: fitted its gene models on the validation split", loaded.path)
+
+  one_first("gene models", add)
 
 
 def write_files(

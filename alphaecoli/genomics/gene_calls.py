@@ -1,27 +1,40 @@
 """Genes called from a sequence and the log odds of its codon positions and RNA genes.
 
 A protein-coding gene is an open reading frame: from a start codon to the next stop codon of its
-frame. Its score is the sum, over its codons, of the log odds that their bases are the first, second
-and third of a codon on that strand; the start codon is the one that makes the sum largest. Frames
-that overlap a better one are dropped.
+frame. A checkpoint's coding model (coding_model.py) weighs what the checkpoint predicts over its
+codons, their use and what lies before the start. Without one, the score is the sum, over its
+codons, of the log odds that their bases are the first, second and third of a codon on that strand,
+and the start codon is the one that makes the sum largest. Frames that overlap a better one are
+dropped.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from alphaecoli.genomics.coding_model import (
+  STOPS,
+  CodingModel,
+  Counts,
+  count,
+  log_odds,
+  reading_frames,
+  word,
+)
 from alphaecoli.genomics.intervals import regions_of
 from alphaecoli.genomics.sequence import reverse_complement
 
-STOPS = ("TAA", "TAG", "TGA")
 # Log fraction of each start codon relative to ATG: 3,868, 336 and 81 of the protein-coding genes of
 # the embedded data set, E. coli K-12 MG1655.
 STARTS = {"ATG": 0.0, "GTG": -2.4, "TTG": -3.9}
 MIN_CODONS = 20  # the shortest gene that is called
-MIN_SCORE = 12.0  # log odds, nats
+MIN_SCORE = 12.0  # log odds, nats, without a coding model
+MIN_LOG_ODDS = -1.6  # of a coding model; chosen on the validation splits of folds 0 to 3
+LEAST_GENES = 300  # called in a genome, for its codon use and starts to be counted anew
+ROUNDS = 2  # of counting and calling
 MAX_LOGIT = 6.0  # of one base: none decides alone
 MAX_OVERLAP_BP = 60  # with a better gene
 MIN_RNA_BP = 50  # the shortest RNA gene that is called
@@ -33,6 +46,8 @@ SETTINGS: Mapping[str, Any] = {
   "stop_codons": list(STOPS),
   "min_codons": MIN_CODONS,
   "min_score": MIN_SCORE,
+  "min_log_odds": MIN_LOG_ODDS,
+  "least_genes": LEAST_GENES,
   "max_logit": MAX_LOGIT,
   "max_overlap_bp": MAX_OVERLAP_BP,
   "min_rna_bp": MIN_RNA_BP,
@@ -42,7 +57,6 @@ SETTINGS: Mapping[str, Any] = {
 # Channels of gene_structure by strand (tracks/gene_targets.py): codon positions, RNA genes.
 _CODING = {1: slice(0, 3), -1: slice(4, 7)}
 _RNA = {1: 3, -1: 7}
-_CODES = {"A": 0, "C": 1, "G": 2, "T": 3}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +67,8 @@ class CalledGene:
     start: first base on the forward strand.
     end: base after the last one; past the contig's length where the gene passes the origin.
     strand: +1 or -1.
-    score: sum of log odds over its codons, in nats; of an RNA gene, over its bases.
+    score: log odds of a gene by a coding model; without one the sum of log odds over its codons, in
+      nats; of an RNA gene, over its bases.
     rna: whether it is an RNA gene, which has no codons.
   """
 
@@ -64,20 +79,54 @@ class CalledGene:
   rna: bool = False
 
 
-def call_all(
-  codes: UInt8[np.ndarray, "L"], structure: Float[np.ndarray, "L 8"], circular: bool
-) -> list[CalledGene]:
-  """Calls the genes of a contig, protein-coding and RNA, sorted by start.
+class GeneCaller:
+  """Calls the genes of a genome, contig by contig.
 
-  Args:
-    codes: bases A C G T as 0 1 2 3, anything else 4.
-    structure: predicted gene_structure, probabilities.
-    circular: whether the contig's end joins its start.
+  A coding model counts them as it goes: once there are `LEAST_GENES`, codon use and starts are
+  those of this genome, and no longer of the one that the checkpoint learnt from.
   """
-  likely = np.clip(structure, 1e-6, 1 - 1e-6)  # 0 and 1 have no log odds
-  logits = np.log(likely) - np.log1p(-likely)
-  found = call_genes(codes, logits, circular=circular) + call_rna_genes(logits, circular=circular)
-  return sorted(found, key=lambda gene: (gene.start, gene.end))
+
+  def __init__(self, model: CodingModel | None = None):
+    """Starts a genome.
+
+    Args:
+      model: coding model of the checkpoint, if it has one.
+    """
+    self._model = model
+    self._counts: Counts | None = None
+
+  def call(
+    self, codes: UInt8[np.ndarray, "L"], structure: Float[np.ndarray, "L 8"], circular: bool
+  ) -> list[CalledGene]:
+    """Calls the genes of a contig, protein-coding and RNA, sorted by start.
+
+    Args:
+      codes: bases A C G T as 0 1 2 3, anything else 4.
+      structure: predicted gene_structure, probabilities.
+      circular: whether the contig's end joins its start.
+    """
+    likely = np.clip(structure, 1e-6, 1 - 1e-6)  # 0 and 1 have no log odds
+    logits = np.log(likely) - np.log1p(-likely)
+    found = self._call_coding(codes, logits, circular) + call_rna_genes(logits, circular=circular)
+    return sorted(found, key=lambda gene: (gene.start, gene.end))
+
+  def _call_coding(
+    self, codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 8"], circular: bool
+  ) -> list[CalledGene]:
+    """Calls protein-coding genes, and again once they and those of earlier contigs are counted."""
+    if self._model is None:
+      return call_genes(codes, logits, circular=circular)
+    before, model = self._counts, self._model
+    if before is not None and before.genes >= LEAST_GENES:
+      model = model.recounted(before)
+    for _ in range(ROUNDS + 1):
+      found = call_genes(codes, logits, circular=circular, model=model)
+      own = count(codes, [(gene.start, gene.end, gene.strand) for gene in found])
+      self._counts = own if before is None else before + own
+      if self._counts.genes < LEAST_GENES:
+        break
+      model = self._model.recounted(self._counts)
+    return found
 
 
 def are_plausible(calls: Iterable[CalledGene], length_bp: int) -> bool:
@@ -107,7 +156,7 @@ def call_genes(
   logits: Float[np.ndarray, "L 8"],
   *,
   circular: bool = False,
-  min_score: float = MIN_SCORE,
+  model: CodingModel | None = None,
 ) -> list[CalledGene]:
   """Calls the protein-coding genes of a contig or region, sorted by start; all of them are whole.
 
@@ -115,29 +164,48 @@ def call_genes(
     codes: bases A C G T as 0 1 2 3, anything else 4.
     logits: log odds of gene_structure: per strand three codon positions, then RNA genes.
     circular: whether the end joins the start; genes may then pass the origin.
-    min_score: smallest sum of log odds, in nats.
+    model: weighs all evidence of a gene; without one, the log odds decide.
   """
   if circular:
     # Bases near the origin are read twice; of the copies of a gene one starts on the contig.
     length, around = len(codes), min(len(codes), WRAP_BP)
     at = np.arange(-around, length + around)
     found = call_genes(
-      codes.take(at, mode="wrap"), logits.take(at, axis=0, mode="wrap"), min_score=min_score
+      codes.take(at, mode="wrap"), logits.take(at, axis=0, mode="wrap"), model=model
     )
     moved = [dataclasses.replace(g, start=g.start - around, end=g.end - around) for g in found]
     return [g for g in moved if 0 <= g.start < length and g.end - g.start <= length]
   candidates: list[CalledGene] = []
-  for strand in (1, -1):
-    own = logits[::strand, _CODING[strand]]
-    bases = codes if strand > 0 else reverse_complement(codes)
-    for start, end, score in _frames(bases, np.clip(own, -MAX_LOGIT, MAX_LOGIT), min_score):
+  for strand, bases, own in strands(codes, logits):
+    frames = _frames(bases, own) if model is None else _weighed_frames(bases, own, model)
+    for start, end, score in frames:
       low, high = (start, end) if strand > 0 else (len(codes) - end, len(codes) - start)
       candidates.append(CalledGene(low, high, strand, score))
   return _without_overlaps(candidates, len(codes))
 
 
+def strands(
+  codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 8"]
+) -> Iterator[tuple[int, UInt8[np.ndarray, "L"], Float[np.ndarray, "L 3"]]]:
+  """Yields each strand with its bases and log odds of codon positions, as it is read."""
+  for strand, channels in _CODING.items():
+    own = np.clip(logits[::strand, channels], -MAX_LOGIT, MAX_LOGIT)
+    yield strand, codes if strand > 0 else reverse_complement(codes), own
+
+
+def _weighed_frames(
+  codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 3"], model: CodingModel
+) -> list[tuple[int, int, float]]:
+  """Returns start, end and log odds of the likely open reading frames of one strand."""
+  frames = reading_frames(codes, logits, model, MIN_CODONS)
+  scores = log_odds(model, frames.features)
+  kept = scores > MIN_LOG_ODDS
+  columns = (frames.start, frames.end, scores)
+  return list(zip(*(column[kept].tolist() for column in columns), strict=True))
+
+
 def _frames(
-  codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 3"], min_score: float
+  codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 3"]
 ) -> list[tuple[int, int, float]]:
   """Returns start, end and score of the best gene of every open reading frame of one strand."""
   found = []
@@ -147,13 +215,13 @@ def _frames(
       continue
     codons = codes[frame : frame + 3 * n].reshape(n, 3).astype(np.int64)
     mask = (codons < 4).all(axis=1)
-    words = codons @ (16, 4, 1)  # as `_word` counts them
+    words = codons @ (16, 4, 1)  # as `word` counts them
     # Of codon k the log odds that its bases are the first, second and third of a codon.
     scores = np.stack([logits[frame + i : frame + i + 3 * n : 3, i][:n] for i in range(3)]).sum(0)
-    stop = mask & np.isin(words, [_word(codon) for codon in STOPS])
+    stop = mask & np.isin(words, [word(codon) for codon in STOPS])
     prior = np.full(n, -np.inf)
     for codon, log_fraction in STARTS.items():
-      prior[mask & (words == _word(codon))] = log_fraction
+      prior[mask & (words == word(codon))] = log_fraction
     ends = np.flatnonzero(stop)
     if not len(ends):
       continue
@@ -163,17 +231,11 @@ def _frames(
     firsts = np.concatenate([[0], ends[:-1] + 1])
     best = np.maximum.reduceat(gain, firsts) + total[ends + 1]
     for first, end, score in zip(firsts, ends, best, strict=True):
-      if score >= min_score:
+      if score >= MIN_SCORE:
         start = int(first) + int(np.argmax(gain[first : end + 1]))
         if end + 1 - start >= MIN_CODONS:
           found.append((frame + 3 * start, frame + 3 * (int(end) + 1), float(score)))
   return found
-
-
-def _word(codon: str) -> int:
-  """Returns the number of a codon in base 4."""
-  a, b, c = (_CODES[letter] for letter in codon)
-  return 16 * a + 4 * b + c
 
 
 def _without_overlaps(candidates: list[CalledGene], length_bp: int) -> list[CalledGene]:

@@ -15,7 +15,7 @@ from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import UNKNOWN
 
 CODON_BP = 3
-_PROTEIN = ("mrna", "cds", "protein_coding", "protein", "gene")
+PROTEIN = ("mrna", "cds", "protein_coding", "protein", "gene")
 UPSTREAM_BP = 250  # before the start of a gene, where its promoter is looked for
 DOWNSTREAM_BP = 200  # after the end of a gene, where its terminator is looked for
 NEAR_BP = 100  # a promoter that begins so close to the gene counts by itself
@@ -90,7 +90,7 @@ def are_coding(
   kind: Shaped[np.ndarray, "G"], strand: np.ndarray, length_bp: Int64[np.ndarray, "G"]
 ) -> Bool[np.ndarray, "G"]:
   """Returns which genes code for a protein by their type: of whole codons, on a known strand."""
-  named = np.isin(np.char.lower(kind), _PROTEIN)
+  named = np.isin(np.char.lower(kind), PROTEIN)
   return np.asarray(named & (strand != 0) & (length_bp % CODON_BP == 0))
 
 
@@ -136,7 +136,10 @@ def codon_counts(genes: ContigGenes) -> Float64[np.ndarray, "G 64"]:
 
 
 def expression_features(
-  genes: ContigGenes, codons: Float64[np.ndarray, "G 64"], longest_gap_bp: float
+  genes: ContigGenes,
+  codons: Float64[np.ndarray, "G 64"],
+  longest_gap_bp: float,
+  types: Sequence[str] | None = None,
 ) -> Float64[np.ndarray, "G F"]:
   """Returns codon use of each gene and of its likely operon mates, with lengths and gene types.
 
@@ -147,6 +150,7 @@ def expression_features(
     genes: genes of the contig.
     codons: counts that `codon_counts` returns.
     longest_gap_bp: longest gap between mates.
+    types: gene types with a column of their own; by default all that there are.
   """
   near = neighbourhood(genes)
   chained = near.linked & (near.gap_bp <= longest_gap_bp)
@@ -162,7 +166,7 @@ def expression_features(
   has_mates = mates.sum(axis=1) > 0
   use = frequencies(mates)
   use[~has_mates] = use[has_mates].mean(axis=0) if has_mates.any() else 0
-  kinds = [genes.type == kind for kind in np.unique(genes.type)]
+  kinds = [genes.type == kind for kind in (np.unique(genes.type) if types is None else types)]
   lengths = np.log(np.maximum(genes.end - genes.start, 1))
   more = (has_mates, np.log(size), np.log1p(mates.sum(axis=1)), lengths)
   return np.column_stack([frequencies(codons), use, *kinds, *more]).astype(np.float64)

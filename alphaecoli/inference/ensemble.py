@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.genomics.intervals import regions_of
 from alphaecoli.inference.prediction import (
   TRACK_HEADS,
@@ -108,7 +109,8 @@ class Ensemble(Predictor):
     self.window_bp, self.margin_bp = shortest.window_bp, shortest.margin_bp
     self.batch_windows = shortest.batch_windows
     self.about = {**about, "members": [member.about for member in members]}
-    self.pair_model = None  # members have their own
+    # Genes are called once, from the mean; members weigh their own predictions.
+    self.gene_models = GeneModels(calls=first.gene_models.calls)
     self._trained = trained
 
   @property

@@ -1,9 +1,10 @@
-"""Operons and pairs of neighbouring genes that share one, from predicted probabilities.
+"""Operons, pairs of neighbouring genes that share one, and what gene models make of predictions.
 
 Positions are 0-based and half-open; an end past a circular contig's length passes the origin.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,14 +12,16 @@ from jaxtyping import Float, Float64, UInt8
 from scipy import special
 
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
+from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import neighbours, regions_of
 from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel, pair_features
-from alphaecoli.inference.prediction import OPERON_THRESHOLD, Prediction
+from alphaecoli.inference.prediction import OPERON_THRESHOLD, Prediction, from_z
 from alphaecoli.tracks.gene_targets import junction_interval
 
 # Without genes: gaps that are closed, and the shortest region that counts, a short gene's length.
 GAP_BP, SHORTEST_BP = 100, 300
+_SIDES = ("left", "right")
 _SURE = 1e-6  # probabilities nearer to 0 or 1 count as this one
 
 
@@ -73,24 +76,73 @@ def in_order(genes: Sequence[Gene]) -> list[Gene]:
   return sorted(genes, key=lambda gene: (gene.start, gene.end))
 
 
-def pairs_of(
-  genes: Sequence[Gene],
-  codes: UInt8[np.ndarray, " L"],
-  prediction: Prediction,
-  model: PairModel | None = None,
-) -> list[GenePair]:
-  """Finds neighbours on one strand, with all probabilities that a prediction gives them.
+class AnnotatedGenes:
+  """The genes of a contig, with what gene models need of them: computed once for all members."""
 
-  Args:
-    genes: genes of the contig, in the order of `in_order`.
-    codes: bases of the contig.
-    prediction: tracks of the whole contig.
-    model: pair model of the checkpoint that predicted them, where it has one.
-  """
-  pairs = gene_pairs(genes, prediction.operon_membership[:, 0], prediction.circular)
-  if len(prediction.operon_junction):
-    pairs = by_junction(genes, pairs, prediction.operon_junction)
-  return pairs if model is None else by_annotation(genes, codes, pairs, prediction, model)
+  def __init__(self, genes: Sequence[Gene], codes: UInt8[np.ndarray, " L"], circular: bool):
+    """Takes genes in the order of `in_order`, and the bases of their contig."""
+    self.genes = genes
+    self._contig = ContigGenes.of(genes, codes, circular)
+
+  @functools.cached_property
+  def _codons(self) -> Float64[np.ndarray, "G 64"]:
+    """Counts the codons of each gene."""
+    return codon_counts(self._contig)
+
+  @functools.cached_property
+  def _of_pairs(self) -> dict[str, Float64[np.ndarray, " p"]]:
+    """Computes the features of neighbours, in the order of `gene_pairs`."""
+    length = self._contig.length_bp if self._contig.circular else None
+    found = neighbours(self._contig.start, self._contig.end, self._contig.strand, length)
+    places = (found.left, found.right, found.distance_bp)
+    return pair_features(self._contig, self._codons, *places)
+
+  def pairs(self, prediction: Prediction, model: PairModel | None) -> list[GenePair]:
+    """Finds neighbours on one strand, with all probabilities that a prediction gives them.
+
+    Args:
+      prediction: tracks of the whole contig.
+      model: pair model of the checkpoint that predicted them, where it has one.
+    """
+    pairs = gene_pairs(self.genes, prediction.operon_membership[:, 0], prediction.circular)
+    if len(prediction.operon_junction):
+      pairs = by_junction(self.genes, pairs, prediction.operon_junction)
+    if model is None:
+      return pairs
+    odds = special.logit(np.clip(prediction.operon_junction.astype(np.float64), _SURE, 1 - _SURE))
+    z = _z_of(self.genes, prediction)
+    left, right = (np.array([getattr(p, key) for p in pairs], np.int64) for key in _SIDES)
+    columns = self._of_pairs | {
+      JUNCTION: np.array(_junction_means(self.genes, pairs, odds), np.float64),
+      EXPRESSION: np.abs(z[left] - z[right]).mean(axis=1),
+    }
+    return [
+      dataclasses.replace(pair, probability_annotated=value)
+      for pair, value in zip(pairs, model.probability(columns).tolist(), strict=True)
+    ]
+
+  def log_tpm(
+    self, each: Sequence[tuple[Prediction, GeneModels]]
+  ) -> list[Float64[np.ndarray, "G T"]]:
+    """Returns what expression models make of predictions, in ln(1 + TPM).
+
+    Args:
+      each: predictions of the whole contig with the models of the checkpoint that made it; those
+        without a model of expression are left out.
+    """
+    found = []
+    for prediction, models in each:
+      if models.expression is not None and self.genes:
+        z = models.expression.z(self._contig, self._codons, _z_of(self.genes, prediction))
+        found.append(np.asarray(from_z(z, "log_tpm", prediction.table), np.float64))
+    return found
+
+
+def _z_of(genes: Sequence[Gene], prediction: Prediction) -> Float64[np.ndarray, "G T"]:
+  """Averages predicted z-scores over the bases of genes."""
+  z = prediction.in_units("z").gene_expression
+  means = [z[gene.bases(len(z))].mean(axis=0, dtype=np.float64) for gene in genes]
+  return np.array(means).reshape(len(genes), z.shape[1])
 
 
 def with_mean_annotated(
@@ -144,40 +196,6 @@ def by_junction(
   return [
     dataclasses.replace(pair, probability=mean, probability_membership=pair.probability)
     for pair, mean in zip(pairs, means, strict=True)
-  ]
-
-
-def by_annotation(
-  genes: Sequence[Gene],
-  codes: UInt8[np.ndarray, " L"],
-  pairs: Sequence[GenePair],
-  prediction: Prediction,
-  model: PairModel,
-) -> list[GenePair]:
-  """Adds the probability that the pair model gives, from the junctions and the genes.
-
-  Args:
-    genes: genes of the contig, in the order of `in_order`.
-    codes: bases of the contig.
-    pairs: pairs that `gene_pairs` finds.
-    prediction: tracks of the whole contig.
-    model: pair model of the checkpoint that predicted them.
-  """
-  contig = ContigGenes.of(genes, codes, prediction.circular)
-  left, right, gap = (
-    np.array([getattr(pair, key) for pair in pairs], np.int64)
-    for key in ("left", "right", "distance_bp")
-  )
-  columns = pair_features(contig, codon_counts(contig), left, right, gap)
-  odds = special.logit(np.clip(prediction.operon_junction.astype(np.float64), _SURE, 1 - _SURE))
-  columns[JUNCTION] = np.array(_junction_means(genes, pairs, odds), np.float64)
-  z = prediction.in_units("z").gene_expression
-  means = [z[gene.bases(len(z))].mean(axis=0, dtype=np.float64) for gene in genes]
-  expression = np.array(means).reshape(len(genes), z.shape[1])
-  columns[EXPRESSION] = np.abs(expression[left] - expression[right]).mean(axis=1)
-  return [
-    dataclasses.replace(pair, probability_annotated=value)
-    for pair, value in zip(pairs, model.probability(columns).tolist(), strict=True)
   ]
 
 

@@ -16,13 +16,13 @@ from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.files import write_json
-from alphaecoli.genomics.gene_calls import are_plausible, call_all
+from alphaecoli.genomics.gene_calls import GeneCaller, are_plausible
 from alphaecoli.inference import tables, writers
 from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.operon_calls import (
+  AnnotatedGenes,
   operons_of_bases,
   operons_of_genes,
-  pairs_of,
   with_mean_annotated,
 )
 from alphaecoli.inference.prediction import PARQUET, TRACK_HEADS, UNITS, Prediction
@@ -96,7 +96,8 @@ class GenomeOutput:
     self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
     self._has_spread = predictor.has_spread
-    self._pair_models = [p.pair_model for p in (predictor, *predictor.members)]
+    self._models = [p.gene_models for p in (predictor, *predictor.members)]
+    self._caller = GeneCaller(predictor.gene_models.calls)
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
@@ -140,23 +141,23 @@ class GenomeOutput:
     threshold, store = self._settings.operon_threshold, self._settings.store
     has_genes = self._genome.annotated
     if self._called is not None:
-      calls = call_all(contig.codes, prediction.gene_structure, contig.circular)
+      calls = self._caller.call(contig.codes, prediction.gene_structure, contig.circular)
       contig, has_genes = self._called.add(contig, calls), are_plausible(calls, len(contig.codes))
     names: dict[int, str] = {}
+    genes = AnnotatedGenes(contig.genes, contig.codes, contig.circular)
+    each = [*zip((prediction, *prediction.members), self._models, strict=False)]
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
       if has_genes:
-        pairs, *members = (
-          pairs_of(contig.genes, contig.codes, p, model)
-          for p, model in zip((prediction, *prediction.members), self._pair_models, strict=False)
-        )
+        pairs, *members = (genes.pairs(p, models.pairs) for p, models in each)
         pairs = with_mean_annotated(pairs, members)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
         self._pairs += tables.pair_rows(contig, pairs, threshold, store, members)
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
-    self._genes += tables.gene_rows(contig, prediction, names, store)
+    annotated = genes.log_tpm(each) if "gene_expression" in self._heads else []
+    self._genes += tables.gene_rows(contig, prediction, names, store, annotated)
 
   def __exit__(
     self,

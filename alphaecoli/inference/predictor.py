@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.genomics.operon_pairs import PairModel
+from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.inference.arguments import locate
 from alphaecoli.inference.compiled import Forward
@@ -48,7 +48,7 @@ class Predictor:
     batch_windows: windows computed at once; the last batch of a call is filled with N.
     trained_heads: the others give NaN.
     about: metadata of the model, its checkpoint among them.
-    pair_model: weighs junctions and annotated genes; None where the checkpoint has none.
+    gene_models: weigh what is predicted against what sequence and genes say by themselves.
     members: the models of an ensemble; none where this is a single one.
   """
 
@@ -64,7 +64,7 @@ class Predictor:
     batch_windows: int = 1,
     trained_heads: Sequence[str] = TRACK_HEADS,
     about: dict[str, Any] | None = None,
-    pair_model: PairModel | None = None,
+    gene_models: GeneModels | None = None,
   ):
     """Wraps a forward pass.
 
@@ -77,7 +77,7 @@ class Predictor:
     self.batch_windows = batch_windows
     self.trained_heads = tuple(trained_heads)
     self.about = about or {}
-    self.pair_model = pair_model
+    self.gene_models = gene_models or GeneModels()
     self._forward = forward
     check_margin(self.margin_bp, window_bp)
     if batch_windows < 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Float64, Int
 
 from alphaecoli.files import optional, tsv_writer, write_text
 from alphaecoli.genomics.gene_calls import CalledGene
@@ -37,11 +37,13 @@ def gene_rows(
   prediction: Prediction,
   operon_names: Mapping[int, str],
   store: TrackStore | None = None,
+  annotated: Sequence[Float64[np.ndarray, "G T"]] = (),
 ) -> list[Row]:
   """Makes one row a gene.
 
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
-  learnt from; its tpm is exp(log_tpm) - 1, at least 0. A head that was not trained gives NaN. Of an
+  learnt from; its tpm is exp(log_tpm) - 1, at least 0; log_tpm_annotated weighs it against the
+  gene's codon use and its likely operon mates. A head that was not trained gives NaN. Of an
   ensemble, the deviations over the members' values follow.
 
   Args:
@@ -49,6 +51,8 @@ def gene_rows(
     prediction: tracks of the whole contig.
     operon_names: name of the predicted operon of each gene that is in one, by the gene's number.
     store: source of observed values, operons and splits, which are left out without one.
+    annotated: log_tpm of all genes by the expression models of the checkpoint, or of each member
+      of an ensemble; the means have columns of their own.
   """
   log_tpm = prediction.in_units("log_tpm")
   logs, members = log_tpm.gene_expression, log_tpm.members
@@ -67,6 +71,10 @@ def gene_rows(
     }
     values = _gene_values(logs, prediction, bases)
     row |= values
+    if annotated:
+      means = np.mean([member[number] for member in annotated], axis=0)
+      for track, value in zip(prediction.tracks, means.tolist(), strict=True):
+        row[f"log_tpm_annotated:{track}"] = value
     row["operon"] = operon_names.get(number, "")
     each = [_gene_values(m.gene_expression, m, bases) for m in members]
     row |= _spreads(values, each)
@@ -188,6 +196,7 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
 def _unit(column: str) -> str:
   """Returns the units of a column of the tables, "" where it has none."""
   kind = column.partition(":")[0].removeprefix("observed_").removesuffix("_spread")
+  kind = kind.removesuffix("_annotated")
   words = {name: UNITS[name] for name in ("log_tpm", "tpm")}
   words |= {"start": "bp, 1-based", "end": "bp, 1-based, inclusive", "distance_bp": "bp"}
   return words.get(kind, "probability" if "probability" in column else "")

@@ -9,13 +9,14 @@ from typing import Any
 
 import jax
 
-from alphaecoli.checkpoints.read import PAIR_MODELS, SCORE
+from alphaecoli.checkpoints.read import GENE_MODELS, SCORE
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.cli import progress_bar
 from alphaecoli.data.pipeline import Batches, configured_batches
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
+from alphaecoli.evaluation.gene_fits import GeneFit
+from alphaecoli.evaluation.gene_level import with_gene_models
 from alphaecoli.evaluation.results import OrganismReports, Report
-from alphaecoli.evaluation.structure import PairFit
 from alphaecoli.files import write_json
 from alphaecoli.model.functional import Values
 from alphaecoli.parallel.batches import device_batches
@@ -101,8 +102,8 @@ class Loop:
     self.watch, self.best = Watch(saved["watch"]), saved["best"]
     self.unmeasured = saved["unmeasured"]  # this step's evaluation is still to do
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
-    self._pair_fit = PairFit(self.config.data.window_bp)
-    self._pair_models: dict[str, Any] = {}  # of the last evaluation, by organism
+    self._gene_fit = GeneFit(self.config.data.window_bp)
+    self._gene_models: dict[str, Any] = {}  # of the last evaluation, by organism
     self._averaging = Averaging(setup.definition, self.config, self._batches)
     both_strands = setup.organisms.table if self.config.evaluation.both_strands else None
     self._predict = make_predict(setup.definition.functional, self.mesh, both_strands)
@@ -188,9 +189,9 @@ class Loop:
     if improved:
       self.best = score
     if self.saved == self.step:  # a signal had cut the evaluation short
-      self.checkpoints.set_score(self.step, score, {PAIR_MODELS: self._pair_models})
+      self.checkpoints.set_score(self.step, score, {GENE_MODELS: self._gene_models})
     elif improved or self._is_due(self.config.checkpoint.every_steps):
-      self._save(score, {PAIR_MODELS: self._pair_models})
+      self._save(score, {GENE_MODELS: self._gene_models})
     return True
 
   def _log(self) -> None:
@@ -238,7 +239,7 @@ class Loop:
     stores = self.setup.organisms.stores
     params, stats = self._averaging.values(self.state)
     reports: dict[str, Report] = {}
-    self._pair_models = {}
+    self._gene_models = {}
     for row, store in enumerate(stores):
       report = evaluate_on(
         self.mesh,
@@ -250,9 +251,9 @@ class Loop:
         progress=self._until_stopped,
         organism=row,
       )
-      reports[store.organism], model = self._pair_fit.fit(report, store)
-      if model is not None:
-        self._pair_models[store.organism] = model.to_json()
+      models = self._gene_fit.fit(report, store)
+      reports[store.organism] = with_gene_models(report, store, models)
+      self._gene_models[store.organism] = models.to_json()
     return OrganismReports(reports) if len(stores) > 1 else reports[stores[0].organism]
 
   def _until_stopped(self, batches: Iterable[Any]) -> Iterator[Any]:

@@ -1,35 +1,22 @@
 """What the auxiliary heads say within a split: small cases by hand, and perfect predictions."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-from scipy import special
-from sklearn import metrics as sk
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from alphaecoli.evaluation import structure
 from alphaecoli.evaluation.evaluator import evaluate
-from alphaecoli.evaluation.rival_fits import SplitData, fit_pairs
 from alphaecoli.evaluation.split_arrays import Assembly, Layout
 from alphaecoli.evaluation.structure import (
-  PairFit,
-  called,
+  call_regions,
   junction_metrics,
+  junction_odds,
   junction_scores,
+  linked,
   operon_scores,
   structure_metrics,
-  with_annotation,
 )
-from alphaecoli.genomics.genes import Gene
-from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel
 from alphaecoli.genomics.sequence import encode, reverse_complement
-from alphaecoli.inference.operon_calls import by_annotation, gene_pairs
-from alphaecoli.inference.prediction import Prediction
 from alphaecoli.tracks.splits import Region
-from tests.evaluation.test_evaluator import LENGTH_BP, WINDOW_BP, Noisy, make_store, perfect
+from tests.evaluation.test_evaluator import LENGTH_BP, WINDOW_BP, make_store, perfect
 from tests.evaluation.test_rivals import small_store
 
 # Two regions; the first one passes the origin. Genes: start, end, strand, type.
@@ -75,7 +62,8 @@ def figures(metrics) -> dict[str, tuple[float, int]]:
 
 def test_genes_are_called_in_the_positions_of_the_split():
   store, assembly = small_split()
-  found = [[(g.start, g.end, g.strand) for g in part] for part in called(assembly, store)]
+  calls = call_regions(assembly.layout, assembly.predictions["gene_structure"], store)
+  found = [[(g.start, g.end, g.strand) for g in part] for part in calls]
   assert found == [[(50, 140, 1), (160, 250, 1)], [(440, 530, -1), (550, 640, -1)]]
 
 
@@ -127,7 +115,10 @@ def test_junctions_and_the_bases_beside_them_score_by_hand():
   }
   pairs["junction"] = junction_scores(assembly, genes, pairs)
   np.testing.assert_allclose(pairs["junction"], [2, -3])
-  scores = operon_scores(assembly, store)
+  calls = call_regions(assembly.layout, assembly.predictions["gene_structure"], store)
+  logits = assembly.predictions["operon_junction"]
+  odds = [junction_odds(logits, *pair) for part in calls for pair in linked(part)]
+  scores = operon_scores(calls, odds, 800)
   expected = np.full(800, -50.0)
   expected[50:250], expected[440:640] = 2, -3
   np.testing.assert_allclose(scores, expected)
@@ -148,125 +139,3 @@ def test_perfect_predictions_of_a_whole_chromosome_find_every_operon():
   found = evaluate(perfect, store, "test", **options).scalars()
   for name in ("operon_junction/bases_auroc", "operon_junction/pairs_auroc"):
     assert found[name] == 1, name
-
-
-OPTIONS = {"window_bp": WINDOW_BP, "batch_windows": 8}
-NAME = "operon_pairs/annotated_auroc"
-
-
-@pytest.fixture(scope="module")
-def noisy():
-  """A store, a model of it that is not perfect, and its validation report."""
-  store = make_store()
-  predict = Noisy(store)
-  return store, predict, evaluate(predict, store, "validation", **OPTIONS)
-
-
-@pytest.fixture
-def weighs(monkeypatch):
-  """The made-up store has fewer validation pairs than are asked for."""
-  monkeypatch.setattr(structure, "LEAST_PAIRS", 1)
-
-
-def test_the_pair_model_is_a_fit_on_training_pairs_weighed_on_validation_pairs(noisy, weighs):
-  store, _, report = noisy
-  found, model = PairFit(WINDOW_BP).fit(report, store)
-  data = SplitData(store, WINDOW_BP)
-  columns = np.column_stack(list(data.pair_features("validation").values()))
-  genes, pairs = report.predictions.genes, report.predictions.pairs
-  z = genes["predicted_z"]
-  difference = np.abs(z[pairs["left"]] - z[pairs["right"]]).mean(axis=1)
-  odds = fit_pairs(data)[0].decision_function(columns)
-  x = np.column_stack([odds, pairs["junction"], difference])
-  second = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, pairs["same_operon"])
-  expected = second.predict_proba(x)[:, 1]
-  np.testing.assert_allclose(found.predictions.pairs["probability_annotated"], expected, rtol=1e-9)
-  metric = next(m for m in found.metrics if m.name == NAME)
-  assert metric.model == pytest.approx(sk.roc_auc_score(pairs["same_operon"], expected))
-  assert metric.baseline == pytest.approx(
-    sk.roc_auc_score(pairs["same_operon"], -pairs["distance_bp"])
-  )
-  assert (metric.n, metric.over) == (len(pairs["left"]), "pairs")
-  names = [m.name for m in found.metrics]
-  assert names.index(NAME) + 1 == names.index("loss/gene_expression")
-  assert NAME in found.table() and NAME in found.to_json()["metrics"]
-  again = with_annotation(report, store, model)
-  np.testing.assert_array_equal(
-    again.predictions.pairs["probability_annotated"],
-    found.predictions.pairs["probability_annotated"],
-  )
-
-
-def test_few_validation_pairs_leave_the_fit_on_training_pairs_alone(noisy):
-  store, _, report = noisy
-  same = report.predictions.pairs["same_operon"]
-  assert 0 < min(same.sum(), (~same).sum()) < structure.LEAST_PAIRS
-  found, model = PairFit(WINDOW_BP).fit(report, store)
-  assert JUNCTION not in model.weights and EXPRESSION not in model.weights
-  data = SplitData(store, WINDOW_BP)
-  columns = np.column_stack(list(data.pair_features("validation").values()))
-  expected = fit_pairs(data)[0].predict_proba(columns)[:, 1]
-  np.testing.assert_allclose(found.predictions.pairs["probability_annotated"], expected, rtol=1e-9)
-
-
-def test_labels_of_the_test_split_change_no_pair_model(noisy, weighs):
-  store, _, report = noisy
-  _, model = PairFit(WINDOW_BP).fit(report, store)
-  other = make_store()
-  (start, end), *_ = store.regions("test")
-  inside = (store.genes.start >= start) & (store.genes.start < end)
-  operon_id = np.where(inside, "", store.genes.operon_id)
-  vars(other)["genes"] = dataclasses.replace(store.genes, operon_id=operon_id)
-  assert PairFit(WINDOW_BP).fit(report, other)[1] == model
-  changed = with_annotation(evaluate(perfect, other, "test", **OPTIONS), other, model)
-  assert not changed.predictions.pairs["same_operon"].all()
-
-
-def test_without_junctions_or_operons_there_is_no_pair_model(noisy):
-  store, predict, report = noisy
-  fit = PairFit(WINDOW_BP)
-  skipped = dataclasses.replace(report, skipped={"operon_junction": "the model has no such head"})
-  assert fit.fit(skipped, store) == (skipped, None)
-  assert with_annotation(skipped, store, PairModel({}, 0.0)) is skipped
-  assert with_annotation(report, store, None) is report
-  bare = make_store(has_operons=False)
-  assert fit.fit(evaluate(predict, bare, "validation", **OPTIONS), bare)[1] is None
-
-
-def test_an_expression_head_that_is_not_trained_takes_no_part(noisy, weighs):
-  store, _, report = noisy
-  without = dataclasses.replace(report, skipped={"gene_expression": "its loss weight is 0"})
-  _, model = PairFit(WINDOW_BP).fit(without, store)
-  assert EXPRESSION not in model.weights and JUNCTION in model.weights
-
-
-def test_prediction_gives_pairs_the_probability_of_evaluation(noisy, weighs):
-  store, predict, report = noisy
-  _, model = PairFit(WINDOW_BP).fit(report, store)
-  whole = make_store()
-  whole._regions["test"] = (Region(0, LENGTH_BP),)
-  measured = with_annotation(evaluate(predict, whole, "test", **OPTIONS), whole, model).predictions
-  genes = [
-    Gene(f"{i}", "", "", int(a), int(b), int(s), str(kind))
-    for i, (a, b, s, kind) in enumerate(
-      zip(store.genes.start, store.genes.end, store.genes.strand, store.genes.type, strict=True)
-    )
-  ]
-  bases = measured.bases
-  prediction = Prediction(
-    gene_expression=bases["gene_expression"],
-    gene_density=bases["gene_density"],
-    operon_membership=special.expit(bases["operon_membership"]),
-    operon_junction=special.expit(bases["operon_junction"]),
-    table=store.table,
-    units="z",
-    circular=True,
-  )
-  pairs = gene_pairs(genes, prediction.operon_membership[:, 0], True)
-  found = by_annotation(genes, store.sequence, pairs, prediction, model)
-  by_genes = {(pair.left, pair.right): pair.probability_annotated for pair in found}
-  rows = measured.genes["row"]
-  places = zip(rows[measured.pairs["left"]], rows[measured.pairs["right"]], strict=True)
-  expected = measured.pairs["probability_annotated"]
-  np.testing.assert_allclose([by_genes[place] for place in places], expected, rtol=1e-4)
-  assert len(expected) > 40 and expected.std() > 0.1

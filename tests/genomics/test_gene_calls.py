@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alphaecoli.genomics.gene_calls import MAX_LOGIT, MIN_CODONS, call_all, call_genes
+from alphaecoli.genomics.gene_calls import MAX_LOGIT, MIN_CODONS, GeneCaller, call_genes
 from alphaecoli.genomics.sequence import decode, encode, reverse_complement
 
 STOPS = {"TAA", "TAG", "TGA"}
@@ -104,19 +104,21 @@ def test_rna_genes_are_long_regions_of_their_channel():
   structure[300:349, 3] = 0.9  # too short
   structure[500:560, 7] = 0.6
   codes = np.zeros(1000, np.uint8)
-  found = call_all(codes, structure, circular=True)
+  found = GeneCaller().call(codes, structure, circular=True)
   assert [(g.start, g.end, g.strand, g.rna) for g in found] == [
     (500, 560, -1, True),
     (960, 1040, 1, True),
   ]
   assert found[1].score == pytest.approx(80 * np.log(9))
-  assert [(g.start, g.end) for g in call_all(codes, structure, circular=False)] == [(500, 560)]
+  assert [(g.start, g.end) for g in GeneCaller().call(codes, structure, circular=False)] == [
+    (500, 560)
+  ]
 
 
 def test_probabilities_of_0_and_1_count_as_the_largest_log_odds():
   text = coding(np.random.default_rng(9), 100)
   codes, logits = planted([(600, 1, text)])
-  (found,) = call_all(codes, (logits > 0).astype(np.float32), circular=False)
+  (found,) = GeneCaller().call(codes, (logits > 0).astype(np.float32), circular=False)
   assert (found.start, found.end, found.score) == (600, 900, 300 * MAX_LOGIT)
 
 

@@ -9,6 +9,7 @@ import pytest
 from alphaecoli import predict
 from alphaecoli.genomics import gene_calls, operon_pairs
 from alphaecoli.genomics.gene_calls import MIN_SCORE
+from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.genomics.gff3 import read_features, read_gff3
 from alphaecoli.genomics.operon_pairs import PairModel
 from alphaecoli.genomics.sequence import decode
@@ -52,7 +53,7 @@ def run(monkeypatch, tmp_path, caplog):
   caplog.set_level(logging.INFO, "alphaecoli")
 
   def go(*flags, heads=(*TRACK_HEADS, "gene_structure", "operon_junction"), pair_model=None):
-    model = predictor(trained_heads=heads, pair_model=pair_model)
+    model = predictor(trained_heads=heads, gene_models=GeneModels(pairs=pair_model))
     monkeypatch.setattr(model, "_forward", KnowingStandIn(3, list(CONTIGS.values())))
     monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: model)
     given = ["--checkpoint", "C", "--fasta", str(fasta), "--circular", "ring"]

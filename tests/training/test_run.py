@@ -11,10 +11,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from alphaecoli.checkpoints.read import pair_model_of, read_meta, read_score
+from alphaecoli.checkpoints.read import gene_models_of, read_meta, read_score
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.data import pipeline
 from alphaecoli.errors import ConfigError, DataError, UserError
+from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
 from alphaecoli.training import monitor as watch_module
@@ -156,7 +157,7 @@ def test_a_signal_at_an_evaluation_saves_first_and_evaluates_when_the_run_goes_o
   for kind in ("train", "validation"):
     assert _records(workdir, kind) == _records(tmp_path / "straight", kind)
   kept = [
-    read_meta(f / "checkpoints" / "8")["pair_models"] for f in (workdir, tmp_path / "straight")
+    read_meta(f / "checkpoints" / "8")["gene_models"] for f in (workdir, tmp_path / "straight")
   ]
   assert kept[0] == kept[1] != {}
   for folder in (workdir, tmp_path / "straight"):
@@ -165,14 +166,15 @@ def test_a_signal_at_an_evaluation_saves_first_and_evaluates_when_the_run_goes_o
     assert scores == {name: measured[int(name)] for name in scores} and "8" in scores
 
 
-def test_a_measured_checkpoint_holds_the_pair_model_of_its_organism(store, finished, tmp_path):
+def test_a_measured_checkpoint_holds_the_gene_models_of_its_organism(store, finished, tmp_path):
   meta = read_meta(finished / "checkpoints" / "8")
-  model = pair_model_of(meta, store.organism)
+  model = gene_models_of(meta, store.organism).pairs
   assert {"gap", "terminator"} <= model.weights.keys()  # too few pairs to weigh the junction's
   (record,) = _records(finished, "validation")
   assert 0 <= record["operon_pairs/annotated_auroc"] <= 1
-  assert "pair_models" not in read_meta(finished / "checkpoints" / "4")  # not measured
-  assert pair_model_of(read_meta(finished / "checkpoints" / "4"), store.organism) is None
+  assert "gene_models" not in read_meta(finished / "checkpoints" / "4")  # not measured
+  unmeasured = gene_models_of(read_meta(finished / "checkpoints" / "4"), store.organism)
+  assert unmeasured == GeneModels()
 
 
 def test_more_steps_continue_a_finished_run(store, finished, tmp_path, caplog):

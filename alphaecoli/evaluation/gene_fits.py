@@ -1,0 +1,342 @@
+"""Fits the models of genes that stand beside the network (genomics/gene_models.py), and measures.
+
+What needs no checkpoint is counted and fitted on the training split. A checkpoint's predictions are
+better on genes that it has learnt from than on others, so that a fit there would trust them too
+much: what they weigh is fitted on the validation split, a few weights a model.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import optimize, special
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from alphaecoli.evaluation import called_genes
+from alphaecoli.evaluation.gene_values import Columns
+from alphaecoli.evaluation.results import Predictions, Report
+from alphaecoli.evaluation.rival_fits import AbsentError, SplitData, fit_pairs, fit_ridges, scaled
+from alphaecoli.evaluation.split_arrays import Layout
+from alphaecoli.evaluation.structure import RegionCalls, call_regions
+from alphaecoli.genomics.coding_model import (
+  FEATURES,
+  START_FEATURES,
+  STARTS,
+  CodingModel,
+  count,
+  reading_frames,
+  start_choices,
+  words,
+)
+from alphaecoli.genomics.gene_calls import MIN_CODONS, call_rna_genes, strands
+from alphaecoli.genomics.gene_models import (
+  DensityModel,
+  ExpressionModel,
+  GeneModels,
+  TrackWeights,
+  model_features,
+)
+from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel
+from alphaecoli.schema import BIN_BP
+from alphaecoli.tracks.density import DensityIndex
+from alphaecoli.tracks.gene_targets import is_protein_coding
+from alphaecoli.tracks.splits import TRAIN, VALIDATION
+from alphaecoli.tracks.store import TrackStore
+
+LOGGER = logging.getLogger(__name__)
+LEAST_PAIRS = 20  # of either kind on validation, to weigh a checkpoint's scores by
+LEAST_GENES = 50  # on validation, likewise
+# Before they are fitted: what the quick start's fold 0 gave.
+_START_WEIGHTS = {"ATG": 0.0, "GTG": -1.8, "TTG": -2.9, "motif": 1.0, "codon_pairs": 0.3,
+                  "codons": 0.07}  # fmt: skip
+T = TypeVar("T")
+_NO_WEIGHTS = dict.fromkeys((*FEATURES, "bias"), 0.0)
+
+
+class _Known(NamedTuple):
+  """What needs no checkpoint; None where it could not be fitted."""
+
+  data: SplitData
+  coding: CodingModel | None
+  pairs: PairModel | None
+  expression: ExpressionModel | None
+
+
+class GeneFit:
+  """Fits the gene models of a run's checkpoints."""
+
+  def __init__(self, window_bp: int):
+    """Prepares fits; nothing is computed yet.
+
+    Args:
+      window_bp: length of the model's evaluation windows.
+    """
+    self._window_bp = window_bp
+    self._known: dict[Path, _Known] = {}  # the same for every step
+
+  def fit(self, report: Report, store: TrackStore) -> GeneModels:
+    """Fits the models of one checkpoint.
+
+    Args:
+      report: the checkpoint's validation report.
+      store: its track store.
+
+    Returns:
+      None for a model that could not be fitted; where validation has too few genes or pairs to
+      weigh what the checkpoint predicts, one of what is known without it.
+    """
+    if store.path not in self._known:
+      self._known[store.path] = _fit_known(SplitData(store, self._window_bp))
+    known = self._known[store.path]
+    calls = pairs = expression = density = None
+    if known.coding is not None and "gene_structure" not in report.skipped:
+      calls = _weigh_calls(known.coding, report.predictions, store)
+      if calls is not None and "gene_density" not in report.skipped:
+        density = _fit_density(report.predictions, store, calls)
+    if known.pairs is not None and "operon_junction" not in report.skipped:
+      pairs = _weigh_pairs(known.pairs, report, known.data)
+    if known.expression is not None and "gene_expression" not in report.skipped:
+      expression = _weigh_expression(known.expression, report.predictions.genes, known.data)
+    return GeneModels(calls, pairs, expression, density)
+
+
+def _fit_known(data: SplitData) -> _Known:
+  """Counts and fits on the training split."""
+  pairs = _unless_absent("pairs", lambda: _fit_pairs(data))
+  expression = _unless_absent("expression", lambda: _fit_expression(data))
+  return _Known(data, _count_training_genes(data.store), pairs, expression)
+
+
+def _unless_absent(what: str, fit: Callable[[], T]) -> T | None:
+  """Returns what a fit gives, None where it lacks data; says so."""
+  try:
+    return fit()
+  except AbsentError as absent:
+    LOGGER.info("no model of %s from annotated genes: %s", what, absent)
+    return None
+
+
+def _count_training_genes(store: TrackStore) -> CodingModel | None:
+  """Counts the protein-coding genes that lie fully in the training split."""
+  layout = Layout(tuple((r.start, r.end) for r in store.regions(TRAIN)), store.length_bp)
+  genes = store.genes
+  places = zip(genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), strict=True)
+  found = [
+    place
+    for place, coding in zip(places, is_protein_coding(genes), strict=True)
+    if coding and layout.locate(*place[:2]) is not None
+  ]
+  if len(found) < LEAST_GENES:
+    LOGGER.info("no model of gene calls: %d protein-coding training genes", len(found))
+    return None
+  counts = count(np.asarray(store.sequence), found)
+  return CodingModel.of(counts, _START_WEIGHTS, _NO_WEIGHTS)
+
+
+def _fit_pairs(data: SplitData) -> PairModel:
+  """Fits the linear model of training pairs."""
+  model, _ = fit_pairs(data)
+  n = len(data.pairs[TRAIN]["left"])
+  LOGGER.info("pairs of neighbouring genes: fitted a linear model on %d training pairs", n)
+  weights, bias = _linear(model)
+  names = list(data.pair_features(VALIDATION))
+  return PairModel(dict(zip(names, weights.tolist(), strict=True)), bias)
+
+
+def _fit_expression(data: SplitData) -> ExpressionModel:
+  """Fits the ridge regressions of training genes on codon use, operon mates and kinds of genes."""
+  ridges = fit_ridges(data, lambda gap: model_features(data.contig, data.codons, gap))
+  tracks = {}
+  for name, ridge in zip(data.store.table.names, ridges, strict=True):
+    weights, bias = _linear(ridge.model)
+    tracks[name] = TrackWeights(ridge.mate_gap_bp, weights.tolist(), 0.0, bias)
+  return ExpressionModel(tracks)
+
+
+def _linear(model: Pipeline) -> tuple[Float64[np.ndarray, " F"], float]:
+  """Returns weights and bias of a regression on scaled features as those of the features."""
+  scaler, last = model[0], model[-1]
+  weights = np.ravel(last.coef_) / scaler.scale_
+  return weights, float(np.ravel(last.intercept_)[0] - weights @ scaler.mean_)
+
+
+def _weigh_calls(
+  model: CodingModel, predictions: Predictions, store: TrackStore
+) -> CodingModel | None:
+  """Fits the weights of starts, then those of open reading frames, on annotated genes."""
+  layout, logits = predictions.layout, predictions.bases["gene_structure"]
+  codes = np.asarray(store.sequence)[layout.positions()]
+  truth, masked = _annotated(layout, store)
+  choices, first = [], 0
+  regions = []
+  for begin, end in layout.regions:
+    part = slice(first, first + end - begin)
+    regions.append((first, codes[part], logits[part]))
+    first = part.stop
+  for first, bases, odds in regions:
+    for strand, own, _ in strands(bases, odds):
+      numbers, motif = words(own), model.motif_odds(own)
+      for (sign, stop), start in truth.items():
+        if sign == strand and first <= start < first + len(own):
+          place = (start - first, stop - first)
+          if strand < 0:
+            place = (len(own) - place[0] - 1, len(own) - place[1])
+          if 0 <= place[0] < place[1] <= len(own):
+            choices.append(start_choices(model, numbers, motif, *place))
+  known = [choice for choice in choices if choice is not None]
+  if len(known) < LEAST_GENES:
+    return None
+  weights = _choose_starts(known)
+  model = dataclasses.replace(
+    model, start_weights={STARTS[0]: 0.0, **dict(zip(START_FEATURES, weights, strict=True))}
+  )
+  features, labels = [], []
+  for first, bases, odds in regions:
+    for strand, own, codons in strands(bases, odds):
+      frames = reading_frames(own, codons, model, MIN_CODONS)
+      ends, starts = frames.end + first, frames.start + first
+      if strand < 0:
+        ends, starts = len(own) - frames.end + first, len(own) - frames.start + first
+      low, high = np.minimum(starts, ends), np.maximum(starts, ends)
+      is_gene = np.array([(strand, end) in truth for end in ends.tolist()], bool)
+      unclear = np.append(0, np.cumsum(masked[int(strand < 0)]))
+      kept = is_gene | (unclear[high] == unclear[low])
+      features.append(frames.features[kept])
+      labels.append(is_gene[kept])
+  x, y = np.concatenate(features), np.concatenate(labels)
+  fitted, bias = _linear(scaled(LogisticRegression(max_iter=3000)).fit(x, y))
+  return dataclasses.replace(
+    model, call_weights={**dict(zip(FEATURES, fitted.tolist(), strict=True)), "bias": bias}
+  )
+
+
+def _annotated(
+  layout: Layout, store: TrackStore
+) -> tuple[dict[tuple[int, int], int], Bool[np.ndarray, "2 n"]]:
+  """Returns the annotated protein-coding genes of a split, and where none can be told.
+
+  Returns:
+    5' boundary by strand and 3' boundary, in split positions; and for each strand the bases of
+    pseudogenes and interrupted genes.
+  """
+  genes, coding = store.genes, is_protein_coding(store.genes)
+  unclear = called_genes.unclear(genes)
+  truth: dict[tuple[int, int], int] = {}
+  masked = np.zeros((2, layout.n_bases), bool)
+  places = zip(genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), strict=True)
+  for i, (start, end, strand) in enumerate(places):
+    if (where := layout.locate(start, end)) is None:
+      continue
+    if coding[i]:
+      stop, first = (where.stop, where.start) if strand > 0 else (where.start, where.stop - 1)
+      truth[strand, stop] = first
+    elif unclear[i]:
+      masked[[0, 1] if strand == 0 else [int(strand < 0)], where] = True
+  return truth, masked
+
+
+def _choose_starts(
+  choices: Sequence[tuple[np.ndarray, int]],
+) -> list[float]:
+  """Fits weights under which the annotated start is the likeliest of a gene's start codons."""
+
+  def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+    value, slope = 0.0, np.zeros_like(weights)
+    for features, chosen in choices:
+      score = features @ weights
+      value += float(special.logsumexp(score) - score[chosen])
+      slope += special.softmax(score) @ features - features[chosen]
+    n = len(choices)
+    return value / n + 1e-4 * float(weights @ weights), slope / n + 2e-4 * weights
+
+  scale = np.concatenate([features for features, _ in choices]).std(axis=0)
+  scale = np.where(scale > 0, scale, 1.0)
+  choices = [(features / scale, chosen) for features, chosen in choices]
+  found = optimize.minimize(loss, np.zeros(len(scale)), jac=True, method="L-BFGS-B")
+  return [float(value) for value in found.x / scale]
+
+
+def _weigh_pairs(known: PairModel, report: Report, data: SplitData) -> PairModel:
+  """Weighs what needs no checkpoint against the scores of one, on validation pairs."""
+  columns = pair_columns(report, data.pair_features(report.split))
+  same = report.predictions.pairs["same_operon"]
+  if min(same.sum(), (~same).sum()) < LEAST_PAIRS:
+    return known
+  trained = "gene_expression" not in report.skipped
+  names = [JUNCTION, EXPRESSION] if trained else [JUNCTION]
+  features = np.column_stack([known.log_odds(columns), *(columns[name] for name in names)])
+  (share, *own), bias = _linear(scaled(LogisticRegression()).fit(features, same))
+  weights = {name: float(share) * weight for name, weight in known.weights.items()}
+  weights |= {name: float(weight) for name, weight in zip(names, own, strict=True)}
+  return PairModel(weights, bias + float(share) * known.bias)
+
+
+def pair_columns(report: Report, features: Columns) -> Columns:
+  """Adds what the checkpoint says of a split's pairs to the features of their genes."""
+  genes, pairs = report.predictions.genes, report.predictions.pairs
+  z = genes["predicted_z"]
+  difference = np.abs(z[pairs["left"]] - z[pairs["right"]]).mean(axis=1)
+  return {**features, JUNCTION: pairs["junction"], EXPRESSION: difference}
+
+
+def _weigh_expression(
+  known: ExpressionModel, genes: Mapping[str, np.ndarray], data: SplitData
+) -> ExpressionModel:
+  """Weighs codon use against what a checkpoint predicts, on validation genes."""
+  none = np.zeros((len(data.contig), len(known.tracks)))
+  linear = known.z(data.contig, data.codons, none)[genes["row"]]
+  tracks = {}
+  for i, (name, of_codons) in enumerate(known.tracks.items()):
+    tracks[name] = of_codons
+    x = np.column_stack([linear[:, i], genes["predicted_z"][:, i]])
+    y = genes["target_z"][:, i]
+    mask = ~np.isnan(y) & ~np.isnan(x).any(axis=1)
+    if mask.sum() >= LEAST_GENES:
+      fitted = LinearRegression().fit(x[mask], y[mask])
+      share, predicted = (float(weight) for weight in fitted.coef_)
+      weights = [share * weight for weight in of_codons.weights]
+      bias = share * of_codons.bias + float(fitted.intercept_)
+      tracks[name] = TrackWeights(of_codons.mate_gap_bp, weights, predicted, bias)
+  return ExpressionModel(tracks)
+
+
+def _fit_density(
+  predictions: Predictions, store: TrackStore, model: CodingModel
+) -> DensityModel | None:
+  """Fits genes per bin on what the genes called in validation say, and what a checkpoint does."""
+  logits = predictions.bases["gene_structure"]
+  calls = call_regions(predictions.layout, logits, store, model)
+  bins, columns = density_columns(predictions, calls)
+  if len(bins) < LEAST_GENES:
+    return None
+  fitted = LinearRegression().fit(columns, predictions.targets["gene_density"][bins, 0])
+  return DensityModel(fitted.coef_.tolist(), float(fitted.intercept_))
+
+
+def density_columns(
+  predictions: Predictions, calls: RegionCalls
+) -> tuple[Int64[np.ndarray, " N"], Float64[np.ndarray, "N F"]]:
+  """Returns first bases of a split's known bins, in split positions, and the features of each."""
+  n_bases = predictions.layout.n_bases
+  bins = np.flatnonzero(~np.isnan(predictions.targets["gene_density"][:, 0]))
+  found = [(gene.start, gene.end) for part in calls for gene in part]
+  rna = call_rna_genes(predictions.bases["gene_structure"])
+  found += [(gene.start, gene.end) for gene in rna]
+  index = DensityIndex.of_genes([[gene] for gene in found], n_bases, circular=False)
+  inside = np.zeros(n_bases + BIN_BP, bool)
+  for start, end in found:
+    inside[start:end] = True
+  here, before, after = (
+    np.array([index.counts(max(int(at) + shift, 0), 1)[0] for at in bins], np.float64)
+    for shift in (0, -BIN_BP, BIN_BP)
+  )
+  share = sliding_window_view(inside, BIN_BP)[bins].mean(axis=1)
+  head = predictions.bases["gene_density"][bins, 0]
+  columns = (here, here == 1, here == 2, here > 2, before, after, share, head)
+  return bins, np.column_stack(columns).astype(np.float64)

@@ -1,0 +1,184 @@
+"""Metrics of a split by genes: what a checkpoint's gene models make of what its network predicts.
+
+Of annotated genes: expression, and pairs that share an operon. Of genes called from the sequence:
+which are right, bases in operons, pairs and density; annotation takes no part in their scores.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from alphaecoli.evaluation import metrics
+from alphaecoli.evaluation.gene_fits import density_columns, pair_columns
+from alphaecoli.evaluation.gene_values import contig_genes
+from alphaecoli.evaluation.results import Metric, Report
+from alphaecoli.evaluation.structure import (
+  RegionCalls,
+  bases_metric,
+  call_metrics,
+  call_regions,
+  junction_odds,
+  linked,
+  operon_scores,
+)
+from alphaecoli.genomics.gene_calls import CalledGene
+from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
+from alphaecoli.genomics.gene_models import DensityModel, ExpressionModel, GeneModels
+from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel, pair_features
+from alphaecoli.tracks.gene_targets import is_protein_coding
+from alphaecoli.tracks.store import TrackStore
+
+
+def with_gene_models(report: Report, store: TrackStore, models: GeneModels) -> Report:
+  """Adds what gene models give to a report: columns of its genes and pairs, and metrics.
+
+  Metrics of called genes that were computed without a coding model are replaced.
+  """
+  found: list[Metric] = []
+  genes, pairs = dict(report.predictions.genes), dict(report.predictions.pairs)
+  if models.expression is not None and "gene_expression" not in report.skipped:
+    genes["annotated_z"] = _expression(report, store, models.expression)
+    found += _expression_metrics(genes, store)
+  if models.pairs is not None and "operon_junction" not in report.skipped:
+    pairs["probability_annotated"] = probability = _annotated_pairs(report, store, models.pairs)
+    gap = -pairs["distance_bp"].astype(np.float64)
+    value, baseline = (metrics.auroc(pairs["same_operon"], by) for by in (probability, gap))
+    found.append(Metric("operon_pairs/annotated_auroc", value, baseline, len(gap), "pairs"))
+  if models.calls is not None and "gene_structure" not in report.skipped:
+    layout, bases = report.predictions.layout, report.predictions.bases
+    calls = call_regions(layout, bases["gene_structure"], store, models.calls)
+    found += call_metrics(calls, layout, store, report.split)
+    if models.density is not None and "gene_density" not in report.skipped:
+      found.append(_density_metric(report, calls, models.density))
+    if "operon_junction" not in report.skipped:
+      target = report.predictions.targets["operon_membership"][:, 0]
+      found.append(bases_metric(calls, bases["operon_junction"], target))
+      if models.pairs is not None:
+        found += _called_pairs(report, store, calls, models.pairs)
+  predictions = dataclasses.replace(report.predictions, genes=genes, pairs=pairs)
+  return dataclasses.replace(
+    report, metrics=_replaced(report.metrics, found), predictions=predictions
+  )
+
+
+def _replaced(old: Sequence[Metric], new: Sequence[Metric]) -> tuple[Metric, ...]:
+  """Puts new metrics in the place of those of the same name, and others before the losses."""
+  by_name = {metric.name: metric for metric in new}
+  found = [by_name.pop(metric.name, metric) for metric in old]
+  first = next(i for i, metric in enumerate(found) if metric.name.startswith("loss/"))
+  return (*found[:first], *by_name.values(), *found[first:])
+
+
+def _expression(
+  report: Report, store: TrackStore, model: ExpressionModel
+) -> Float64[np.ndarray, "g T"]:
+  """Returns the z-scores that the expression model gives the annotated genes of a split."""
+  contig, genes = contig_genes(store), report.predictions.genes
+  predicted = np.full((len(contig), genes["predicted_z"].shape[1]), np.nan)
+  predicted[genes["row"]] = genes["predicted_z"]
+  return model.z(contig, codon_counts(contig), predicted)[genes["row"]]
+
+
+def _expression_metrics(genes: Mapping[str, np.ndarray], store: TrackStore) -> list[Metric]:
+  """Computes R² over all genes and over protein-coding ones; over tracks the mean."""
+  target, z = genes["target_z"], genes["annotated_z"]
+  coding = is_protein_coding(store.genes)[genes["row"]]
+  found = []
+  for name, kind in (("annotated_r2", np.ones(len(coding), bool)), ("annotated_coding_r2", coding)):
+    rows = [~np.isnan(y) & ~np.isnan(p) & kind for y, p in zip(target.T, z.T, strict=True)]
+    each = [metrics.r2(y[r], p[r]) for y, p, r in zip(target.T, z.T, rows, strict=True)]
+    zero = [metrics.r2(y[r], np.zeros(r.sum())) for y, r in zip(target.T, rows, strict=True)]
+    defined = [[v for v in values if np.isfinite(v)] for values in (each, zero)]
+    mean, baseline = (float(np.mean(v)) if v else metrics.NAN for v in defined)
+    n = int(sum(r.sum() for r in rows))
+    found.append(Metric(f"gene_expression/{name}", mean, baseline, n, "genes"))
+  return found
+
+
+def _annotated_pairs(
+  report: Report, store: TrackStore, model: PairModel
+) -> Float64[np.ndarray, " p"]:
+  """Returns the probability that each pair of annotated genes shares an operon."""
+  genes, pairs = report.predictions.genes, report.predictions.pairs
+  left, right = (genes["row"][pairs[side]] for side in ("left", "right"))
+  contig = contig_genes(store)
+  features = pair_features(contig, codon_counts(contig), left, right, pairs["distance_bp"])
+  return model.probability(pair_columns(report, features))
+
+
+def _density_metric(report: Report, calls: RegionCalls, model: DensityModel) -> Metric:
+  """Computes R² of genes per bin by what the called genes say of it."""
+  bins, columns = density_columns(report.predictions, calls)
+  target = report.predictions.targets["gene_density"][bins, 0]
+  value = metrics.r2(target, columns @ np.array(model.weights) + model.bias)
+  return Metric("gene_calls/density_r2", value, metrics.NAN, len(bins), "bins")
+
+
+def _called_pairs(
+  report: Report, store: TrackStore, calls: RegionCalls, model: PairModel
+) -> list[Metric]:
+  """Scores annotated pairs and bases by the pair model on called genes.
+
+  An annotated pair has the score of the two called genes with its stop codons; where they were not
+  called side by side, that of its junction, both being log odds.
+  """
+  predictions = report.predictions
+  codes = np.asarray(store.sequence)[predictions.layout.positions()]
+  odds: list[float] = []
+  by_stops: dict[tuple[int, int, int], float] = {}
+  first = 0
+  for (begin, end), part in zip(predictions.layout.regions, calls, strict=True):
+    region = slice(first, first + end - begin)
+    values = _pair_odds(report, codes[region], part, first, model)
+    for (left, right), value in zip(linked(part), values, strict=True):
+      by_stops[left.strand, *_stops(left, right)] = value
+    odds += values
+    first = region.stop
+  target = predictions.targets["operon_membership"][:, 0]
+  mask = ~np.isnan(target)
+  score = operon_scores(calls, odds, len(target))[mask]
+  found = [
+    Metric("gene_calls/operon_bases_auroc", metrics.auroc(target[mask], score), 0.5,
+           int(mask.sum()), "bases")
+  ]  # fmt: skip
+  genes, pairs = predictions.genes, predictions.pairs
+  scores = pairs["junction"].copy()
+  for i, (left, right) in enumerate(zip(pairs["left"], pairs["right"], strict=True)):
+    strand = int(genes["strand"][left])
+    ends = [genes["last" if strand > 0 else "first"][gene] for gene in (left, right)]
+    scores[i] = by_stops.get((strand, int(ends[0]), int(ends[1])), scores[i])
+  gap = -pairs["distance_bp"].astype(np.float64)
+  value, baseline = (metrics.auroc(pairs["same_operon"], by) for by in (scores, gap))
+  return [*found, Metric("gene_calls/pairs_auroc", value, baseline, len(gap), "pairs")]
+
+
+def _stops(left: CalledGene, right: CalledGene) -> tuple[int, int]:
+  """Returns the 3' boundaries of two genes of one strand."""
+  return (left.end, right.end) if left.strand > 0 else (left.start, right.start)
+
+
+def _pair_odds(
+  report: Report,
+  codes: np.ndarray,
+  genes: Sequence[CalledGene],
+  first: int,
+  model: PairModel,
+) -> list[float]:
+  """Returns the log odds of the neighbours of one strand among the genes called in a region."""
+  if not (pairs := linked(genes)):
+    return []
+  start, end, strand = np.array([(g.start, g.end, g.strand) for g in genes], np.int64).T
+  kind, whole = np.full(len(genes), "CDS"), np.ones(len(genes), bool)
+  contig = ContigGenes(start - first, end - first, strand, kind, whole, codes, circular=False)
+  left = np.flatnonzero(strand[1:] == strand[:-1])
+  columns = pair_features(contig, codon_counts(contig), left, left + 1, start[left + 1] - end[left])
+  bases = report.predictions.bases
+  columns[JUNCTION] = np.array([junction_odds(bases["operon_junction"], *p) for p in pairs])
+  columns[EXPRESSION] = np.zeros(len(pairs))
+  if "gene_expression" not in report.skipped:
+    z = [bases["gene_expression"][g.start : g.end].mean(axis=0, dtype=np.float64) for g in genes]
+    difference = np.abs(np.array(z)[left] - np.array(z)[left + 1])
+    columns[EXPRESSION] = np.nan_to_num(difference).mean(axis=1)
+  return [float(value) for value in model.log_odds(columns)]

@@ -1,0 +1,348 @@
+"""What tells the protein-coding genes of a genome from other open reading frames, and their starts.
+
+Codon pairs, start codons and the motif before them (of most bacteria, where the ribosome binds) are
+counted in known genes; weights say how much they, and what a checkpoint predicts at each base,
+count. A genome with enough genes is counted anew from the genes called in it.
+Source of the evidence: Hyatt et al. 2010, doi:10.1186/1471-2105-11-119; of the estimation of a
+motif by expectation and maximisation: Bailey and Elkan 1994.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
+
+from alphaecoli.genomics.sequence import UNKNOWN, reverse_complement
+
+STARTS, STOPS = ("ATG", "GTG", "TTG"), ("TAA", "TAG", "TGA")
+VERSION = 1  # raise it when a weight comes to mean something else
+UPSTREAM_BP = 24  # before a start codon, where the motif lies
+SPACING_BP = 3  # fewest bases between the motif and the start codon
+CONSENSUS = "AGGAGG"  # the motif that the estimation starts from: Shine and Dalgarno 1974
+_PRIOR = 20.0  # pseudocounts of a codon's followers
+_ROUNDS = 15  # of expectation and maximisation
+_LETTERS = "ACGT"
+_ARRAYS = ("codon_pairs", "motif", "spacing")
+
+
+class Counts(NamedTuple):
+  """What known genes of one or several sequences add up to.
+
+  Attributes:
+    genes: number of genes.
+    coding: pairs of neighbouring codons in genes, by the number of each.
+    background: pairs of triplets three bases apart, in all frames of both strands.
+    upstream: bases before the start codons, where all are known.
+  """
+
+  genes: int
+  coding: Int64[np.ndarray, "64 64"]
+  background: Int64[np.ndarray, "64 64"]
+  upstream: UInt8[np.ndarray, "n U"]
+
+  def __add__(self, other: Any) -> "Counts":
+    return Counts(
+      self.genes + other.genes,
+      self.coding + other.coding,
+      self.background + other.background,
+      np.concatenate([self.upstream, other.upstream]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CodingModel:
+  """Evidence of genes, and what each piece of it weighs.
+
+  Attributes:
+    codon_pairs: log odds of a codon after another in a gene, against any frame.
+    motif: log odds of the bases of the motif, against any base before a start codon.
+    spacing: probability of each place of the motif, from the furthest on; sums to the share of
+      genes that have one.
+    start_weights: of the start codons, of the log odds of the motif, of those of the codon pairs
+      from the start on, and of each codon; they choose among the starts of one stop codon.
+    call_weights: of the features of `FEATURES`, with a "bias"; the sum is the log odds of a gene.
+  """
+
+  codon_pairs: Float64[np.ndarray, "64 64"]
+  motif: Float64[np.ndarray, "W 4"]
+  spacing: Float64[np.ndarray, " P"]
+  start_weights: Mapping[str, float]
+  call_weights: Mapping[str, float]
+
+  @classmethod
+  def of(
+    cls, counts: Counts, start_weights: Mapping[str, float], call_weights: Mapping[str, float]
+  ) -> "CodingModel":
+    """Estimates the evidence from counts."""
+    coding, background = _conditional(counts.coding), _conditional(counts.background)
+    odds = np.log(coding) - np.log(background)
+    stops = [word(codon) for codon in STOPS]
+    odds[stops] = odds[:, stops] = 0.0
+    motif, spacing = _estimate_motif(counts.upstream)
+    return cls(odds, motif, spacing, start_weights, call_weights)
+
+  def recounted(self, counts: Counts) -> "CodingModel":
+    """Returns the model of another genome: evidence from its counts, and the same weights."""
+    return CodingModel.of(counts, self.start_weights, self.call_weights)
+
+  def motif_odds(self, codes: UInt8[np.ndarray, " L"]) -> Float64[np.ndarray, " L"]:
+    """Returns, for a start codon at each base, the log odds of what lies before it."""
+    width = len(self.motif)
+    found = np.zeros(len(codes))
+    if len(codes) <= UPSTREAM_BP:
+      return found
+    weights = np.concatenate([self.motif, np.zeros((width, 1))], axis=1)  # unknown bases: 0
+    windows = sliding_window_view(codes, width)
+    odds = np.exp(sum(weights[i][windows[:, i]] for i in range(width)))
+    n = len(codes) - UPSTREAM_BP
+    mean = np.full(n, 1 - self.spacing.sum())
+    for place, share in enumerate(self.spacing):
+      mean += share * odds[place : place + n]
+    found[UPSTREAM_BP:] = np.log(mean)
+    return found
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns plain values, rounded to what counts of genes can tell."""
+    return {
+      "version": VERSION,
+      **{key: np.round(getattr(self, key), 4).tolist() for key in _ARRAYS},
+      "start_weights": dict(self.start_weights),
+      "call_weights": dict(self.call_weights),
+    }
+
+  @classmethod
+  def from_json(cls, value: Mapping[str, Any] | None) -> "CodingModel | None":
+    """Reads what `to_json` returned; None where there is none, or it is of another version."""
+    if value is None or value["version"] != VERSION:
+      return None
+    pairs, motif, spacing = (np.array(value[key], np.float64) for key in _ARRAYS)
+    return cls(pairs, motif, spacing, value["start_weights"], value["call_weights"])
+
+
+def word(codon: str) -> int:
+  """Returns the number of a codon in base 4."""
+  a, b, c = (_LETTERS.index(letter) for letter in codon)
+  return 16 * a + 4 * b + c
+
+
+def words(codes: UInt8[np.ndarray, " L"]) -> Int64[np.ndarray, " L"]:
+  """Returns the number of the triplet that begins at each base; -1 where a base is unknown."""
+  found = np.full(len(codes), -1, np.int64)
+  triplets = sliding_window_view(codes, 3) if len(codes) > 2 else np.zeros((0, 3), np.uint8)
+  numbers = triplets.astype(np.int64) @ (16, 4, 1)
+  found[: len(triplets)] = np.where((triplets < UNKNOWN).all(axis=1), numbers, -1)
+  return found
+
+
+def pair_odds(model: CodingModel, codons: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+  """Returns the log odds of each codon after the one before it; 0 of the first and unknown ones."""
+  found = np.zeros(len(codons))
+  known = (codons[1:] >= 0) & (codons[:-1] >= 0)
+  found[1:][known] = model.codon_pairs[codons[:-1][known], codons[1:][known]]
+  return found
+
+
+def count(codes: UInt8[np.ndarray, " L"], genes: Iterable[tuple[int, int, int]]) -> Counts:
+  """Counts the codon pairs of a sequence, and those and the starts of genes in it.
+
+  Args:
+    codes: bases A C G T as 0 1 2 3, anything else 4; genes that pass the end go on at the start.
+    genes: start, end (half-open) and strand of each gene.
+  """
+  length = len(codes)
+  coding, background = np.zeros((64, 64), np.int64), np.zeros((64, 64), np.int64)
+  upstream: list[np.ndarray] = []
+  genes = list(genes)
+  for strand in (1, -1):
+    bases = codes if strand > 0 else reverse_complement(codes)
+    numbers = words(bases)
+    _add_pairs(background, numbers[:-3], numbers[3:])
+    for start, end, own in genes:
+      if own != strand:
+        continue
+      first = start if strand > 0 else length - end
+      at = np.arange(first, first + end - start, 3) % length
+      codons = numbers[at]
+      _add_pairs(coding, codons[:-1], codons[1:])
+      before = bases[max(first - UPSTREAM_BP, 0) : first]
+      if len(before) == UPSTREAM_BP and (before < UNKNOWN).all():
+        upstream.append(before)
+  found = np.array(upstream, np.uint8).reshape(-1, UPSTREAM_BP)
+  return Counts(len(genes), coding, background, found)
+
+
+def _add_pairs(
+  total: Int64[np.ndarray, "64 64"], first: Int64[np.ndarray, " n"], then: Int64[np.ndarray, " n"]
+) -> None:
+  """Counts pairs of triplets, unknown ones left out."""
+  known = (first >= 0) & (then >= 0)
+  total += np.bincount(64 * first[known] + then[known], minlength=64 * 64).reshape(64, 64)
+
+
+def _conditional(pairs: Int64[np.ndarray, "64 64"]) -> Float64[np.ndarray, "64 64"]:
+  """Returns the probability of a codon after each other one, smoothed by that of the codon."""
+  codon = pairs.sum(axis=0) + 1.0
+  smoothed = pairs + _PRIOR * codon / codon.sum()
+  return np.asarray(smoothed / smoothed.sum(axis=1, keepdims=True))
+
+
+def _estimate_motif(
+  upstream: UInt8[np.ndarray, "n U"],
+) -> tuple[Float64[np.ndarray, "W 4"], Float64[np.ndarray, " P"]]:
+  """Estimates the motif before start codons, and where it lies, by expectation-maximisation."""
+  width = len(CONSENSUS)
+  places = UPSTREAM_BP - width - SPACING_BP + 1
+  if not len(upstream):
+    return np.zeros((width, 4)), np.zeros(places)
+  base = np.bincount(upstream.ravel(), minlength=4) + 1.0
+  base /= base.sum()
+  motif = np.full((width, 4), 0.1)
+  motif[range(width), [_LETTERS.index(letter) for letter in CONSENSUS]] = 0.7
+  spacing = np.full(places, 0.7 / places)
+  windows = sliding_window_view(upstream, width, axis=1)[:, :places]
+  hits = [[windows[..., i] == letter for letter in range(4)] for i in range(width)]
+  for _ in range(_ROUNDS):
+    odds = np.log(motif / base)
+    joint = np.exp(sum(odds[i][windows[..., i]] for i in range(width))) * spacing
+    share = joint / (joint.sum(axis=1, keepdims=True) + 1 - spacing.sum())
+    spacing = np.clip((share.sum(axis=0) + 0.1) / (len(upstream) + 1), 1e-6, None)
+    spacing *= min(1.0, 0.99 / spacing.sum())
+    motif = np.array([[share[hit].sum() for hit in letters] for letters in hits]) + 5 * base
+    motif /= motif.sum(axis=1, keepdims=True)
+  return np.log(motif / base), spacing
+
+
+FEATURES = (
+  "structure",  # log odds that a checkpoint predicts, over the bases of the gene
+  "codon_pairs",
+  "start",  # that of the start codon and the motif
+  "codons",
+  "structure_per_codon",
+  "codon_pairs_per_codon",
+  "log_codons",
+)
+
+
+class Frames(NamedTuple):
+  """The open reading frames of one strand, each with its best start codon.
+
+  Attributes:
+    start: first base of the start codon, on the strand as it is read.
+    end: base after the stop codon.
+    features: those of `FEATURES`.
+  """
+
+  start: Int64[np.ndarray, " f"]
+  end: Int64[np.ndarray, " f"]
+  features: Float64[np.ndarray, "f F"]
+
+
+def reading_frames(
+  codes: UInt8[np.ndarray, " L"],
+  logits: Float[np.ndarray, "L 3"],
+  model: CodingModel,
+  min_codons: int,
+) -> Frames:
+  """Finds the open reading frames of one strand, in the direction in which it is read.
+
+  Args:
+    codes: bases of the strand.
+    logits: predicted log odds of the three codon positions at each base.
+    model: evidence and weights.
+    min_codons: fewest codons, start and stop among them.
+  """
+  numbers, motif = words(codes), model.motif_odds(codes)
+  found = []
+  for frame in range(3):
+    n = (len(codes) - frame) // 3
+    at = slice(frame, frame + 3 * n, 3)
+    codons = numbers[at]
+    ends = np.flatnonzero(np.isin(codons, [word(codon) for codon in STOPS]))
+    if not len(ends):
+      continue
+    size = int(ends[-1]) + 1
+    parts = [logits[frame + i : frame + i + 3 * n : 3, i][:n] for i in range(3)]
+    structure, pairs = _sums(np.sum(parts, axis=0)), _sums(pair_odds(model, codons))
+    start = start_scores(model, codons[:size], motif[at][:size])
+    k = np.arange(size)
+    # Up to a stop codon the sum from a start on is what comes to it less what comes to the start.
+    weights = model.start_weights
+    gain = start - weights["codon_pairs"] * pairs[k + 1] - weights["codons"] * k
+    firsts = np.concatenate([[0], ends[:-1] + 1])
+    best = np.repeat(np.maximum.reduceat(gain, firsts), ends + 1 - firsts)
+    first = np.minimum.reduceat(np.where(gain == best, k, size), firsts)
+    kept = np.isfinite(gain[first]) & (ends + 1 - first >= min_codons)
+    first, last = first[kept], ends[kept] + 1
+    length = (last - first).astype(np.float64)
+    of_structure = structure[last] - structure[first]
+    of_pairs = pairs[last] - pairs[first + 1]
+    columns = (of_structure, of_pairs, start[first], length)
+    more = (of_structure / length, of_pairs / length, np.log(length))
+    found.append(Frames(frame + 3 * first, frame + 3 * last, np.column_stack(columns + more)))
+  if not found:
+    none = np.zeros(0, np.int64)
+    return Frames(none, none, np.zeros((0, len(FEATURES))))
+  return Frames(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def log_odds(model: CodingModel, features: Float64[np.ndarray, "f F"]) -> Float64[np.ndarray, " f"]:
+  """Returns the log odds that reading frames are genes."""
+  weights = np.array([model.call_weights[name] for name in FEATURES])
+  return features @ weights + model.call_weights["bias"]
+
+
+def start_scores(
+  model: CodingModel, codons: Int64[np.ndarray, " n"], motif: Float64[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+  """Scores codons as starts, by themselves and what lies before; -inf where they are none."""
+  found = np.full(len(codons), -np.inf)
+  for codon in STARTS:
+    at = codons == word(codon)
+    found[at] = model.start_weights[codon] + model.start_weights["motif"] * motif[at]
+  return found
+
+
+def start_choices(
+  model: CodingModel,
+  numbers: Int64[np.ndarray, " L"],
+  motif: Float64[np.ndarray, " L"],
+  start: int,
+  end: int,
+) -> tuple[Float64[np.ndarray, "s 5"], int] | None:
+  """Returns the features of all start codons of a gene, for a fit of `start_weights`.
+
+  Args:
+    model: evidence; its weights are not used.
+    numbers: triplets of the strand as it is read: `words`.
+    motif: what `motif_odds` returns for it.
+    start: first base of the annotated start codon.
+    end: base after the stop codon.
+
+  Returns:
+    The features of `START_FEATURES`, and which row is the annotated start. None where that is no
+    start codon of the frame.
+  """
+  before = numbers[: end - 3][::-1][2::3]
+  stops = np.flatnonzero(np.isin(before, [word(codon) for codon in STOPS]))
+  n = int(stops[0]) if len(stops) else len(before)
+  first = end - 3 * (n + 1)
+  codons = numbers[first:end:3]
+  at = np.flatnonzero(np.isin(codons, [word(codon) for codon in STARTS]))
+  annotated = np.flatnonzero(first + 3 * at == start)
+  if not len(annotated):
+    return None
+  pairs = _sums(pair_odds(model, codons))
+  kinds: list[Bool[np.ndarray, " s"]] = [codons[at] == word(codon) for codon in STARTS[1:]]
+  columns = (*kinds, motif[first:end:3][at], pairs[-1] - pairs[at + 1], len(codons) - at)
+  return np.column_stack(columns).astype(np.float64), int(annotated[0])
+
+
+START_FEATURES: Sequence[str] = (*STARTS[1:], "motif", "codon_pairs", "codons")
+
+
+def _sums(values: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " m"]:
+  """Returns the sums of the first 0, 1, 2 … values."""
+  return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])

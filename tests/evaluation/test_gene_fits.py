@@ -1,0 +1,299 @@
+"""Models of genes beside the network: their fits, and what evaluation makes of them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics as sk
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from alphaecoli.evaluation import gene_fits
+from alphaecoli.evaluation.evaluator import evaluate, summarise
+from alphaecoli.evaluation.gene_fits import GeneFit
+from alphaecoli.evaluation.gene_level import with_gene_models
+from alphaecoli.evaluation.gene_values import contig_genes
+from alphaecoli.evaluation.rival_fits import SplitData, fit_pairs
+from alphaecoli.evaluation.split_arrays import Assembly, Layout
+from alphaecoli.genomics.gene_calls import GeneCaller
+from alphaecoli.genomics.gene_features import codon_counts
+from alphaecoli.genomics.gene_models import GeneModels
+from alphaecoli.genomics.genes import Gene
+from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel
+from alphaecoli.genomics.sequence import encode, reverse_complement
+from alphaecoli.inference.operon_calls import AnnotatedGenes
+from alphaecoli.inference.prediction import Prediction
+from alphaecoli.schema import BIN_BP
+from alphaecoli.tracks.density import DensityIndex
+from alphaecoli.tracks.splits import Region
+from tests.evaluation.test_evaluator import LENGTH_BP, WINDOW_BP, Noisy, make_store, perfect
+from tests.evaluation.test_rivals import small_store
+
+
+def with_pairs(report, store, model):
+  return with_gene_models(report, store, GeneModels(pairs=model))
+
+
+OPTIONS = {"window_bp": WINDOW_BP, "batch_windows": 8}
+NAME = "operon_pairs/annotated_auroc"
+
+
+@pytest.fixture(scope="module")
+def noisy():
+  """A store, a model of it that is not perfect, and its validation report."""
+  store = make_store()
+  predict = Noisy(store)
+  return store, predict, evaluate(predict, store, "validation", **OPTIONS)
+
+
+@pytest.fixture
+def weighs(monkeypatch):
+  """The made-up store has fewer validation pairs than are asked for."""
+  monkeypatch.setattr(gene_fits, "LEAST_PAIRS", 1)
+
+
+def test_the_pair_model_is_a_fit_on_training_pairs_weighed_on_validation_pairs(noisy, weighs):
+  store, _, report = noisy
+  model = GeneFit(WINDOW_BP).fit(report, store).pairs
+  found = with_pairs(report, store, model)
+  data = SplitData(store, WINDOW_BP)
+  columns = np.column_stack(list(data.pair_features("validation").values()))
+  genes, pairs = report.predictions.genes, report.predictions.pairs
+  z = genes["predicted_z"]
+  difference = np.abs(z[pairs["left"]] - z[pairs["right"]]).mean(axis=1)
+  odds = fit_pairs(data)[0].decision_function(columns)
+  x = np.column_stack([odds, pairs["junction"], difference])
+  second = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, pairs["same_operon"])
+  expected = second.predict_proba(x)[:, 1]
+  np.testing.assert_allclose(found.predictions.pairs["probability_annotated"], expected, rtol=1e-9)
+  metric = next(m for m in found.metrics if m.name == NAME)
+  assert metric.model == pytest.approx(sk.roc_auc_score(pairs["same_operon"], expected))
+  assert metric.baseline == pytest.approx(
+    sk.roc_auc_score(pairs["same_operon"], -pairs["distance_bp"])
+  )
+  assert (metric.n, metric.over) == (len(pairs["left"]), "pairs")
+  names = [m.name for m in found.metrics]
+  assert names.index(NAME) + 1 == names.index("loss/gene_expression")
+  assert NAME in found.table() and NAME in found.to_json()["metrics"]
+
+
+def test_few_validation_pairs_leave_the_fit_on_training_pairs_alone(noisy):
+  store, _, report = noisy
+  same = report.predictions.pairs["same_operon"]
+  assert 0 < min(same.sum(), (~same).sum()) < gene_fits.LEAST_PAIRS
+  model = GeneFit(WINDOW_BP).fit(report, store).pairs
+  found = with_pairs(report, store, model)
+  assert JUNCTION not in model.weights and EXPRESSION not in model.weights
+  data = SplitData(store, WINDOW_BP)
+  columns = np.column_stack(list(data.pair_features("validation").values()))
+  expected = fit_pairs(data)[0].predict_proba(columns)[:, 1]
+  np.testing.assert_allclose(found.predictions.pairs["probability_annotated"], expected, rtol=1e-9)
+
+
+def test_labels_of_the_test_split_change_no_pair_model(noisy, weighs):
+  store, _, report = noisy
+  model = GeneFit(WINDOW_BP).fit(report, store).pairs
+  other = make_store()
+  (start, end), *_ = store.regions("test")
+  inside = (store.genes.start >= start) & (store.genes.start < end)
+  operon_id = np.where(inside, "", store.genes.operon_id)
+  vars(other)["genes"] = dataclasses.replace(store.genes, operon_id=operon_id)
+  assert GeneFit(WINDOW_BP).fit(report, other).pairs == model
+  changed = with_pairs(evaluate(perfect, other, "test", **OPTIONS), other, model)
+  assert not changed.predictions.pairs["same_operon"].all()
+
+
+def test_without_junctions_or_operons_there_is_no_pair_model(noisy):
+  store, predict, report = noisy
+  fit = GeneFit(WINDOW_BP)
+  skipped = dataclasses.replace(report, skipped={"operon_junction": "the model has no such head"})
+  assert fit.fit(skipped, store).pairs is None
+  assert with_pairs(skipped, store, PairModel({}, 0.0)) == skipped
+  assert with_gene_models(report, store, GeneModels()) == report
+  bare = make_store(has_operons=False)
+  assert fit.fit(evaluate(predict, bare, "validation", **OPTIONS), bare).pairs is None
+
+
+def test_an_expression_head_that_is_not_trained_takes_no_part(noisy, weighs):
+  store, _, report = noisy
+  without = dataclasses.replace(report, skipped={"gene_expression": "its loss weight is 0"})
+  model = GeneFit(WINDOW_BP).fit(without, store).pairs
+  assert EXPRESSION not in model.weights and JUNCTION in model.weights
+
+
+def test_prediction_gives_pairs_the_probability_of_evaluation(noisy, weighs):
+  store, predict, report = noisy
+  model = GeneFit(WINDOW_BP).fit(report, store).pairs
+  whole = make_store()
+  whole._regions["test"] = (Region(0, LENGTH_BP),)
+  measured = with_pairs(evaluate(predict, whole, "test", **OPTIONS), whole, model).predictions
+  genes = [
+    Gene(f"{i}", "", "", int(a), int(b), int(s), str(kind))
+    for i, (a, b, s, kind) in enumerate(
+      zip(store.genes.start, store.genes.end, store.genes.strand, store.genes.type, strict=True)
+    )
+  ]
+  bases = measured.bases
+  prediction = Prediction(
+    gene_expression=bases["gene_expression"],
+    gene_density=bases["gene_density"],
+    operon_membership=special.expit(bases["operon_membership"]),
+    operon_junction=special.expit(bases["operon_junction"]),
+    table=store.table,
+    units="z",
+    circular=True,
+  )
+  found = AnnotatedGenes(genes, store.sequence, True).pairs(prediction, model)
+  by_genes = {(pair.left, pair.right): pair.probability_annotated for pair in found}
+  rows = measured.genes["row"]
+  places = zip(rows[measured.pairs["left"]], rows[measured.pairs["right"]], strict=True)
+  expected = measured.pairs["probability_annotated"]
+  np.testing.assert_allclose([by_genes[place] for place in places], expected, rtol=1e-4)
+  assert len(expected) > 40 and expected.std() > 0.1
+
+
+STOPS, STARTS = ("TAA", "TAG", "TGA"), ("ATG", "GTG", "TTG")
+
+
+def made_up_genome(n_genes: int = 330, seed: int = 4) -> tuple[np.ndarray, list]:
+  """Genes of 40 to 200 codons on both strands, with favourite codons and AGGAGG before them.
+
+  The eighth codon of each could be a start too: what lies before it tells that it is none.
+  """
+  rng = np.random.default_rng(seed)
+  codons = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT"]
+  codons = [codon for codon in codons if codon not in STOPS]
+  share = rng.gamma(0.5, 1.0, len(codons))
+  parts, genes, at = [], [], 0
+
+  def random(n):
+    return "".join(rng.choice(list("ACGT"), n))
+
+  for _ in range(n_genes):
+    body = list(rng.choice(codons, int(rng.integers(40, 200)), p=share / share.sum()))
+    body[7] = "ATG"
+    start = str(rng.choice(STARTS, p=(0.8, 0.15, 0.05)))
+    text = random(40) + "AGGAGG" + random(7) + start + "".join(body) + str(rng.choice(STOPS))
+    text += random(20)
+    first, last = 53, len(text) - 20
+    strand = int(rng.choice([-1, 1]))
+    if strand < 0:
+      first, last = len(text) - last, len(text) - first
+    codes = encode(text)
+    parts.append(codes if strand > 0 else reverse_complement(codes))
+    genes.append((at + first, at + last, strand, "mRNA"))
+    at += len(text)
+  return np.concatenate(parts), genes
+
+
+@pytest.fixture(scope="module")
+def made_up():
+  """A store of a made-up genome, and reports of a network that tells nothing of genes."""
+  codes, genes = made_up_genome()
+  n = len(codes)
+  cuts = [0, int(0.6 * n), int(0.8 * n), n]
+  names = ("train", "validation", "test")
+  splits = {name: [[a, b]] for name, a, b in zip(names, cuts, cuts[1:], strict=False)}
+  store = small_store(codes, genes, circular=False, splits=splits)
+  reports = {}
+  for split in names[1:]:
+    (a, b) = splits[split][0]
+    assembly = Assembly(Layout(((a, b),), n), 1)
+    for head, values in assembly.predictions.items():
+      values[:] = 0
+      assembly.heads.add(head)
+    assembly.predictions["gene_structure"][:] = -2
+    assembly.targets["gene_structure"][:] = 0
+    density = DensityIndex.of_genes([[gene[:2]] for gene in genes], n, False)
+    bins = np.arange(0, b - a - BIN_BP, BIN_BP)
+    assembly.targets["gene_density"][bins, 0] = density.counts(a, len(bins))
+    reports[split] = summarise(assembly, store, split)
+  return store, reports
+
+
+def test_codon_use_and_starts_call_genes_that_the_network_does_not_see(made_up):
+  store, reports = made_up
+  assert reports["test"].scalars()["gene_calls/stop_sensitivity"] == 0
+  model = GeneFit(4096).fit(reports["validation"], store).calls
+  found = with_gene_models(reports["test"], store, GeneModels(calls=model)).scalars()
+  assert found["gene_calls/stop_sensitivity"] > 0.95
+  assert found["gene_calls/stop_precision"] > 0.95
+  assert found["gene_calls/exact_sensitivity"] > 0.9
+  assert model.start_weights["GTG"] < 0 and model.start_weights["TTG"] < 0
+  assert model.start_weights["motif"] > 0.5
+
+
+def test_labels_of_the_test_split_change_no_model_of_calls(made_up):
+  store, reports = made_up
+  model = GeneFit(4096).fit(reports["validation"], store).calls
+  splits = store.manifest["splits"]
+  other = small_store(store.sequence, made_up_genome()[1], circular=False, splits=splits)
+  inside = store.genes.start >= store.regions("test")[0].start
+  kind = np.where(inside, "tRNA", store.genes.type)
+  vars(other)["genes"] = dataclasses.replace(store.genes, type=kind)
+  again = GeneFit(4096).fit(reports["validation"], other).calls
+  assert again.to_json() == model.to_json()
+
+
+def test_a_genome_of_other_codon_use_is_counted_anew(made_up):
+  store, reports = made_up
+  model = GeneFit(4096).fit(reports["validation"], store).calls
+  codes, genes = made_up_genome(400, seed=11)
+  known = np.full((len(codes), 8), 0.1)
+  for start, end, strand, _ in genes:  # what a network sees of a gene's frame
+    position = np.arange(end - start) % 3
+    known[np.arange(start, end), position if strand > 0 else position[::-1] + 4] = 0.4
+  weights = {**model.call_weights, "structure_per_codon": 2.0}
+  model = dataclasses.replace(model, call_weights=weights)
+  places = {(start, end, strand) for start, end, strand, _ in genes}
+  counted = GeneCaller(model).call(codes, known, circular=False)
+  plain = GeneCaller(model)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr("alphaecoli.genomics.gene_calls.LEAST_GENES", 10_000)
+    as_learnt = plain.call(codes, known, circular=False)
+  right = [
+    sum((g.start, g.end, g.strand) in places for g in found) for found in (as_learnt, counted)
+  ]
+  assert right[1] > right[0] and right[1] > 0.85 * len(genes)
+
+
+def test_expression_weighs_codon_use_and_the_network_on_validation_genes(noisy):
+  store, _, report = noisy
+  model = GeneFit(WINDOW_BP).fit(report, store).expression
+  data = SplitData(store, WINDOW_BP)
+  genes = report.predictions.genes
+  found = with_gene_models(report, store, GeneModels(expression=model))
+  z = found.predictions.genes["annotated_z"]
+  assert z.shape == genes["predicted_z"].shape
+  for i, track in enumerate(model.tracks.values()):
+    # Least squares: residuals are orthogonal to both columns that were weighed.
+    if track.predicted == 0:  # too few genes to weigh
+      continue
+    y, p = genes["target_z"][:, i], genes["predicted_z"][:, i]
+    mask = ~np.isnan(y)
+    line = LinearRegression().fit(np.column_stack([z[mask, i], p[mask]]), y[mask])
+    np.testing.assert_allclose(line.coef_, [1, 0], atol=1e-6)
+  names = [metric.name for metric in found.metrics]
+  assert "gene_expression/annotated_r2" in names
+  assert len(codon_counts(contig_genes(store))) == len(data.contig)
+
+
+def test_gene_models_are_the_same_after_json(made_up, noisy):
+  store, reports = made_up
+  fitted = GeneFit(4096).fit(reports["validation"], store)
+  other = GeneFit(WINDOW_BP).fit(noisy[2], noisy[0])
+  for models in (fitted, other, GeneModels()):
+    again = GeneModels.from_json(models.to_json())
+    assert again.to_json() == models.to_json()
+  assert fitted.calls is not None and other.expression is not None
+  assert GeneModels.from_json({"calls": {"version": 0}}).calls is None
+
+
+def test_density_of_called_genes_is_a_line_fitted_on_validation(made_up):
+  store, reports = made_up
+  models = GeneFit(4096).fit(reports["validation"], store)
+  assert models.density is not None and len(models.density.weights) == 8
+  found = with_gene_models(reports["test"], store, models)
+  assert found.scalars()["gene_calls/density_r2"] > 0.5 > found.scalars()["gene_density/r2"]
