@@ -36,13 +36,15 @@ from alphaecoli.genomics.coding_model import (
 )
 from alphaecoli.genomics.gene_calls import MIN_CODONS, call_rna_genes, strands
 from alphaecoli.genomics.gene_models import (
+  EXPRESSION,
+  JUNCTION,
   DensityModel,
   ExpressionModel,
   GeneModels,
+  PairModel,
   TrackWeights,
   model_features,
 )
-from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_targets import is_protein_coding

@@ -25,8 +25,15 @@ from alphaecoli.evaluation.structure import (
 )
 from alphaecoli.genomics.gene_calls import CalledGene
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
-from alphaecoli.genomics.gene_models import DensityModel, ExpressionModel, GeneModels
-from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel, pair_features
+from alphaecoli.genomics.gene_models import (
+  EXPRESSION,
+  JUNCTION,
+  DensityModel,
+  ExpressionModel,
+  GeneModels,
+  PairModel,
+  pair_features,
+)
 from alphaecoli.tracks.gene_targets import is_protein_coding
 from alphaecoli.tracks.store import TrackStore
 

@@ -21,8 +21,8 @@ from alphaecoli.evaluation.gene_values import (
 )
 from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.genomics.gene_features import codon_counts, expression_features
+from alphaecoli.genomics.gene_models import pair_features
 from alphaecoli.genomics.intervals import split_at_origin
-from alphaecoli.genomics.operon_pairs import pair_features
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex, mean_of_genes
 from alphaecoli.tracks.gene_targets import is_protein_coding

@@ -12,10 +12,15 @@ from jaxtyping import Float, Float64, UInt8
 from scipy import special
 
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
-from alphaecoli.genomics.gene_models import GeneModels
+from alphaecoli.genomics.gene_models import (
+  EXPRESSION,
+  JUNCTION,
+  GeneModels,
+  PairModel,
+  pair_features,
+)
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import neighbours, regions_of
-from alphaecoli.genomics.operon_pairs import EXPRESSION, JUNCTION, PairModel, pair_features
 from alphaecoli.inference.prediction import OPERON_THRESHOLD, Prediction, from_z
 from alphaecoli.tracks.gene_targets import junction_interval
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from alphaecoli import predict
-from alphaecoli.genomics import gene_calls, operon_pairs
+from alphaecoli.genomics import gene_calls, gene_models
 from alphaecoli.genomics.gene_calls import MIN_SCORE
-from alphaecoli.genomics.gene_models import GeneModels
+from alphaecoli.genomics.gene_models import GeneModels, PairModel
 from alphaecoli.genomics.gff3 import read_features, read_gff3
-from alphaecoli.genomics.operon_pairs import PairModel
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.inference.prediction import TRACK_HEADS
 from tests.genomics.test_gene_calls import coding, planted
@@ -176,5 +175,5 @@ def test_a_pair_model_decides_which_genes_share_an_operon(run):
 
 
 def test_the_junction_reaches_the_pair_model_as_log_odds(run):
-  pairs = table(run(pair_model=PairModel({operon_pairs.JUNCTION: 1.0}, 0.0)) / "pairs.tsv")
+  pairs = table(run(pair_model=PairModel({gene_models.JUNCTION: 1.0}, 0.0)) / "pairs.tsv")
   assert [float(p["probability_annotated"]) for p in pairs] == pytest.approx([JUNCTION] * 2)

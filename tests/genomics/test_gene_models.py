@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
+from alphaecoli.genomics.gene_models import PairModel, pair_features
 from alphaecoli.genomics.genes import Gene
-from alphaecoli.genomics.operon_pairs import PairModel, pair_features
 from alphaecoli.genomics.sequence import random_genome
 
 CODES = random_genome(2000, 0).codes
