@@ -77,7 +77,7 @@ def pairs_of(
   genes: Sequence[Gene],
   codes: UInt8[np.ndarray, " L"],
   prediction: Prediction,
-  model: PairModel | None = None,
+  models: Sequence[PairModel | None] = (),
 ) -> list[GenePair]:
   """Finds neighbours on one strand, with all probabilities that a prediction gives them.
 
@@ -85,12 +85,42 @@ def pairs_of(
     genes: genes of the contig, in the order of `in_order`.
     codes: bases of the contig.
     prediction: tracks of the whole contig.
-    model: pair model of the checkpoint that predicted them, where it has one.
+    models: pair models of the checkpoints that predicted them, as many as these, where they have
+      some; of several, each pair is judged by those that predicted the end of its first gene.
   """
   pairs = gene_pairs(genes, prediction.operon_membership[:, 0], prediction.circular)
   if len(prediction.operon_junction):
     pairs = by_junction(genes, pairs, prediction.operon_junction)
-  return pairs if model is None else by_annotation(genes, codes, pairs, prediction, model)
+  known = [model for model in models if model is not None]
+  if not known or len(known) < len(models):
+    return pairs
+  return by_annotation(genes, codes, pairs, prediction, known)
+
+
+def pairs_by_all(
+  genes: Sequence[Gene],
+  codes: UInt8[np.ndarray, " L"],
+  prediction: Prediction,
+  models: Sequence[PairModel | None],
+) -> tuple[list[GenePair], list[list[GenePair]]]:
+  """Finds pairs as `pairs_of` does, with the pair models of a checkpoint or of all members.
+
+  Args:
+    genes: genes of the contig, in the order of `in_order`.
+    codes: bases of the contig.
+    prediction: tracks of the whole contig.
+    models: pair model of the checkpoint, or of each member of the ensemble.
+
+  Returns:
+    Pairs; and the same by each member, where the prediction has what each member says. Then the
+    mean over members decides, else that over those that predicted a pair.
+  """
+  if prediction.members:
+    each = zip(prediction.members, models, strict=False)
+    members = [pairs_of(genes, codes, member, [model]) for member, model in each]
+    return with_mean_annotated(pairs_of(genes, codes, prediction), members), members
+  alone = models[: len(prediction.origin.by) if prediction.origin else 1]
+  return pairs_of(genes, codes, prediction, alone), []
 
 
 def with_mean_annotated(
@@ -152,16 +182,16 @@ def by_annotation(
   codes: UInt8[np.ndarray, " L"],
   pairs: Sequence[GenePair],
   prediction: Prediction,
-  model: PairModel,
+  models: Sequence[PairModel],
 ) -> list[GenePair]:
-  """Adds the probability that the pair model gives, from the junctions and the genes.
+  """Adds the probability that the pair models give, from the junctions and the genes.
 
   Args:
     genes: genes of the contig, in the order of `in_order`.
     codes: bases of the contig.
     pairs: pairs that `gene_pairs` finds.
     prediction: tracks of the whole contig.
-    model: pair model of the checkpoint that predicted them.
+    models: pair models, as for `pairs_of`.
   """
   contig = ContigGenes.of(genes, codes, prediction.circular)
   left, right, gap = (
@@ -175,9 +205,14 @@ def by_annotation(
   means = [z[gene.bases(len(z))].mean(axis=0, dtype=np.float64) for gene in genes]
   expression = np.array(means).reshape(len(genes), z.shape[1])
   columns[EXPRESSION] = np.abs(expression[left] - expression[right]).mean(axis=1)
+  each = np.stack([model.probability(columns) for model in models])
+  weights = np.ones(each.shape)
+  if prediction.origin is not None and len(models) > 1:
+    ends = np.array([genes[pair.left].end - 1 for pair in pairs], np.int64) % len(codes)
+    weights = prediction.origin.by[:, ends].astype(float)
   return [
     dataclasses.replace(pair, probability_annotated=value)
-    for pair, value in zip(pairs, model.probability(columns).tolist(), strict=True)
+    for pair, value in zip(pairs, np.average(each, axis=0, weights=weights).tolist(), strict=True)
   ]
 
 

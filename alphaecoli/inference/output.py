@@ -22,8 +22,7 @@ from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.operon_calls import (
   operons_of_bases,
   operons_of_genes,
-  pairs_of,
-  with_mean_annotated,
+  pairs_by_all,
 )
 from alphaecoli.inference.prediction import PARQUET, TRACK_HEADS, UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
@@ -95,8 +94,10 @@ class GenomeOutput:
     self._folder, self._genome, self._settings = folder, genome, settings
     self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
-    self._has_spread = predictor.has_spread
-    self._pair_models = [p.pair_model for p in (predictor, *predictor.members)]
+    out_of_fold = any(predictor.is_out_of_fold(c.codes) for c in genome.contigs)
+    self._has_spread = predictor.has_spread and not out_of_fold
+    self._pair_models = [p.pair_model for p in predictor.members or (predictor,)]
+    self._members = predictor.member_names
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
@@ -127,6 +128,8 @@ class GenomeOutput:
       DataError: a value is not finite, or the disk is full.
     """
     _check_finite(contig.label, prediction, self._heads)
+    if not self._has_spread:  # of some contigs there is one, of others none
+      prediction = dataclasses.replace(prediction, members=())
     tracks = prediction.in_units(self._settings.units)
     try:
       for writer in self._writers:
@@ -146,17 +149,13 @@ class GenomeOutput:
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
       if has_genes:
-        pairs, *members = (
-          pairs_of(contig.genes, contig.codes, p, model)
-          for p, model in zip((prediction, *prediction.members), self._pair_models, strict=False)
-        )
-        pairs = with_mean_annotated(pairs, members)
+        pairs, members = pairs_by_all(contig.genes, contig.codes, prediction, self._pair_models)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
         self._pairs += tables.pair_rows(contig, pairs, threshold, store, members)
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
-    self._genes += tables.gene_rows(contig, prediction, names, store)
+    self._genes += tables.gene_rows(contig, prediction, names, store, self._members)
 
   def __exit__(
     self,

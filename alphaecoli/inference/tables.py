@@ -37,6 +37,7 @@ def gene_rows(
   prediction: Prediction,
   operon_names: Mapping[int, str],
   store: TrackStore | None = None,
+  members: Sequence[str] = (),
 ) -> list[Row]:
   """Makes one row a gene.
 
@@ -49,9 +50,10 @@ def gene_rows(
     prediction: tracks of the whole contig.
     operon_names: name of the predicted operon of each gene that is in one, by the gene's number.
     store: source of observed values, operons and splits, which are left out without one.
+    members: names of an ensemble's members, for who predicted the gene.
   """
   log_tpm = prediction.in_units("log_tpm")
-  logs, members = log_tpm.gene_expression, log_tpm.members
+  logs, origin = log_tpm.gene_expression, prediction.origin
   rows = []
   for number, gene in enumerate(contig.genes):
     bases = gene.bases(len(logs))
@@ -68,8 +70,12 @@ def gene_rows(
     values = _gene_values(logs, prediction, bases)
     row |= values
     row["operon"] = operon_names.get(number, "")
-    each = [_gene_values(m.gene_expression, m, bases) for m in members]
+    each = [_gene_values(m.gene_expression, m, bases) for m in log_tpm.members]
     row |= _spreads(values, each)
+    if origin is not None:
+      used = np.flatnonzero(origin.by[:, bases].any(axis=1))
+      row["members"] = ",".join(members[number] for number in used.tolist())
+      row["seen"] = float(origin.seen[bases].mean())
     if store is not None:
       row |= _observed(gene, prediction.tracks, store)
     rows.append(row)

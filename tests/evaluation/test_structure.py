@@ -263,7 +263,7 @@ def test_prediction_gives_pairs_the_probability_of_evaluation(noisy, weighs):
     circular=True,
   )
   pairs = gene_pairs(genes, prediction.operon_membership[:, 0], True)
-  found = by_annotation(genes, store.sequence, pairs, prediction, model)
+  found = by_annotation(genes, store.sequence, pairs, prediction, [model])
   by_genes = {(pair.left, pair.right): pair.probability_annotated for pair in found}
   rows = measured.genes["row"]
   places = zip(rows[measured.pairs["left"]], rows[measured.pairs["right"]], strict=True)
