@@ -86,7 +86,7 @@ def _models(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
   yield from shipped_models().items()
   for folder in folders:
-    for path in (folder, *sorted(folder.glob("*"))):
+    for path in (folder, *(path for path in sorted(folder.glob("*")) if path.is_dir())):
       if find_ensemble(path) or (path / CHECKPOINTS_DIR).is_dir() or (path / "meta").is_dir():
         yield path.name, path
 

@@ -288,10 +288,12 @@ class Ensemble(Predictor):
     """Asks a member for the regions that it is to predict, those in one window's reach as one."""
     if request.one_window:
       return [request] if masks[1][number].any() else []
-    bins = np.repeat(masks[BIN_BP][number], BIN_BP)[: end - start]
-    member = self.members[number]
-    found = regions_of(masks[1][number] | bins, member.window_bp - 2 * member.margin_bp)
-    return [dataclasses.replace(request, interval=(start + a, start + b)) for a, b in found]
+    bins = np.zeros(masks[BIN_BP].shape[1] * BIN_BP, bool)
+    bins[: end - start] = masks[1][number]
+    gap = (self.window_bp - 2 * self.margin_bp) // BIN_BP
+    found = regions_of(bins.reshape(-1, BIN_BP).any(axis=1) | masks[BIN_BP][number], gap)
+    places = ((start + a * BIN_BP, min(start + b * BIN_BP, end)) for a, b in found)
+    return [dataclasses.replace(request, interval=place) for place in places]
 
   def run_windows(
     self, windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]], reverse_complement: bool = False

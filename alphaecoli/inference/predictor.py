@@ -160,13 +160,13 @@ class Predictor:
       ConfigError: unknown units, or an interval outside the sequence.
     """
     codes, contig, circular, bounds = locate(sequence, interval, circular)
-    results = self.predict_many(
+    (found,) = self.predict_many(
       [Request(codes, circular, bounds, contig, one_window)],
       reverse_complement=reverse_complement,
       units=units,
       progress=progress,
     )
-    return next(results)
+    return found
 
   def predict_many(
     self,
