@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from alphaecoli.checkpoints.packed import DEFAULT_MEMBERS, GENOMES, MARGIN_BP, locate_model
 from alphaecoli.checkpoints.read import (
   find_ensemble,
   gene_models_of,
@@ -14,6 +15,7 @@ from alphaecoli.checkpoints.read import (
   read_meta,
 )
 from alphaecoli.errors import ConfigError
+from alphaecoli.files import DEFAULT_MODEL, read_json
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.vcf import as_variants
 from alphaecoli.inference.arguments import as_genome, locate
@@ -106,31 +108,37 @@ class EnsemblePredictor(Ensemble, Predictor):
 
 
 def load_predictor(
-  checkpoint: str | Path,
+  checkpoint: str | Path = DEFAULT_MODEL,
   *,
   device: str | jax.Device | Sequence[jax.Device] | None = None,
   batch_windows: int | None = None,
   margin_bp: int | None = None,
   window_bp: int | None = None,
   organism: str | int | None = None,
-  out_of_fold: bool = False,
+  out_of_fold: bool | None = None,
+  members: int | str | None = None,
 ) -> Predictor:
   """Loads a model for prediction.
 
   Args:
-    checkpoint: one checkpoint, a run's directory (its best checkpoint, else its last), or an
-      ensemble: the directory of alphaecoli.crossvalidate, or a file like its ensemble.json.
+    checkpoint: name of a shipped model (`python -m alphaecoli.models` lists them), one checkpoint,
+      a run's directory (its best checkpoint, else its last), or an ensemble: the directory of
+      alphaecoli.crossvalidate, or a file like its ensemble.json.
     device: platform such as cpu, or devices; None for all devices of this process.
     batch_windows: windows at once, over all devices; by default what fills them. Rounded up to a
       multiple of the number of devices.
-    margin_bp: bases dropped on either side of each window, a multiple of 128; a quarter of the
-      window by default.
+    margin_bp: bases dropped on either side of each window, a multiple of 128; by default what the
+      model was exported with, else a quarter of the window.
     window_bp: bases the model sees at once, a multiple of 2,048; by default what it was trained on.
       Other windows are quicker or see further, but the model has not learnt from them.
     organism: name or row of the organism whose tracks are predicted, where the model was trained
       on several.
-    out_of_fold: whether an ensemble predicts each base of the genome that it was trained on by
-      those members alone that have not seen it.
+    out_of_fold: whether an ensemble predicts each base of a genome that it was trained on by those
+      members alone that have not seen it. By default it does in contigs that share bases with such
+      a genome, as far as there are such members; True refuses what is not out of fold everywhere;
+      False predicts all with all members.
+    members: most members of an ensemble that predict a base, or "all"; by default what the
+      ensemble's file says, else all.
 
   Raises:
     DataError: there is no checkpoint, or it is broken.
@@ -139,25 +147,51 @@ def load_predictor(
   if batch_windows is not None and batch_windows < 1:
     raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
   options = (local_devices(device), batch_windows, margin_bp, window_bp, organism)
-  ensemble = find_ensemble(checkpoint)
+  located = locate_model(checkpoint)
+  ensemble = find_ensemble(located)
   if ensemble is None:
     if out_of_fold:
       raise ConfigError(
         f"{checkpoint} is no ensemble, and out of fold needs one, such as the directory of "
         "alphaecoli.crossvalidate"
       )
-    return _load(Path(checkpoint), *options)[0]
-  members: list[Predictor] = []
+    return _load(Path(located), *options)[0]
+  loaded: list[Predictor] = []
   models: list[CompiledModel] = []
   paths = read_ensemble(ensemble)
   for path in paths:
     member, model = _load(Path(path), *options)
     model.share_programs(models)
-    members.append(member)
+    loaded.append(member)
     models.append(model)
-  about = {"checkpoint": str(ensemble), "organism": members[0].about["organism"]}
-  trained = [read_meta(path) for path in paths] if out_of_fold else None
-  return EnsemblePredictor(members, about=about, trained=trained)
+  about = {"checkpoint": str(ensemble), "organism": loaded[0].about["organism"]}
+  metas = [read_meta(path) for path in paths]
+  known = out_of_fold or (out_of_fold is None and all("trained_on" in meta for meta in metas))
+  return EnsemblePredictor(
+    loaded,
+    about=about,
+    trained=metas if known else None,
+    strict=bool(out_of_fold),
+    genomes=Path(ensemble).parent / GENOMES,
+    most=most_members(members, read_json(ensemble).get(DEFAULT_MEMBERS)),
+  )
+
+
+def most_members(asked: int | str | None, default: int | None) -> int | None:
+  """Returns how many members predict a base at most, None for all.
+
+  Args:
+    asked: number, or its text, or "all"; None for the default.
+    default: what the ensemble's file says.
+
+  Raises:
+    ConfigError: something else.
+  """
+  if asked is None or asked == "all":
+    return default if asked is None else None
+  if not str(asked).isdecimal() or int(asked) < 1:
+    raise ConfigError(f"members={asked}; expected a number from 1 on, or all")
+  return int(asked)
 
 
 def _load(
@@ -176,6 +210,8 @@ def _load(
   if window_bp < 1 or window_bp % PAIR_BP:
     raise ConfigError(f"window_bp={window_bp}; expected a multiple of {PAIR_BP}")
   batch = batch_windows or default_batch(window_bp, devices)
+  if margin_bp is None and window_bp == loaded.config.data.window_bp:
+    margin_bp = loaded.meta.get(MARGIN_BP)
   model = CompiledModel(loaded.model, table, devices, row)
   predictor = Predictor(
     model,

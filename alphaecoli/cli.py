@@ -39,6 +39,7 @@ COMMANDS = {
   "evaluate": "metrics on held-out data",
   "predict": "tracks, genes and operons of genomes",
   "score": "effects of sequence changes",
+  "models": "models that ship, or are here; small folders of them",
   "plot": "picture of a region",
   "report": "HTML page about a run",
   "phases": "how predictions depend on the windows' places",

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from alphaecoli import __version__
 from alphaecoli.errors import ConfigError, DataError
 
+DEFAULT_MODEL = "k12"  # of those in the package; checkpoints/packed.py finds them
 CHECKSUM = "checksum"  # the key of a JSON object's own
 _BLOCK_BYTES, _READERS = 1 << 22, 4
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import write_json
+from alphaecoli.files import DEFAULT_MODEL, write_json
 from alphaecoli.inference.prediction import TRACK_UNITS, UNITS
 from alphaecoli.schema import BIN_BP
 
@@ -51,7 +51,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   """Parses the command line."""
   parser = cli.parser("phases", DESCRIPTION)
   add = parser.add_argument
-  add("--checkpoint", required=True, help="a checkpoint, the directory of a run, or an ensemble")
+  add(
+    "--checkpoint",
+    default=DEFAULT_MODEL,
+    help="a shipped model (default %(default)s), a checkpoint, a run's directory, or an ensemble",
+  )
   add("--fasta", required=True, type=Path, help="FASTA or GenBank; its longest contig is used")
   add("--bases", type=int, default=1 << 20, help="how many of its bases, from the first")
   add("--phases", type=int, default=7, help="other places of the windows to compare with")

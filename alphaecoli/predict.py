@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import optional
+from alphaecoli.files import DEFAULT_MODEL, optional
 from alphaecoli.inference.prediction import FORMATS, OPERON_THRESHOLD, PARQUET, TRACK_HEADS, UNITS
 
 # What computes is imported where it is used: --help and a wrong flag answer at once.
@@ -64,9 +64,16 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add = parser.add_argument
   add(
     "--checkpoint",
-    required=True,
-    help="a checkpoint, or the directory of a run; or an ensemble: the directory of "
-    "alphaecoli.crossvalidate, or a file like its ensemble.json",
+    default=DEFAULT_MODEL,
+    help="a shipped model (of alphaecoli.models; default %(default)s), a checkpoint, or the "
+    "directory of a run; or an ensemble: the directory of alphaecoli.crossvalidate, or a file like "
+    "its ensemble.json",
+  )
+  add(
+    "--members",
+    metavar="N|all",
+    help="most members of an ensemble that predict a base; default: 2 of the shipped model's, else "
+    "all",
   )
   add(
     "--fasta",
@@ -116,11 +123,21 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     action="store_true",
     help="average the predictions of both strands: twice the work",
   )
-  add(
+  seen = parser.add_mutually_exclusive_group()
+  seen.add_argument(
     "--out-of-fold",
-    action="store_true",
-    help="with an ensemble, on the genome that it was trained on: predict each base by those "
-    "members alone that have not seen it",
+    action="store_const",
+    const=True,
+    help="refuse what no member of the ensemble has been trained on, and what all have; without "
+    "it, contigs that share bases with the genomes of training are predicted by members that have "
+    "not seen them, as far as there are such",
+  )
+  seen.add_argument(
+    "--in-sample",
+    dest="out_of_fold",
+    action="store_const",
+    const=False,
+    help="predict everything by all members of an ensemble, also what they were trained on",
   )
   add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
   add("--margin-bp", type=int, help="bases dropped at a window's ends; default: a quarter of it")
@@ -205,6 +222,7 @@ def _predictor(
     margin_bp=options.margin_bp,
     organism=options.organism,
     out_of_fold=options.out_of_fold,
+    members=options.members,
   )
   untrained = [head for head in TRACK_HEADS if head not in predictor.trained_heads]
   if untrained:

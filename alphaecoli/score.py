@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import tsv_writer, version, write_json
+from alphaecoli.files import DEFAULT_MODEL, tsv_writer, version, write_json
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import Interval
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     batch_windows=options.batch_windows,
     window_bp=options.window_bp,
     organism=options.organism,
+    members=options.members,
   )
   if options.vcf:
     done = _variants(options, predictor, genome)
@@ -69,7 +70,17 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   """Parses the command line."""
   parser = cli.parser("score", DESCRIPTION)
   add = parser.add_argument
-  add("--checkpoint", required=True, help="a checkpoint, the directory of a run, or an ensemble")
+  add(
+    "--checkpoint",
+    default=DEFAULT_MODEL,
+    help="a shipped model (alphaecoli.models lists them; default %(default)s), a checkpoint, the "
+    "directory of a run, or an ensemble",
+  )
+  add(
+    "--members",
+    metavar="N|all",
+    help="how many members of an ensemble score; default: 2 of the shipped model's, else all",
+  )
   add("--fasta", required=True, type=Path, help="the genome: FASTA or GenBank")
   add("--out", required=True, type=Path, help="table to write, such as scores.tsv")
   what = parser.add_mutually_exclusive_group(required=True)

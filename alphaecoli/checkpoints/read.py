@@ -4,7 +4,7 @@ A checkpoint is a directory named after its step with one item each for `params`
 statistics), `train` (step and optimiser; where parameters are averaged, those of training too) and
 `meta` (JSON: configuration, track table, data position, store fingerprint, versions). The items of
 arrays have a list of their files' checksums, the JSON files their own. Layout and promises:
-docs/training.md.
+docs/training.md. One for prediction alone has its arrays in one file (checkpoints/packed.py).
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import jax
 from etils import epath
 
 from alphaecoli.checkpoints.arrays import BROKEN, check_files, files_of, one_line, read_item
+from alphaecoli.checkpoints.packed import WEIGHTS, WEIGHTS_KEY, read_packed
 from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError, brief
 from alphaecoli.files import CHECKSUM, is_whole, read_json, version
@@ -228,14 +229,16 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   """
   found = find_checkpoint(path, which)
   meta, config, table = read_description(found)
-  with _naming_others(found):
-    check_files(found, meta, ("params", "stats"))
   functional = FunctionalModel.of_config(config, table, heads_of(meta["config"]))
   devices = jax.local_devices()[:1]
   mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
   items = dict(zip(("params", "stats"), functional.abstract(mesh), strict=True))
   values = []
   with _naming_others(found):
+    if WEIGHTS_KEY in meta:
+      values, items = read_packed(found, meta, items), {}
+    else:
+      check_files(found, meta, items)
     for name, abstract in items.items():
       try:
         values.append(read_item(found / name, abstract))
@@ -291,7 +294,7 @@ def _naming_others(path: Any) -> Iterator[None]:
     raise DataError(f"{error}; {advice}") from error
 
 
-def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", "meta")) -> str:
+def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", WEIGHTS, "meta")) -> str:
   """Computes the SHA-256 of a checkpoint: names and contents of the files of its items, in order.
 
   Args:

@@ -28,6 +28,7 @@ from alphaecoli.checkpoints.arrays import (
   read_item,
   write_checksums,
 )
+from alphaecoli.checkpoints.packed import DEFAULT_MEMBERS
 from alphaecoli.checkpoints.read import (
   ENSEMBLE_FILE,
   ENSEMBLE_FORMAT,
@@ -298,14 +299,20 @@ def _replace_json(file: epath.Path, value: Mapping[str, Any]) -> None:
   temporary.replace(file)
 
 
-def write_ensemble(folder: Path, runs: Iterable[Path]) -> None:
+def write_ensemble(folder: Path, runs: Iterable[Path], default_members: int | None = None) -> None:
   """Names the best checkpoints of runs within a folder as an ensemble, by relative paths.
+
+  Args:
+    folder: folder of the file.
+    runs: runs, or packed checkpoints.
+    default_members: most members that predict a base unless users say otherwise; None for all.
 
   Raises:
     DataError: a run has no checkpoint, or the file can not be written.
   """
   members = [Path(find_checkpoint(run)).relative_to(folder).as_posix() for run in runs]
   described = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION, "members": members}
+  described |= {} if default_members is None else {DEFAULT_MEMBERS: default_members}
   write_json(folder / ENSEMBLE_FILE, described)
 
 

@@ -112,7 +112,7 @@ class GenomeBatch:
       "store": store.fingerprint if store is not None else None,
     }
     if predictor.members:
-      self._common["out_of_fold"] = not predictor.has_spread
+      self._common |= predictor.choice
     # Only where genes are called: predictions of models that can not are done as they are.
     self._calls_genes = settings.calls_genes(predictor.trained_heads)
     if self._calls_genes:

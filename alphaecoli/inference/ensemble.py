@@ -2,8 +2,8 @@
 
 import dataclasses
 import itertools
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,15 @@ from alphaecoli.inference.prediction import (
   check_units,
   whole_bins,
 )
-from alphaecoli.inference.predictor import Key, Predictor, Progress
+from alphaecoli.inference.predictor import Key, Predictor, Progress, ShareOf
 from alphaecoli.inference.tiling import n_bins
 from alphaecoli.schema import BIN_BP, HEADS
-from alphaecoli.tracks.splits import SEEN, UNTOUCHED, exposure
+from alphaecoli.tracks import exposure
+from alphaecoli.tracks.splits import UNTOUCHED
 
-LOGGER = logging.getLogger(__name__)
-
+# From this share of a contig's bases on it is predicted out of fold. Ribosomal RNA and the most
+# conserved genes of other genera are less, and would cost all of it its spread.
+SHARED_FROM = 0.1
 
 Masks = dict[int, Bool[np.ndarray, "M n"]]  # by resolution: members that predict a base or bin
 
@@ -39,32 +41,31 @@ class _Plan:
     request: contig and interval.
     start: its first base, the interval being widened to whole bins.
     end: base after its last one.
-    masks: members that predict each base and bin; None where all predict everything.
+    masks: members that predict each base and bin; None where the first ones predict everything.
+    asked: what each member is asked, where there are masks.
+    origin: what the prediction says of its members.
   """
 
   request: Request
   start: int
   end: int
-  masks: Masks | None
+  masks: Masks | None = None
+  asked: Sequence[Sequence[Request]] = ()
+  origin: exposure.Origin | None = None
 
-  def requests(self, number: int) -> list[Request]:
-    """Lists what a member is asked: out of fold, the regions that it is to predict."""
-    if self.masks is None:
-      return [self.request]
-    bins = np.repeat(self.masks[BIN_BP][number], BIN_BP)[: self.end - self.start]
-    regions = regions_of(self.masks[1][number] | bins)
-    return [
-      dataclasses.replace(self.request, interval=(self.start + a, self.start + b))
-      for a, b in regions
-    ]
+  @property
+  def share_of_work(self) -> float:
+    """Returns the bases of the prediction for each base that a member is asked."""
+    intervals = (request.interval for requests in self.asked for request in requests)
+    whole = 0, len(self.request.codes)
+    return (self.end - self.start) / sum(b - a for a, b in (i or whole for i in intervals))
 
 
 class Ensemble(Predictor):
   """Several models as one: their mean, and the standard deviation over them as its spread.
 
-  Members may differ in their sizes, windows and statistics. Expression is averaged as
-  ln(1 + TPM), what else they predict as it is; z-scores are by the first member's table, which is
-  the ensemble's. `window_bp` and `margin_bp` are those of the shortest window.
+  Members may differ in sizes, windows and statistics. Expression is averaged as ln(1 + TPM), and
+  z-scores are by the first member's table; `window_bp` and `margin_bp` are the shortest window's.
   """
 
   def __init__(
@@ -73,6 +74,9 @@ class Ensemble(Predictor):
     *,
     about: dict[str, Any],
     trained: Sequence[Mapping[str, Any]] | None = None,
+    strict: bool = True,
+    genomes: Path | None = None,
+    most: int | None = None,
   ):
     """Puts members together.
 
@@ -82,6 +86,10 @@ class Ensemble(Predictor):
       trained: metadata items of the members' checkpoints, where each base is to be predicted out
         of fold: by members that have not seen it, of these by members that did not hold it out for
         validation where there are any. Such predictions have no spread.
+      strict: whether that is asked of everything. Else it is done for what shares bases with the
+        genomes of training, and what all members have seen is predicted by all, which is said.
+      genomes: folder of genomes of training, as for `Exposures`.
+      most: most members that predict a base, the first ones that may; None for all.
 
     Raises:
       ConfigError: members have other tracks or heads.
@@ -109,14 +117,27 @@ class Ensemble(Predictor):
     self.window_bp, self.margin_bp = shortest.window_bp, shortest.margin_bp
     self.batch_windows = shortest.batch_windows
     self.about = {**about, "members": [member.about for member in members]}
-    # Genes are called once, from the mean; members weigh their own predictions.
-    self.gene_models = GeneModels(calls=first.gene_models.calls)
-    self._trained = trained
+    self.gene_models = GeneModels(calls=first.gene_models.calls)  # genes are called once
+    self._exposures = None if trained is None else exposure.Exposures(trained, genomes)
+    self._strict = trained is not None and strict
+    self._used = min(most or len(members), len(members))
+
+  @property
+  def choice(self) -> dict[str, Any]:
+    """Returns which members predict what, for metadata."""
+    told = {"out_of_fold": self._strict if self._exposures is None or self._strict else "auto"}
+    return told if self._used == len(self.members) else {**told, "members_a_base": self._used}
 
   @property
   def has_spread(self) -> bool:
     """Returns whether predictions have a spread: not out of fold, by one member a base or few."""
-    return self._trained is None
+    return not self._strict and self._used > 1
+
+  def is_out_of_fold(self, codes: UInt8[np.ndarray, " L"]) -> bool:
+    """Returns whether a contig is predicted out of fold, so without a spread."""
+    if self._exposures is None or self._strict:
+      return self._strict
+    return bool((self._exposures.of(codes) < UNTOUCHED).any(axis=0).mean() >= SHARED_FROM)
 
   def predict_many(
     self,
@@ -132,32 +153,66 @@ class Ensemble(Predictor):
       DataError: out of fold, the members were not trained on a contig, or all on a base of it.
     """
     check_units(units)
-    *copies, own = itertools.tee(map(self._plan, requests), len(self.members) + 1)
-    each = progress
-    if progress is not None and self._trained is None:
-      each = _share_of(progress, len(self.members))
+    share = None if progress is None else ShareOf(progress)
+    totals = np.zeros(3, np.int64)
+    plans = map(self._plan, requests)
+    for out_of_fold, run in itertools.groupby(plans, lambda plan: plan.masks is not None):
+      predict = self._each_alone if out_of_fold else self._all_at_once
+      for plan, prediction in predict(run, reverse_complement, share):
+        yield prediction.in_units(units)
+        if plan.origin is not None:
+          length = plan.end - plan.start
+          totals += length, out_of_fold * length, int(plan.origin.seen.sum())
+    if not self._strict:
+      exposure.say_shared(*totals.tolist())
+
+  def _all_at_once(
+    self, plans: Iterable[_Plan], reverse_complement: bool, share: ShareOf | None
+  ) -> Iterator[tuple[_Plan, Prediction]]:
+    """Predicts everything with the first members; windows of short contigs share a batch."""
+    if share is not None:
+      share.of_work = 1 / self._used
+    *copies, own = itertools.tee(plans, self._used + 1)
     streams = [
       member.predict_many(
-        _requests_of(number, copy), reverse_complement=reverse_complement, progress=each
+        (plan.request for plan in copy), reverse_complement=reverse_complement, progress=share
       )
-      for number, (member, copy) in enumerate(zip(self.members, copies, strict=True))
+      for member, copy in zip(self.members, copies, strict=False)
     ]
     for plan in own:
-      pieces = ((n, next(stream)) for n, stream in enumerate(streams) for _ in plan.requests(n))
-      put_together = self._mean if plan.masks is None else self._out_of_fold
-      yield put_together(plan, pieces).in_units(units)
+      yield plan, self._mean(plan, [next(stream) for stream in streams])
 
-  def _mean(self, plan: _Plan, predictions: Iterable[tuple[int, Prediction]]) -> Prediction:
-    """Averages all members, in ln(1 + TPM)."""
+  def _each_alone(
+    self, plans: Iterable[_Plan], reverse_complement: bool, share: ShareOf | None
+  ) -> Iterator[tuple[_Plan, Prediction]]:
+    """Predicts each base with the members that are to, contig by contig.
+
+    None is asked beyond a contig: it may have nothing to predict in any that follows.
+    """
+    for plan in plans:
+      if share is not None:
+        share.of_work = plan.share_of_work
+      pieces = (
+        (number, piece)
+        for number, (member, asked) in enumerate(zip(self.members, plan.asked, strict=True))
+        for piece in member.predict_many(
+          asked, reverse_complement=reverse_complement, progress=share
+        )
+      )
+      yield plan, self._out_of_fold(plan, pieces)
+
+  def _mean(self, plan: _Plan, predictions: Iterable[Prediction]) -> Prediction:
+    """Averages members, in ln(1 + TPM)."""
     totals: dict[str, Any] = {}
     members: list[Prediction] = []
-    for _, prediction in predictions:
+    for prediction in predictions:
       for name in HEADS:
         totals[name] = totals.get(name, 0) + getattr(prediction, name)
       nothing = np.zeros((0, 8), np.float32)  # large, and no spread is asked of it
       members.append(dataclasses.replace(prediction, table=self.table, gene_structure=nothing))
     means = {name: total / np.float32(len(members)) for name, total in totals.items()}
-    return dataclasses.replace(members[0], **means, members=tuple(members))
+    spread = tuple(members) if self.has_spread else ()
+    return dataclasses.replace(members[0], **means, members=spread, origin=plan.origin)
 
   def _out_of_fold(self, plan: _Plan, pieces: Iterable[tuple[int, Prediction]]) -> Prediction:
     """Averages the members that are chosen for each base and bin, in ln(1 + TPM)."""
@@ -180,6 +235,7 @@ class Ensemble(Predictor):
       start=plan.start,
       circular=plan.request.circular,
       contig=plan.request.contig,
+      origin=plan.origin,
     )
 
   def _plan(self, request: Request) -> _Plan:
@@ -187,50 +243,57 @@ class Ensemble(Predictor):
     start, end = request.interval or (0, len(request.codes))
     if not request.one_window:
       start, end = whole_bins(request.interval, len(request.codes))
-    masks = None if self._trained is None else self._unseen(request, start, end)
-    return _Plan(request, start, end, masks)
+    known = self._exposures
+    return _Plan(request, start, end) if known is None else self._unseen(request, start, end, known)
 
-  def _unseen(self, request: Request, start: int, end: int) -> Masks:
+  def _unseen(self, request: Request, start: int, end: int, known: exposure.Exposures) -> _Plan:
     """Finds which members are to predict each base, and each bin, by what they have not seen.
 
     Raises:
-      ConfigError: the request is a single window.
-      DataError: no member was trained on the contig, or all were on some base.
+      ConfigError: the request is a single window, and strictly out of fold.
+      DataError: strictly out of fold, no member was trained on the contig, or all on some base.
     """
-    if request.one_window:
+    if request.one_window and self._strict:
       raise ConfigError("out of fold, windows lie as for whole contigs: one_window is not possible")
-    each = (
-      exposure(meta["trained_on"], meta["config"]["data"], request.codes)
-      for meta in self._trained or ()
-    )
-    exposures = np.stack(list(each))
+    exposures = known.of(request.codes)
     name, bins = request.contig or "the sequence", n_bins(end - start)
-    if (exposures == UNTOUCHED).all():
+    if self._strict and (exposures == UNTOUCHED).all():
       raise DataError(
-        f"{name} is not the genome that the ensemble was trained on, base by base from the same "
-        "first one on, so nothing of it is out of fold: predict it without --out-of-fold"
+        f"{name} is not the genome that the ensemble was trained on, nor a part of it, so nothing "
+        "of it is out of fold: predict it without --out-of-fold"
       )
+    share = (exposures < UNTOUCHED).any(axis=0).mean()
     at = np.arange(start, start + bins * BIN_BP)
     by_base = exposures.take(at, axis=1, mode="wrap" if request.circular else "clip")
     by_bin = by_base.reshape(len(exposures), bins, BIN_BP).min(axis=2)
+    by_base = by_base[:, : end - start]
+    if not self._strict and share < SHARED_FROM:
+      first = np.arange(len(exposures))[:, None] < self._used
+      origin = exposure.Origin.of(np.broadcast_to(first, by_base.shape), by_base)
+      return _Plan(request, start, end, origin=origin)
+    if request.one_window:  # the same members all along
+      by_base = np.broadcast_to(by_base.min(axis=1)[:, None], by_base.shape)
+      by_bin = np.broadcast_to(by_base[:, :1], by_bin.shape)
     masks = {}
-    for bp, values in ((1, by_base[:, : end - start]), (BIN_BP, by_bin)):
-      best = values.max(axis=0)
-      if seen := int((best == SEEN).sum()):
-        raise DataError(
-          f"{name}: every member was trained on {seen:,} of {len(best):,} "
-          f"{'bases' if bp == 1 else 'bins'}, the first at base {start + bp * int(best.argmin())}; "
-          "out of fold, the ensemble must have the folds that hold them out"
-        )
-      masks[bp] = values == best
-      if bp == 1 and (held_out := int((best < UNTOUCHED).sum())):
-        LOGGER.warning(
-          "%s: %s bases are in no member's test split; members that held them out otherwise, for "
-          "validation, predict them",
-          name,
-          f"{held_out:,}",
-        )
-    return masks
+    for bp, values in ((1, by_base), (BIN_BP, by_bin)):
+      if self._strict:
+        exposure.check_unseen(name, start, values, bp)
+      masks[bp] = exposure.least_exposed(values, self._used)
+    asked = [self._regions(request, start, end, masks, n) for n in range(len(self.members))]
+    return _Plan(request, start, end, masks, asked, exposure.Origin.of(masks[1], by_base))
+
+  def _regions(
+    self, request: Request, start: int, end: int, masks: Masks, number: int
+  ) -> list[Request]:
+    """Asks a member for the regions that it is to predict, those in one window's reach as one."""
+    if request.one_window:
+      return [request] if masks[1][number].any() else []
+    bins = np.zeros(masks[BIN_BP].shape[1] * BIN_BP, bool)
+    bins[: end - start] = masks[1][number]
+    gap = (self.window_bp - 2 * self.margin_bp) // BIN_BP
+    found = regions_of(bins.reshape(-1, BIN_BP).any(axis=1) | masks[BIN_BP][number], gap)
+    places = ((start + a * BIN_BP, min(start + b * BIN_BP, end)) for a, b in found)
+    return [dataclasses.replace(request, interval=place) for place in places]
 
   def run_windows(
     self, windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]], reverse_complement: bool = False
@@ -250,22 +313,21 @@ class Ensemble(Predictor):
     Raises:
       ConfigError: members read windows of different lengths, or it is to be out of fold.
     """
-    lengths = sorted({member.window_bp for member in self.members})
-    if len(lengths) > 1:
+    used = self.members[: self._used]
+    if len(lengths := sorted({member.window_bp for member in used})) > 1:
       raise ConfigError(
         f"the members read windows of {' and '.join(map(str, lengths))} bp; choose one for all: "
         "--window-bp (in Python: window_bp=…)"
       )
-    if self._trained is not None:
+    if self._strict:
       raise ConfigError("out of fold, only contigs are predicted, not windows of any place")
     streams = [
       member.run_windows(copy, reverse_complement)
-      for member, copy in zip(self.members, itertools.tee(windows, len(self.members)), strict=True)
+      for member, copy in zip(used, itertools.tee(windows, len(used)), strict=True)
     ]
     for results in zip(*streams, strict=True):
       each = [
-        self._rescaled(member, outputs)
-        for member, (_, outputs) in zip(self.members, results, strict=True)
+        self._rescaled(member, outputs) for member, (_, outputs) in zip(used, results, strict=True)
       ]
       yield results[0][0], each
 
@@ -286,21 +348,3 @@ class Ensemble(Predictor):
       "the embeddings of different models have no mean: load one member, such as "
       f"{self.members[0].about['checkpoint']}"
     )
-
-
-def _requests_of(number: int, plans: Iterable[_Plan]) -> Iterator[Request]:
-  """Yields what a member is asked, for all plans in order."""
-  for plan in plans:
-    yield from plan.requests(number)
-
-
-def _share_of(progress: Progress, members: int) -> Progress:
-  """Returns a progress for members, each of which reports all bases."""
-  done = 0
-
-  def add(bases: int) -> None:
-    nonlocal done
-    before, done = done // members, done + bases
-    progress(done // members - before)
-
-  return add

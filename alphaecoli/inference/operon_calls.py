@@ -16,7 +16,6 @@ from alphaecoli.genomics.gene_models import (
   EXPRESSION,
   JUNCTION,
   GeneModels,
-  PairModel,
   pair_features,
 )
 from alphaecoli.genomics.genes import Gene
@@ -82,7 +81,11 @@ def in_order(genes: Sequence[Gene]) -> list[Gene]:
 
 
 class AnnotatedGenes:
-  """The genes of a contig, with what gene models need of them: computed once for all members."""
+  """The genes of a contig, with what gene models need of them: computed once for all members.
+
+  The models are those of a checkpoint, or of each member of an ensemble. Where a prediction has
+  what each member says, the mean over members decides, else that over those that predicted a gene.
+  """
 
   def __init__(self, genes: Sequence[Gene], codes: UInt8[np.ndarray, " L"], circular: bool):
     """Takes genes in the order of `in_order`, and the bases of their contig."""
@@ -102,52 +105,92 @@ class AnnotatedGenes:
     places = (found.left, found.right, found.distance_bp)
     return pair_features(self._contig, self._codons, *places)
 
-  def pairs(self, prediction: Prediction, model: PairModel | None) -> list[GenePair]:
+  def pairs(
+    self, prediction: Prediction, models: Sequence[GeneModels]
+  ) -> tuple[list[GenePair], list[list[GenePair]]]:
     """Finds neighbours on one strand, with all probabilities that a prediction gives them.
 
     Args:
       prediction: tracks of the whole contig.
-      model: pair model of the checkpoint that predicted them, where it has one.
+      models: gene models of the checkpoint, or of each member of the ensemble.
+
+    Returns:
+      Pairs; and the same by each member, where the prediction has what each member says.
     """
-    pairs = gene_pairs(self.genes, prediction.operon_membership[:, 0], prediction.circular)
-    if len(prediction.operon_junction):
-      pairs = by_junction(self.genes, pairs, prediction.operon_junction)
-    if model is None:
-      return pairs
+    if prediction.members:
+      each = zip(prediction.members, models, strict=False)
+      members = [self.pairs(member, [own])[0] for member, own in each]
+      return with_mean_annotated(self._plain_pairs(prediction), members), members
+    pairs, models = self._plain_pairs(prediction), _used(prediction, models)
+    known = [own.pairs for own in models if own.pairs is not None]
+    if not known or len(known) < len(models):
+      return pairs, []
     odds = special.logit(np.clip(prediction.operon_junction.astype(np.float64), _SURE, 1 - _SURE))
-    z = _z_of(self.genes, prediction)
+    z = self._z(prediction)
     left, right = (np.array([getattr(p, key) for p in pairs], np.int64) for key in _SIDES)
     columns = self._of_pairs | {
       JUNCTION: np.array(_junction_means(self.genes, pairs, odds), np.float64),
       EXPRESSION: np.abs(z[left] - z[right]).mean(axis=1),
     }
-    return [
+    values = np.stack([model.probability(columns) for model in known])
+    values = np.average(values, axis=0, weights=self._shares(prediction, len(known))[:, left])
+    found = [
       dataclasses.replace(pair, probability_annotated=value)
-      for pair, value in zip(pairs, model.probability(columns).tolist(), strict=True)
+      for pair, value in zip(pairs, values.tolist(), strict=True)
     ]
+    return found, []
 
   def log_tpm(
-    self, each: Sequence[tuple[Prediction, GeneModels]]
-  ) -> list[Float64[np.ndarray, "G T"]]:
-    """Returns what expression models make of predictions, in ln(1 + TPM).
+    self, prediction: Prediction, models: Sequence[GeneModels]
+  ) -> Float64[np.ndarray, "G T"] | None:
+    """Returns what expression models make of a prediction, in ln(1 + TPM).
 
     Args:
-      each: predictions of the whole contig with the models of the checkpoint that made it; those
-        without a model of expression are left out.
+      prediction: tracks of the whole contig.
+      models: gene models of the checkpoint, or of each member of the ensemble.
+
+    Returns:
+      The values of each gene; None without genes, or where a model of expression is missing.
     """
-    found = []
-    for prediction, models in each:
-      if models.expression is not None and self.genes:
-        z = models.expression.z(self._contig, self._codons, _z_of(self.genes, prediction))
-        found.append(np.asarray(from_z(z, "log_tpm", prediction.table), np.float64))
-    return found
+    if prediction.members:
+      each = zip(prediction.members, models, strict=False)
+      members = [self.log_tpm(member, [own]) for member, own in each]
+      known = [values for values in members if values is not None]
+      return np.mean(known, axis=0) if len(known) == len(members) else None
+    models = _used(prediction, models)
+    fits = [model.expression for model in models if model.expression is not None]
+    if not fits or len(fits) < len(models) or not self.genes:
+      return None
+    own = self._z(prediction)
+    z = np.stack([model.z(self._contig, self._codons, own) for model in fits])
+    shares = self._shares(prediction, len(fits))
+    mean = np.average(z, axis=0, weights=np.broadcast_to(shares[..., None], z.shape))
+    return np.asarray(from_z(mean, "log_tpm", prediction.table), np.float64)
+
+  def _plain_pairs(self, prediction: Prediction) -> list[GenePair]:
+    """Finds pairs with what the heads alone say."""
+    pairs = gene_pairs(self.genes, prediction.operon_membership[:, 0], prediction.circular)
+    if not len(prediction.operon_junction):
+      return pairs
+    return by_junction(self.genes, pairs, prediction.operon_junction)
+
+  def _z(self, prediction: Prediction) -> Float64[np.ndarray, "G T"]:
+    """Averages predicted z-scores over the bases of genes."""
+    z = prediction.in_units("z").gene_expression
+    means = [z[gene.bases(len(z))].mean(axis=0, dtype=np.float64) for gene in self.genes]
+    return np.array(means).reshape(len(self.genes), z.shape[1])
+
+  def _shares(self, prediction: Prediction, n: int) -> Float64[np.ndarray, "n G"]:
+    """Returns which of n models count for each gene: those that predicted its last base."""
+    if prediction.origin is None or n == 1:
+      return np.ones((n, len(self.genes)))
+    ends = np.array([gene.end - 1 for gene in self.genes], np.int64) % self._contig.length_bp
+    return prediction.origin.by[:, ends].astype(np.float64)
 
 
-def _z_of(genes: Sequence[Gene], prediction: Prediction) -> Float64[np.ndarray, "G T"]:
-  """Averages predicted z-scores over the bases of genes."""
-  z = prediction.in_units("z").gene_expression
-  means = [z[gene.bases(len(z))].mean(axis=0, dtype=np.float64) for gene in genes]
-  return np.array(means).reshape(len(genes), z.shape[1])
+def _used(prediction: Prediction, models: Sequence[GeneModels]) -> Sequence[GeneModels]:
+  """Returns the models of those that a prediction without members is by."""
+  return models[: len(prediction.origin.by) if prediction.origin is not None else 1]
 
 
 def with_mean_annotated(

@@ -23,7 +23,6 @@ from alphaecoli.inference.operon_calls import (
   AnnotatedGenes,
   operons_of_bases,
   operons_of_genes,
-  with_mean_annotated,
 )
 from alphaecoli.inference.prediction import PARQUET, TRACK_HEADS, UNITS, Prediction
 from alphaecoli.inference.predictor import Predictor
@@ -95,9 +94,11 @@ class GenomeOutput:
     self._folder, self._genome, self._settings = folder, genome, settings
     self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
-    self._has_spread = predictor.has_spread
-    self._models = [p.gene_models for p in (predictor, *predictor.members)]
+    out_of_fold = any(predictor.is_out_of_fold(c.codes) for c in genome.contigs)
+    self._has_spread = predictor.has_spread and not out_of_fold
+    self._models = [p.gene_models for p in predictor.members or (predictor,)]
     self._caller = GeneCaller(predictor.gene_models.calls)
+    self._members = predictor.member_names
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
@@ -128,6 +129,8 @@ class GenomeOutput:
       DataError: a value is not finite, or the disk is full.
     """
     _check_finite(contig.label, prediction, self._heads)
+    if not self._has_spread:  # of some contigs there is one, of others none
+      prediction = dataclasses.replace(prediction, members=())
     tracks = prediction.in_units(self._settings.units)
     try:
       for writer in self._writers:
@@ -145,19 +148,18 @@ class GenomeOutput:
       contig, has_genes = self._called.add(contig, calls), are_plausible(calls, len(contig.codes))
     names: dict[int, str] = {}
     genes = AnnotatedGenes(contig.genes, contig.codes, contig.circular)
-    each = [*zip((prediction, *prediction.members), self._models, strict=False)]
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
       if has_genes:
-        pairs, *members = (genes.pairs(p, models.pairs) for p, models in each)
-        pairs = with_mean_annotated(pairs, members)
+        pairs, members = genes.pairs(prediction, self._models)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
         self._pairs += tables.pair_rows(contig, pairs, threshold, store, members)
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
-    annotated = genes.log_tpm(each) if "gene_expression" in self._heads else []
-    self._genes += tables.gene_rows(contig, prediction, names, store, annotated)
+    trained = "gene_expression" in self._heads
+    annotated = genes.log_tpm(prediction, self._models) if trained else None
+    self._genes += tables.gene_rows(contig, prediction, names, store, self._members, annotated)
 
   def __exit__(
     self,

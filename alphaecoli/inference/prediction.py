@@ -15,6 +15,7 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.files import analysis
 from alphaecoli.inference.tiling import Tile, n_bins
 from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP
+from alphaecoli.tracks.exposure import Origin
 from alphaecoli.tracks.track_table import TrackTable
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ class Prediction:
       the first, second and third of a codon, and to lie in an RNA gene.
     operon_junction: probability that the two genes beside a base share an operon, for genes of the
       forward and of the reverse strand.
-
     members: of an ensemble, whose mean this is, what each member predicts, without gene structure.
+    origin: of an ensemble that knows what its members were trained on, who predicted what.
 
   The values of a head that was not trained are NaN; the two arrays of auxiliary heads are empty
   where theirs was not, and where a prediction was read from files.
@@ -132,6 +133,7 @@ class Prediction:
     default_factory=lambda: np.zeros((0, 2), np.float32)
   )
   members: tuple["Prediction", ...] = ()
+  origin: Origin | None = None
 
   @property
   def tracks(self) -> tuple[str, ...]:

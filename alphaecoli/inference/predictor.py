@@ -1,8 +1,10 @@
 """From a checkpoint and a sequence to tracks, for any length, on any number of devices."""
 
 import itertools
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +38,30 @@ from alphaecoli.tracks.track_table import TrackTable
 # Called with the number of bases finished since the last call.
 Progress = Callable[[int], None]
 Key = TypeVar("Key")
+CHECKPOINT_PATH = r"/checkpoints(/\d+)?/?$"  # of a run's checkpoint, after the run's folder
+
+
+def short_names(checkpoints: Iterable[str]) -> tuple[str, ...]:
+  """Returns short names of checkpoints: their runs' folders; numbers where two would be one."""
+  names = [PurePath(re.sub(CHECKPOINT_PATH, "", path)).name for path in checkpoints]
+  numbers = tuple(str(n + 1) for n in range(len(names)))
+  return numbers if len(set(names)) < len(names) else tuple(names)
+
+
+class ShareOf:
+  """A progress for the members of an ensemble, each of which reports the bases that it predicts."""
+
+  def __init__(self, progress: Progress):
+    """Starts counting."""
+    self.of_work = 1.0  # bases of a contig for one of a member's
+    self._progress, self._done, self._said = progress, 0.0, 0
+
+  def __call__(self, bases: int) -> None:
+    """Counts bases of one member."""
+    self._done += bases * self.of_work
+    new = int(self._done + 1e-6) - self._said
+    self._said += new
+    self._progress(new)
 
 
 class Predictor:
@@ -84,8 +110,22 @@ class Predictor:
       raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
 
   @property
+  def member_names(self) -> tuple[str, ...]:
+    """Returns short names of an ensemble's members."""
+    return short_names(member.about["checkpoint"] for member in self.members)
+
+  @property
+  def choice(self) -> dict[str, Any]:
+    """Returns which members predict what, for metadata; empty for a single model."""
+    return {}
+
+  @property
   def has_spread(self) -> bool:
     """Returns whether predictions come with a spread over an ensemble's members."""
+    return False
+
+  def is_out_of_fold(self, codes: UInt8[np.ndarray, " L"]) -> bool:
+    """Returns whether a contig is predicted out of fold, as ensembles do."""
     return False
 
   def predict(
@@ -120,13 +160,13 @@ class Predictor:
       ConfigError: unknown units, or an interval outside the sequence.
     """
     codes, contig, circular, bounds = locate(sequence, interval, circular)
-    results = self.predict_many(
+    (found,) = self.predict_many(
       [Request(codes, circular, bounds, contig, one_window)],
       reverse_complement=reverse_complement,
       units=units,
       progress=progress,
     )
-    return next(results)
+    return found
 
   def predict_many(
     self,

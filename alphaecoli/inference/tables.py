@@ -37,7 +37,8 @@ def gene_rows(
   prediction: Prediction,
   operon_names: Mapping[int, str],
   store: TrackStore | None = None,
-  annotated: Sequence[Float64[np.ndarray, "G T"]] = (),
+  members: Sequence[str] = (),
+  annotated: Float64[np.ndarray, "G T"] | None = None,
 ) -> list[Row]:
   """Makes one row a gene.
 
@@ -51,11 +52,11 @@ def gene_rows(
     prediction: tracks of the whole contig.
     operon_names: name of the predicted operon of each gene that is in one, by the gene's number.
     store: source of observed values, operons and splits, which are left out without one.
-    annotated: log_tpm of all genes by the expression models of the checkpoint, or of each member
-      of an ensemble; the means have columns of their own.
+    members: names of an ensemble's members, for who predicted the gene.
+    annotated: log_tpm of all genes by the expression models, in columns of their own.
   """
   log_tpm = prediction.in_units("log_tpm")
-  logs, members = log_tpm.gene_expression, log_tpm.members
+  logs, origin = log_tpm.gene_expression, prediction.origin
   rows = []
   for number, gene in enumerate(contig.genes):
     bases = gene.bases(len(logs))
@@ -71,13 +72,16 @@ def gene_rows(
     }
     values = _gene_values(logs, prediction, bases)
     row |= values
-    if annotated:
-      means = np.mean([member[number] for member in annotated], axis=0)
-      for track, value in zip(prediction.tracks, means.tolist(), strict=True):
+    if annotated is not None:
+      for track, value in zip(prediction.tracks, annotated[number].tolist(), strict=True):
         row[f"log_tpm_annotated:{track}"] = value
     row["operon"] = operon_names.get(number, "")
-    each = [_gene_values(m.gene_expression, m, bases) for m in members]
+    each = [_gene_values(m.gene_expression, m, bases) for m in log_tpm.members]
     row |= _spreads(values, each)
+    if origin is not None:
+      used = np.flatnonzero(origin.by[:, bases].any(axis=1))
+      row["members"] = ",".join(members[number] for number in used.tolist())
+      row["seen"] = float(origin.seen[bases].mean())
     if store is not None:
       row |= _observed(gene, prediction.tracks, store)
     rows.append(row)

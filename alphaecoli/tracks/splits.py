@@ -118,7 +118,9 @@ def mask_of(regions: Iterable[Sequence[int]], length_bp: int) -> Bool[np.ndarray
   """Marks the bases of regions (start, end), of which one may pass the origin."""
   mask = np.zeros(length_bp, bool)
   for start, end in regions:
-    mask[np.arange(start, end) % length_bp] = True
+    first = start % length_bp
+    mask[first : first + end - start] = True
+    mask[: max(first + end - start - length_bp, 0)] = True
   return mask
 
 

@@ -145,7 +145,9 @@ def test_prediction_gives_pairs_the_probability_of_evaluation(noisy, weighs):
     units="z",
     circular=True,
   )
-  found = AnnotatedGenes(genes, store.sequence, True).pairs(prediction, model)
+  found = AnnotatedGenes(genes, store.sequence, True).pairs(prediction, [GeneModels(pairs=model)])[
+    0
+  ]
   by_genes = {(pair.left, pair.right): pair.probability_annotated for pair in found}
   rows = measured.genes["row"]
   places = zip(rows[measured.pairs["left"]], rows[measured.pairs["right"]], strict=True)

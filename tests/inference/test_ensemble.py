@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import alphaecoli
+import alphaecoli.cli
 from alphaecoli import predict, score
 from alphaecoli.api import EnsemblePredictor, Predictor
 from alphaecoli.checkpoints.read import find_checkpoint
@@ -209,7 +210,7 @@ def out_of_fold_after(model):
 
 
 def test_where_two_runs_test_a_base_both_predict_it_and_validation_comes_last(caplog, monkeypatch):
-  monkeypatch.setattr(alphaecoli.inference.ensemble.LOGGER.parent.parent, "propagate", True)
+  monkeypatch.setattr(alphaecoli.cli.LOGGER, "propagate", True)
   found = out_of_fold(metas([0, 1, 2, 0])).predict(CODES, circular=True)
   fold = (np.arange(LENGTH) * 6 // LENGTH - 1) % 3
   np.testing.assert_array_equal(found.operon_membership[:, 0], np.array([1.5, 1, 2])[fold])
@@ -243,6 +244,63 @@ def test_out_of_fold_is_refused_where_nothing_is():
     model.predict(CODES, (0, WINDOW_BP), one_window=True)
   with pytest.raises(ConfigError, match="only contigs are predicted"):
     next(model.run_windows([(0, CODES[:2048])]))
+
+
+# Out of fold where members have seen a contig
+
+
+def lenient(trained, most=None, heads=TRACK_HEADS):
+  members = out_of_fold(trained, heads).members
+  about = {"checkpoint": "E"}
+  return EnsemblePredictor(members, about=about, trained=trained, strict=False, most=most)
+
+
+def test_by_default_only_what_members_have_seen_is_out_of_fold(caplog, monkeypatch):
+  monkeypatch.setattr(alphaecoli.cli.LOGGER, "propagate", True)
+  caplog.set_level("INFO", "alphaecoli")
+  model, done = lenient(metas([0, 1, 2])), []
+  requests = [Request(random_codes(700), contig="a"), Request(CODES, True, contig="b")]
+  requests += [Request(CODES, True, (2000, 4000), "c"), Request(random_codes(900), contig="d")]
+  found = list(model.predict_many(requests, progress=done.append))
+  strict = out_of_fold(metas([0, 1, 2]), TRACK_HEADS)
+  for ours, request in zip(found[1:3], requests[1:3], strict=True):
+    theirs = next(strict.predict_many([request]))
+    np.testing.assert_array_equal(ours.gene_expression, theirs.gene_expression)
+    assert ours.members == () and not ours.origin.seen.any()
+    assert (ours.origin.by.sum(axis=0) == 1).all()
+  for novel in (found[0], found[3]):
+    assert (novel.operon_membership == 1).all() and len(novel.members) == 3  # mean of 0, 1, 2
+    assert novel.origin.by.all() and not novel.origin.seen.any()
+  assert sum(done) == pytest.approx(700 + LENGTH + 2176 + 900, abs=3)
+  assert model.has_spread and model.is_out_of_fold(CODES) and not model.is_out_of_fold(CODES[:99])
+  assert "0.0% are predicted by members that saw them" in caplog.text
+  window = model.predict(CODES, (0, WINDOW_BP), one_window=True)
+  assert window.origin.by.any(axis=1).sum() == 1 and window.origin.by.all(axis=1).sum() == 1
+
+
+def test_what_all_members_have_seen_is_predicted_by_all_and_said_once(caplog, monkeypatch):
+  monkeypatch.setattr(alphaecoli.cli.LOGGER, "propagate", True)
+  codes = CODES[:7680]
+  model = lenient(metas([0, 1], n_folds=6, codes=codes))
+  found = model.predict(codes, circular=True)
+  block = np.arange(7680) * 6 // 7680  # block 0 is held out by fold 0, 1 tests it, 2 tests fold 1
+  seen = block > 2
+  np.testing.assert_array_equal(found.origin.seen, seen)
+  value = np.where(seen, 0.5, np.where(block == 2, 1, 0))
+  np.testing.assert_array_equal(found.operon_membership[:, 0], value)
+  (line,) = [r for r in caplog.records if "predicted out of fold" in r.getMessage()]
+  assert line.levelname == "WARNING" and "50.0% are predicted by members that saw" in line.message
+
+
+def test_fewer_members_a_base_are_the_first_that_may():
+  model = lenient(metas([0, 1, 2, 0]), most=1)
+  assert not model.has_spread
+  found = model.predict(CODES, circular=True)
+  fold = (np.arange(LENGTH) * 6 // LENGTH - 1) % 3
+  np.testing.assert_array_equal(found.operon_membership[:, 0], fold)  # not member 3, of fold 0 too
+  novel = model.predict(random_codes(700))
+  assert (novel.operon_membership == 0).all() and novel.members == ()
+  assert novel.origin.by.sum() == 700
 
 
 # Files of predict and score
@@ -329,6 +387,20 @@ def test_out_of_fold_files_have_no_spread_and_are_another_run(run):
   assert [m["out_of_fold"] for m in manifests] == [False, True]
   with pytest.raises(ConfigError, match="--out-of-fold and --phase-tolerance: give one"):
     run(predict, out, "--out-of-fold", "--phase-tolerance", "gene_density=1")
+
+
+def test_genes_say_who_predicted_them_and_who_had_seen_them(run):
+  run(predict, run.folder / "out", model=lenient(metas([0, 1, 2])))
+  table = pd.read_csv(run.folder / "out" / "genes.tsv", sep="\t")
+  # Bases 2000 to 2700 are in block 1, of the test split of fold 0.
+  assert table["members"].tolist() == ["C0", "C0"] and table["seen"].tolist() == [0, 0]
+  assert not [column for column in table.columns if "spread" in column]
+  assert not list((run.folder / "out").glob("*spread*"))
+  manifest = json.loads((run.folder / "out" / "predictions.json").read_text())
+  assert manifest["out_of_fold"] == "auto"
+  run(predict, run.folder / "all", "--in-sample", model=ensemble())
+  columns = pd.read_csv(run.folder / "all" / "genes.tsv", sep="\t").columns
+  assert "seen" not in columns and "log_tpm_spread:heat/+" in columns
 
 
 def test_scores_have_the_deviation_of_the_members_scores(run):
