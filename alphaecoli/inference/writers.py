@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import pyBigWig
 from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.files import optional, write_json
 from alphaecoli.inference.prediction import TRACK_HEADS, TRACK_UNITS, UNITS, Prediction
+from alphaecoli.outputs.bigwig import BigWigFile
 from alphaecoli.schema import HEADS
 
 NPZ, ZARR = "npz", "tracks.zarr"
-CHUNK_VALUES = 1 << 20  # of BigWig and bedGraph, converted at once
+CHUNK_VALUES = 1 << 20  # of bedGraph, converted at once
 CHUNK_BP = 1 << 16  # of zarr
 SPREAD = "_spread"  # after the name of a head: the deviation over an ensemble's members
 
@@ -87,48 +87,6 @@ def attributes(prediction: Prediction, name: str) -> dict[str, Any]:
     "resolution_bp": HEADS[head].resolution_bp,
     "tracks": list(prediction.tracks) if head == "gene_expression" else [name],
   }
-
-
-class BigWigFile:
-  """One BigWig. Contigs must be written in the order of the header, each with all its values."""
-
-  def __init__(self, path: Path, contigs: Sequence[tuple[str, int]], span_bp: int = 1):
-    """Opens the file.
-
-    Args:
-      path: name of the file.
-      contigs: names and lengths, sorted by name (in bytes) as genome browsers expect.
-      span_bp: bases that one value stands for.
-
-    Raises:
-      DataError: the file can not be written.
-    """
-    self.path, self.span_bp = path, span_bp
-    self._lengths = dict(contigs)
-    try:
-      path.touch()  # pyBigWig's own message does not say why
-      self._file = pyBigWig.open(str(path), "w")
-      self._file.addHeader(list(contigs))
-    except (OSError, RuntimeError) as error:
-      raise DataError(f"{path}: can not be written: {error}") from error
-
-  def write(self, contig: str, values: Float32[np.ndarray, " N"]) -> None:
-    """Adds all values of one contig; the last one is clipped to the contig's end."""
-    span, length = self.span_bp, self._lengths[contig]
-    whole = length // span
-    try:
-      for first in range(0, whole, CHUNK_VALUES):
-        chunk = np.ascontiguousarray(values[first : min(first + CHUNK_VALUES, whole)])
-        self._file.addEntries(contig, first * span, values=chunk, span=span, step=span)
-      if whole * span < length:
-        tail = np.array(values[whole : whole + 1], np.float32)
-        self._file.addEntries([contig], [whole * span], ends=[length], values=tail)
-    except (OSError, RuntimeError) as error:
-      raise DataError(f"{self.path}: can not be written: {error}; is the disk full?") from error
-
-  def close(self) -> None:
-    """Completes the file."""
-    self._file.close()
 
 
 class BedGraphFile:
