@@ -3,12 +3,14 @@
 import gzip
 import io
 import re
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import pyBigWig
 from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
@@ -87,6 +89,42 @@ def attributes(prediction: Prediction, name: str) -> dict[str, Any]:
     "resolution_bp": HEADS[head].resolution_bp,
     "tracks": list(prediction.tracks) if head == "gene_expression" else [name],
   }
+
+
+def check_finite(contig: str, prediction: Prediction, heads: tuple[str, ...]) -> None:
+  """Raises DataError where a trained head gives a value that is not finite."""
+  for head in heads:
+    values = getattr(prediction, head)
+    if not np.isfinite(values).all():
+      row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+      base = row * HEADS[head].resolution_bp
+      raise DataError(
+        f"the model gives {values[row][~np.isfinite(values[row])][0]} for {head} at base {base} of "
+        f"{contig}; its parameters or running statistics are not finite"
+      )
+
+
+def read_bigwig(path: Path, contig: str, start: int, end: int) -> Float32[np.ndarray, " S"]:
+  """Reads the values of one track, base by base."""
+  try:
+    with pyBigWig.open(str(path)) as file:
+      return np.asarray(file.values(contig, start, end, numpy=True), np.float32)
+  except (OSError, RuntimeError) as error:
+    raise DataError(f"{path}: can not be read: {error}") from error
+
+
+def size_of(path: Path) -> int:
+  """Adds up the bytes of a file, or of all files of a folder."""
+  files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+  return sum(p.stat().st_size for p in files)
+
+
+def remove(path: Path) -> None:
+  """Removes a file or a folder, if there is one."""
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 class BedGraphFile:
@@ -192,6 +230,12 @@ class BigWigTracks(TrackFiles):
   """BigWig, for genome browsers."""
 
   suffix, file_type = ".bw", BigWigFile
+
+  @property
+  def largest(self) -> dict[str, float]:
+    """Returns the largest value of each file, once all are written."""
+    files = (file for file in self._open.values() if isinstance(file, BigWigFile))
+    return {file.path.name: file.largest for file in files}
 
 
 class BedGraphTracks(TrackFiles):

@@ -1,4 +1,4 @@
-"""BigWig and BigBed: values or features of contigs, indexed, BigWig with zoom levels.
+"""BigWig: values of contigs, indexed, with zoom levels; what it shares with BigBed.
 
 Own code, since the zoom levels of pyBigWig have sums of 0 (`findings/pybigwig_zoom_sums.sh`), and
 the other writers take an object a value.
@@ -28,14 +28,14 @@ _PLACE = [("first", "<u4"), ("start", "<u4"), ("last", "<u4"), ("end", "<u4")]
 _LEAF = np.dtype([*_PLACE, ("at", "<u8"), ("bytes", "<u8")])
 _INNER = np.dtype([*_PLACE, ("at", "<u8")])
 _SUMS = ("count", "min", "max", "sum", "squares")
-_WINDOW = np.dtype([(name, "f8") for name in _SUMS])
+WINDOW = np.dtype([(name, "f8") for name in _SUMS])
 _RECORD = np.dtype(
   [(name, "<u4") for name in ("contig", "start", "end", "count")]
   + [(name, "<f4") for name in _SUMS[1:]]
 )
 
 
-class _IndexedFile:
+class IndexedFile:
   """What both formats share: headers, the tree of contigs, compressed blocks, their indexes."""
 
   magic: int
@@ -56,12 +56,13 @@ class _IndexedFile:
     self._numbers = {name: number for number, (name, _) in enumerate(contigs)}
     self._blocks: list[tuple[int, int, int, int, int]] = []  # contig, start, end, offset, bytes
     self._largest = 0  # bytes of a block before compression
-    self._total = np.zeros(1, _WINDOW)
+    self._total = np.zeros(1, WINDOW)
     self._schema = schema.encode() + b"\0" if schema else b""
-    self._total_at = struct.calcsize(_HEADER) + levels * struct.calcsize(_ZOOM_HEADER)
+    self._schema_at = struct.calcsize(_HEADER) + levels * struct.calcsize(_ZOOM_HEADER)
+    self._total_at = self._schema_at + len(self._schema)  # in this order, which igv.js needs
     try:
       self._file = open(path, "wb")  # noqa: SIM115
-      self._file.write(bytes(self._total_at + struct.calcsize(_TOTAL)) + self._schema)
+      self._file.write(bytes(self._schema_at) + self._schema + bytes(struct.calcsize(_TOTAL)))
       self._tree_at = self._file.tell()
       self._write_contigs(contigs)
       self._data_at = self._file.tell()
@@ -114,15 +115,15 @@ class _IndexedFile:
     total = self._total[0]
     self._file.write(struct.pack("<I", self.magic))
     self._file.seek(0)
-    schema_at = self._total_at + struct.calcsize(_TOTAL) if self._schema else 0
+    schema_at = self._schema_at if self._schema else 0
     levels = len(zooms) // struct.calcsize(_ZOOM_HEADER)
     places = self._tree_at, self._data_at, index_at, *fields, schema_at, self._total_at
     head = struct.pack(_HEADER, self.magic, 4, levels, *places, self._largest, 0)
     sums = struct.pack(_TOTAL, int(total["count"]), *(total[name] for name in _SUMS[1:]))
-    self._file.write(head + zooms + sums)
+    self._file.write(head + zooms + self._schema + sums)
 
 
-class BigWigFile(_IndexedFile):
+class BigWigFile(IndexedFile):
   """One BigWig. Contigs must be written in the order of the header, each with all its values."""
 
   magic = BIGWIG
@@ -160,7 +161,7 @@ class BigWigFile(_IndexedFile):
         widths[-1] = min(span, length - (first + len(chunk) - 1) * span)
         windows.append(_summarise(chunk, widths))
         whole = len(chunk) - int(widths[-1] < span)  # a narrower value is a block of its own
-        for part in (*_slices(whole, IN_BLOCK), slice(whole, len(chunk))):
+        for part in (*slices(whole, IN_BLOCK), slice(whole, len(chunk))):
           if part.start < part.stop:
             block, start = chunk[part], (first + part.start) * span
             end, width = start + int(widths[part].sum()), int(widths[part.start])
@@ -179,15 +180,20 @@ class BigWigFile(_IndexedFile):
       rows["end"] = np.minimum(rows["start"].astype(np.int64) + window_bp, length)
       for name in _SUMS:
         rows[name] = windows[name]
-      for part in (rows[p] for p in _slices(len(rows), IN_BLOCK // 8)):
+      for part in (rows[p] for p in slices(len(rows), IN_BLOCK // 8)):
         data = part.tobytes()
         place = number, int(part["start"][0]), int(part["end"][-1])
         blocks.append((*place, zlib.compress(data)))
         self._largest = max(self._largest, len(data))
-      windows = _join(windows, ZOOM_STEP)
-    whole = _join(windows, len(windows))
+      windows = join(windows, ZOOM_STEP)
+    whole = join(windows, len(windows))
     before = self._total[self._total["count"] > 0]
-    self._total = _join(np.concatenate([before, whole]), 2)
+    self._total = join(np.concatenate([before, whole]), 2)
+
+  @property
+  def largest(self) -> float:
+    """Returns the largest value so far; 0 without any."""
+    return float(self._total["max"][0])
 
   def close(self) -> None:
     """Completes the file.
@@ -210,24 +216,24 @@ class BigWigFile(_IndexedFile):
       raise self._fault(error) from error
 
 
-def _slices(count: int, most: int) -> Iterator[slice]:
+def slices(count: int, most: int) -> Iterator[slice]:
   """Divides 0..count into parts of at most so many."""
   return (slice(first, min(first + most, count)) for first in range(0, count, most))
 
 
 def _summarise(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
   """Summarises values, each over its bases, in windows of the first level."""
-  rows = np.zeros(len(values), _WINDOW)
+  rows = np.zeros(len(values), WINDOW)
   rows["count"], rows["min"], rows["max"] = widths, values, values
   rows["sum"] = rows["min"] * widths
   rows["squares"] = rows["min"] * rows["sum"]
-  return _join(rows, ZOOM)
+  return join(rows, ZOOM)
 
 
-def _join(windows: np.ndarray, step: int) -> np.ndarray:
+def join(windows: np.ndarray, step: int) -> np.ndarray:
   """Joins so many windows at a time; the last one may be of fewer."""
   first = np.arange(0, len(windows), step)
-  joined = np.zeros(len(first), _WINDOW)
+  joined = np.zeros(len(first), WINDOW)
   for name in _SUMS:
     how = {"min": np.minimum, "max": np.maximum}.get(name, np.add)
     joined[name] = how.reduceat(windows[name], first)
@@ -252,7 +258,7 @@ def _write_tree(file: io.BufferedIOBase, leaves: np.ndarray, inner: np.dtype) ->
     if not is_leaf:
       full = 4 + NODE * levels[depth + 1].itemsize
       items["at"] = at + np.arange(len(items), dtype=np.int64) * full
-    for part in _slices(max(len(items), 1), NODE):
+    for part in slices(max(len(items), 1), NODE):
       node = items[part]
       file.write(struct.pack("<BBH", is_leaf, 0, len(node)) + node.tobytes())
 
