@@ -104,7 +104,7 @@ def write_bed(path: Path, features: Sequence[Feature]) -> None:
 def write_browser_files(
   folder: Path,
   title: str,
-  contigs: Sequence[tuple[str, UInt8[np.ndarray, " L"]]],
+  contigs: Sequence[tuple[str, UInt8[np.ndarray, " _"]]],
   tracks: Sequence[Row],
   largest: Mapping[str, float],
   features: Mapping[str, Sequence[Feature]],
@@ -174,7 +174,7 @@ def _write_fasta(path: Path, contigs: Sequence[tuple[str, np.ndarray]]) -> None:
   write_text(path.with_name(path.name + ".fai"), "".join(index))
 
 
-def write_2bit(path: Path, contigs: Sequence[tuple[str, UInt8[np.ndarray, " L"]]]) -> None:
+def write_2bit(path: Path, contigs: Sequence[tuple[str, UInt8[np.ndarray, " _"]]]) -> None:
   """Writes 2bit, which UCSC's browser reads: four bases a byte, and runs of N.
 
   Source: https://genome.ucsc.edu/FAQ/FAQformat.html#format7.
