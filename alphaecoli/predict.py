@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import DEFAULT_MODEL, optional
-from alphaecoli.inference.prediction import FORMATS, OPERON_THRESHOLD, PARQUET, TRACK_HEADS, UNITS
+from alphaecoli.inference.prediction import (
+  BIGWIG,
+  BROWSER,
+  FORMATS,
+  OPERON_THRESHOLD,
+  PARQUET,
+  TRACK_HEADS,
+  UNITS,
+)
 
 # What computes is imported where it is used: --help and a wrong flag answer at once.
 if TYPE_CHECKING:
@@ -100,9 +108,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--store", type=Path, help="track store, or run that has one: observed values and splits")
   add(
     "--formats",
-    default="bigwig",
+    default=f"{BIGWIG},{BROWSER}",
     metavar="NAME,NAME",
-    help=f"out of {', '.join(FORMATS)}; default bigwig",
+    help=f"out of {', '.join(FORMATS)}; default {BIGWIG},{BROWSER}: tracks, "
+    "and what opens them in IGV, JBrowse 2 and UCSC's browser",
   )
   add("--units", choices=list(UNITS), default="log_tpm", help="of expression; log_tpm: ln(1 + TPM)")
   add(
@@ -167,6 +176,10 @@ def _settings(options: argparse.Namespace) -> "Settings":
       raise ConfigError(f"--formats={name}; expected some of {', '.join(FORMATS)}")
     if name in OPTIONAL:
       optional(OPTIONAL[name], "formats")
+  if BROWSER in formats and BIGWIG not in formats:
+    raise ConfigError(
+      f"--formats={options.formats}: {BROWSER} shows the tracks of {BIGWIG}: add it"
+    )
   if not 0 <= options.operon_threshold <= 1:
     raise ConfigError(f"--operon-threshold={options.operon_threshold}; expected 0 to 1")
   store = _open_store(options.store) if options.store else None

@@ -300,15 +300,9 @@ def _replace_json(file: epath.Path, value: Mapping[str, Any]) -> None:
 
 
 def write_ensemble(folder: Path, runs: Iterable[Path], default_members: int | None = None) -> None:
-  """Names the best checkpoints of runs within a folder as an ensemble, by relative paths.
+  """Names the best checkpoints of runs in a folder as an ensemble; raises DataError without one.
 
-  Args:
-    folder: folder of the file.
-    runs: runs, or packed checkpoints.
-    default_members: most members that predict a base unless users say otherwise; None for all.
-
-  Raises:
-    DataError: a run has no checkpoint, or the file can not be written.
+  `default_members` is the most that predict a base unless users say otherwise; None for all.
   """
   members = [Path(find_checkpoint(run)).relative_to(folder).as_posix() for run in runs]
   described = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION, "members": members}

@@ -11,22 +11,32 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pyBigWig
-from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
 from alphaecoli.files import write_json
 from alphaecoli.genomics.gene_calls import GeneCaller, are_plausible
 from alphaecoli.inference import tables, writers
+from alphaecoli.inference.genome_files import stem
 from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.operon_calls import (
   AnnotatedGenes,
+  GenePair,
+  PredictedOperon,
   operons_of_bases,
   operons_of_genes,
 )
-from alphaecoli.inference.prediction import PARQUET, TRACK_HEADS, UNITS, Prediction
+from alphaecoli.inference.prediction import (
+  BROWSER,
+  GENBANK,
+  PARQUET,
+  TRACK_HEADS,
+  UNITS,
+  Prediction,
+)
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import n_bins
+from alphaecoli.outputs.browsers import gene_features, write_bed, write_browser_files
+from alphaecoli.outputs.genbank import AnnotatedContig, write_genbank
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
@@ -102,6 +112,7 @@ class GenomeOutput:
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
+    self._annotated: list[AnnotatedContig] = []
     self._operons = tables.OperonFiles(genome.contigs)
     calls = settings.calls_genes(self._heads) and not genome.annotated
     self._called = tables.CalledGeneFile(genome.contigs) if calls else None
@@ -118,7 +129,7 @@ class GenomeOutput:
     self._writers = [
       TRACK_FORMATS[name](self._partial, contigs, self._tracks, heads)
       for name in self._settings.formats
-      if name != PARQUET
+      if name in TRACK_FORMATS
     ]
     return self
 
@@ -128,7 +139,7 @@ class GenomeOutput:
     Raises:
       DataError: a value is not finite, or the disk is full.
     """
-    _check_finite(contig.label, prediction, self._heads)
+    writers.check_finite(contig.label, prediction, self._heads)
     if not self._has_spread:  # of some contigs there is one, of others none
       prediction = dataclasses.replace(prediction, members=())
     tracks = prediction.in_units(self._settings.units)
@@ -148,6 +159,7 @@ class GenomeOutput:
       contig, has_genes = self._called.add(contig, calls), are_plausible(calls, len(contig.codes))
     names: dict[int, str] = {}
     genes = AnnotatedGenes(contig.genes, contig.codes, contig.circular)
+    operons, pairs = list[PredictedOperon](), list[GenePair]()
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]
       if has_genes:
@@ -157,9 +169,12 @@ class GenomeOutput:
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
-    trained = "gene_expression" in self._heads
-    annotated = genes.log_tpm(prediction, self._models) if trained else None
-    self._genes += tables.gene_rows(contig, prediction, names, store, self._members, annotated)
+    has_expression = "gene_expression" in self._heads
+    annotated = genes.log_tpm(prediction, self._models) if has_expression else None
+    rows = tables.gene_rows(contig, prediction, names, store, self._members, annotated)
+    self._genes += rows
+    if GENBANK in self._settings.formats:
+      self._annotated.append(tables.annotated(contig, rows, operons, names, pairs))
 
   def __exit__(
     self,
@@ -190,6 +205,7 @@ class GenomeOutput:
       if rows and PARQUET in self._settings.formats:
         tables.write_parquet(self._partial / f"{name}.parquet", rows)
         other.append({"file": f"{name}.parquet", "format": PARQUET})
+    other += self._write_to_open(tracks)
     manifest = self._metadata | {
       "units": {"gene_expression": UNITS[self._settings.units]},
       "contigs": [
@@ -198,28 +214,29 @@ class GenomeOutput:
       ],
       "tracks": tracks,
       "files": other,
-      "bytes": {row["file"]: _size(self._partial / row["file"]) for row in found + other},
+      "bytes": {row["file"]: writers.size_of(self._partial / row["file"]) for row in found + other},
     }
     move_into_place(self._partial, self._folder, manifest)
 
-
-def _check_finite(contig: str, prediction: Prediction, heads: tuple[str, ...]) -> None:
-  """Raises DataError where a trained head gives a value that is not finite."""
-  for head in heads:
-    values = getattr(prediction, head)
-    if not np.isfinite(values).all():
-      row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-      base = row * HEADS[head].resolution_bp
-      raise DataError(
-        f"the model gives {values[row][~np.isfinite(values[row])][0]} for {head} at base {base} of "
-        f"{contig}; its parameters or running statistics are not finite"
-      )
-
-
-def _size(path: Path) -> int:
-  """Adds up the bytes of a file, or of all files of a folder."""
-  files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-  return sum(p.stat().st_size for p in files)
+  def _write_to_open(self, tracks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Writes the genes in colour, GenBank and what browsers open; returns rows of the manifest."""
+    formats, files, features = self._settings.formats, [], {}
+    contigs = [(contig.label, contig.codes) for contig in self._genome.contigs]
+    if self._genes:
+      features["genes"] = gene_features(self._genes, {name: len(c) for name, c in contigs})
+      write_bed(self._partial / "genes.bed", features["genes"])
+      files.append({"file": "genes.bed", "format": "bed"})
+    if GENBANK in formats:
+      write_genbank(self._partial / "genome.gbk", self._annotated)
+      files.append({"file": "genome.gbk", "format": GENBANK})
+    if BROWSER in formats:
+      if "operon_membership" in self._heads:
+        features["operons"] = self._operons.features
+      bigwigs = next(w for w in self._writers if isinstance(w, writers.BigWigTracks))
+      shown = [track for track in tracks if track["file"].endswith(bigwigs.suffix)]
+      title = stem(self._genome.file.path)
+      files += write_browser_files(self._partial, title, contigs, shown, bigwigs.largest, features)
+    return files
 
 
 def move_into_place(partial: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -234,22 +251,14 @@ def move_into_place(partial: Path, folder: Path, manifest: Mapping[str, Any]) ->
     (folder / MANIFEST).unlink(missing_ok=True)
     (folder / FAILED).unlink(missing_ok=True)
     for name in older.get("bytes", {}):
-      _remove(folder / name)
+      writers.remove(folder / name)
     for path in partial.iterdir():
-      _remove(folder / path.name)  # left by a run that ended here
+      writers.remove(folder / path.name)  # left by a run that ended here
       os.replace(path, folder / path.name)
     partial.rmdir()
   except OSError as error:
     raise DataError(f"{folder}: can not be written to: {error.strerror}") from error
   write_json(folder / MANIFEST, dict(manifest))
-
-
-def _remove(path: Path) -> None:
-  """Removes a file or a folder, if there is one."""
-  if path.is_dir():
-    shutil.rmtree(path)
-  else:
-    path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -267,7 +276,7 @@ def is_done(folder: Path, key: str) -> bool:
   if manifest.get("key") != key:
     return False
   sizes = {folder / name: size for name, size in manifest["bytes"].items()}
-  return all(path.exists() and _size(path) == size for path, size in sizes.items())
+  return all(path.exists() and writers.size_of(path) == size for path, size in sizes.items())
 
 
 def key_of(content: Mapping[str, Any]) -> str:
@@ -328,7 +337,7 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
   for track in tracks:
     head = track["head"]
     column = table.names.index(track["track"]) if head == "gene_expression" else 0
-    values = _read_bigwig(folder / track["file"], contigs[contig]["label"], start, end)
+    values = writers.read_bigwig(folder / track["file"], contigs[contig]["label"], start, end)
     arrays[head][:, column] = values[:: HEADS[head].resolution_bp]
   words = {text: units for units, text in UNITS.items()}
   return Prediction(
@@ -339,12 +348,3 @@ def read_prediction(folder: Path, contig: str, start: int, end: int) -> Predicti
     circular=contigs[contig]["circular"],
     contig=contig,
   )
-
-
-def _read_bigwig(path: Path, contig: str, start: int, end: int) -> Float32[np.ndarray, " S"]:
-  """Reads the values of one track, base by base."""
-  try:
-    with pyBigWig.open(str(path)) as file:
-      return np.asarray(file.values(contig, start, end, numpy=True), np.float32)
-  except (OSError, RuntimeError) as error:
-    raise DataError(f"{path}: can not be read: {error}") from error

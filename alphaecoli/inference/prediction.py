@@ -23,7 +23,8 @@ if TYPE_CHECKING:
   import xarray
 
 PARQUET = "parquet"  # the tables alone
-FORMATS = ("bigwig", "bedgraph", "bedgraph.gz", "npz", "zarr", PARQUET)
+BIGWIG, BROWSER, GENBANK = "bigwig", "browser", "genbank"
+FORMATS = (BIGWIG, BROWSER, GENBANK, "bedgraph", "bedgraph.gz", "npz", "zarr", PARQUET)
 OPERON_THRESHOLD = 0.5  # probability from which genes, or bases, share an operon
 UNITS = {"log_tpm": "ln(1 + TPM)", "tpm": "TPM", "z": "z-score of ln(1 + TPM)"}
 TRACK_HEADS = tuple(head.name for head in HEADS.values() if not head.auxiliary)

@@ -21,6 +21,9 @@ from alphaecoli.genomics.sequence import decode, reverse_complement
 from alphaecoli.inference.genomes import NamedContig
 from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import UNITS, Prediction, spread_of
+from alphaecoli.outputs.bigbed import Feature
+from alphaecoli.outputs.browsers import OPERON
+from alphaecoli.outputs.genbank import AnnotatedContig
 from alphaecoli.tracks.store import TrackStore
 
 LOGGER = logging.getLogger(__name__)
@@ -255,6 +258,7 @@ class OperonFiles:
     self._bed = ["#" + "\t".join(BED_COLUMNS) + "\n"]
     self._count = 0
     self._ids: set[str] = set()
+    self.features: list[Feature] = []  # for browsers
 
   def add(self, contig: NamedContig, operons: Iterable[PredictedOperon]) -> dict[int, str]:
     """Adds the operons of a contig; returns the operon of each gene in one, by its number."""
@@ -267,6 +271,7 @@ class OperonFiles:
       members = [contig.genes[number] for number in operon.genes]
       self._gff += self._gff_lines(contig, operon, name, members)
       beds += _bed_lines(contig, operon, name)
+      self.features += _features(contig, operon, name)
     self._bed += [line for *_, line in sorted(beds)]
     return names
 
@@ -318,3 +323,25 @@ def _bed_lines(
   score, strand = str(round(1000 * operon.probability)), STRANDS[operon.strand]
   tail = [name, score, strand, f"{operon.probability:.6g}", str(len(operon.genes))]
   return [(a, b, "\t".join([contig.label, str(a), str(b), *tail]) + "\n") for a, b in parts]
+
+
+def _features(contig: NamedContig, operon: PredictedOperon, name: str) -> list[Feature]:
+  """Makes the features that browsers show of an operon."""
+  parts = split_at_origin([(operon.start, operon.end)], len(contig.codes))
+  look = round(1000 * operon.probability), STRANDS[operon.strand], OPERON
+  return [Feature(contig.label, a, b, name, *look) for a, b in parts]
+
+
+def annotated(
+  contig: NamedContig,
+  rows: Sequence[Row],
+  operons: Sequence[PredictedOperon],
+  names: Mapping[int, str],
+  pairs: Sequence[GenePair],
+) -> AnnotatedContig:
+  """Collects what GenBank says of a contig: its rows, operons, their names by gene, and pairs."""
+  called = [(names[o.genes[0]] if o.genes else "", o) for o in operons]
+  places = [(o.start, o.end, o.strand, name, o.probability) for name, o in called]
+  links = {pair.left: (pair.right, pair.best) for pair in pairs}
+  shape = contig.label, contig.codes, contig.circular
+  return AnnotatedContig(*shape, contig.genes, rows, places, links)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from jaxtyping import Float32
 from alphaecoli.errors import DataError
 from alphaecoli.files import optional, write_json
 from alphaecoli.inference.prediction import TRACK_HEADS, TRACK_UNITS, UNITS, Prediction
+from alphaecoli.outputs.bigwig import BigWigFile
 from alphaecoli.schema import HEADS
 
 NPZ, ZARR = "npz", "tracks.zarr"
-CHUNK_VALUES = 1 << 20  # of BigWig and bedGraph, converted at once
+CHUNK_VALUES = 1 << 20  # of bedGraph, converted at once
 CHUNK_BP = 1 << 16  # of zarr
 SPREAD = "_spread"  # after the name of a head: the deviation over an ensemble's members
 
@@ -89,46 +91,40 @@ def attributes(prediction: Prediction, name: str) -> dict[str, Any]:
   }
 
 
-class BigWigFile:
-  """One BigWig. Contigs must be written in the order of the header, each with all its values."""
+def check_finite(contig: str, prediction: Prediction, heads: tuple[str, ...]) -> None:
+  """Raises DataError where a trained head gives a value that is not finite."""
+  for head in heads:
+    values = getattr(prediction, head)
+    if not np.isfinite(values).all():
+      row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+      base = row * HEADS[head].resolution_bp
+      raise DataError(
+        f"the model gives {values[row][~np.isfinite(values[row])][0]} for {head} at base {base} of "
+        f"{contig}; its parameters or running statistics are not finite"
+      )
 
-  def __init__(self, path: Path, contigs: Sequence[tuple[str, int]], span_bp: int = 1):
-    """Opens the file.
 
-    Args:
-      path: name of the file.
-      contigs: names and lengths, sorted by name (in bytes) as genome browsers expect.
-      span_bp: bases that one value stands for.
+def read_bigwig(path: Path, contig: str, start: int, end: int) -> Float32[np.ndarray, " S"]:
+  """Reads the values of one track, base by base."""
+  try:
+    with pyBigWig.open(str(path)) as file:
+      return np.asarray(file.values(contig, start, end, numpy=True), np.float32)
+  except (OSError, RuntimeError) as error:
+    raise DataError(f"{path}: can not be read: {error}") from error
 
-    Raises:
-      DataError: the file can not be written.
-    """
-    self.path, self.span_bp = path, span_bp
-    self._lengths = dict(contigs)
-    try:
-      path.touch()  # pyBigWig's own message does not say why
-      self._file = pyBigWig.open(str(path), "w")
-      self._file.addHeader(list(contigs))
-    except (OSError, RuntimeError) as error:
-      raise DataError(f"{path}: can not be written: {error}") from error
 
-  def write(self, contig: str, values: Float32[np.ndarray, " N"]) -> None:
-    """Adds all values of one contig; the last one is clipped to the contig's end."""
-    span, length = self.span_bp, self._lengths[contig]
-    whole = length // span
-    try:
-      for first in range(0, whole, CHUNK_VALUES):
-        chunk = np.ascontiguousarray(values[first : min(first + CHUNK_VALUES, whole)])
-        self._file.addEntries(contig, first * span, values=chunk, span=span, step=span)
-      if whole * span < length:
-        tail = np.array(values[whole : whole + 1], np.float32)
-        self._file.addEntries([contig], [whole * span], ends=[length], values=tail)
-    except (OSError, RuntimeError) as error:
-      raise DataError(f"{self.path}: can not be written: {error}; is the disk full?") from error
+def size_of(path: Path) -> int:
+  """Adds up the bytes of a file, or of all files of a folder."""
+  files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+  return sum(p.stat().st_size for p in files)
 
-  def close(self) -> None:
-    """Completes the file."""
-    self._file.close()
+
+def remove(path: Path) -> None:
+  """Removes a file or a folder, if there is one."""
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 class BedGraphFile:
@@ -234,6 +230,12 @@ class BigWigTracks(TrackFiles):
   """BigWig, for genome browsers."""
 
   suffix, file_type = ".bw", BigWigFile
+
+  @property
+  def largest(self) -> dict[str, float]:
+    """Returns the largest value of each file, once all are written."""
+    files = (file for file in self._open.values() if isinstance(file, BigWigFile))
+    return {file.path.name: file.largest for file in files}
 
 
 class BedGraphTracks(TrackFiles):

@@ -105,6 +105,7 @@ def test_tracks_whose_names_clash_in_a_file_system_get_their_own_files():
 
 def test_manifest_says_what_every_file_is(tmp_path):
   writer = writers.BigWigTracks(tmp_path, [("c", 10)], ["mean"])
+  writer.close()
   assert writer.describe("tpm") == [
     {
       "file": f"{head}{dot_track}.bw",

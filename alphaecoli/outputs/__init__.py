@@ -1,0 +1,1 @@
+"""Files that other programs open: BigWig and BigBed, browser sessions, annotated GenBank."""
