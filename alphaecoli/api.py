@@ -38,6 +38,7 @@ class Predictor(WindowPredictor):
     *,
     upstream_bp: int = UPSTREAM_BP,
     reverse_complement: bool = False,
+    offsets: int = 1,
   ) -> VariantScores:
     """Scores variants: what the model says of the changed genome minus that of the unchanged one.
 
@@ -48,12 +49,14 @@ class Predictor(WindowPredictor):
         `Contig`, contigs by name or in a list, or a file's name.
       upstream_bp: distance before a gene's start from which on a variant affects it.
       reverse_complement: whether to average the predictions of both strands: twice the work.
+      offsets: places of the windows on the model's grid over which changes are averaged.
 
     Returns:
       One score a variant and allele, in order; refused ones with the reason.
 
     Raises:
       DataError: not variants, or a file is broken.
+      ConfigError: so many offsets are not possible.
     """
     annotated = as_genome(genome)
     found = score_variants(
@@ -63,6 +66,7 @@ class Predictor(WindowPredictor):
       annotated.features,
       upstream_bp=upstream_bp,
       reverse_complement=reverse_complement,
+      offsets=offsets,
     )
     return VariantScores(tuple(found), self.table, has_spread=self.has_spread)
 

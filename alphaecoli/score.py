@@ -13,7 +13,7 @@ from alphaecoli.files import tsv_writer, version, write_json
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import Interval
-from alphaecoli.variants.edits import UPSTREAM_BP
+from alphaecoli.variants.edits import UPSTREAM_BP, grid_offsets
 
 # What computes is imported where it is used: --help and a wrong flag answer at once.
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   )
   add("--elements", type=Path, help="promoter elements for the picture: GFF3 or BED")
   add("--picture", type=Path, help="default: --out, ending in .png")
+  add("--offsets", type=int, default=1, help="average over so many places of the windows: of --vcf")
   add("--reverse-complement-average", action="store_true", help="average strands: twice the work")
   add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
   add("--window-bp", type=int, help="bases the model sees; default: as trained")
@@ -100,6 +101,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   options = parser.parse_args(list(arguments))
   if options.target and not options.ism and not options.ism_gene:
     raise ConfigError("--target goes with --ism or --ism-gene")
+  grid_offsets(options.offsets)
   if options.upstream < 1:
     raise ConfigError(f"--upstream={options.upstream}; expected at least 1")
   return options
@@ -128,7 +130,8 @@ def _variants(
     paths[by_gene] = gene_columns(table, has_spread)
   with contextlib.ExitStack() as stack:
     add = {path: stack.enter_context(tsv_writer(path, names)) for path, names in paths.items()}
-    total_bp = len(variants) * predictor.window_bp
+    each_bp = options.offsets * predictor.window_bp
+    total_bp = len(variants) * each_bp
     progress = stack.enter_context(cli.BaseProgress(total_bp, "score"))
     for score in score_variants(
       predictor,
@@ -137,15 +140,16 @@ def _variants(
       genome.features,
       upstream_bp=options.upstream,
       reverse_complement=options.reverse_complement_average,
+      offsets=options.offsets,
     ):
       add[options.out](score_row(score, table, has_spread))
       for row in gene_rows(score) if by_gene in add else ():
         add[by_gene](row)
       if score.reason:
         refused[score.reason.partition(":")[0]] += 1
-        progress.expect(-predictor.window_bp)
+        progress.expect(-each_bp)
       else:
-        progress(predictor.window_bp)
+        progress(each_bp)
   scored = len(variants) - refused.total()
   reasons = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
   if not scored:

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.sequence import UNKNOWN, encode
 from alphaecoli.genomics.vcf import Variant
+from alphaecoli.schema import BIN_BP
 
 UPSTREAM_BP = 200  # most promoters of E. coli lie closer to their gene's start
 
@@ -126,4 +128,31 @@ def realigned(
   after = values[at + len(edit.inserted) :]
   room = view.window_bp - (at + edit.removed_bp)
   moved[at + edit.removed_bp :][: len(after)] = after[:room]
+  return moved
+
+
+def grid_offsets(count: int) -> list[int]:
+  """Chooses places of a window on the model's grid: about a bin's `count`-th part apart.
+
+  The model halves the sequence seven times, so the distance is odd: places at even distances would
+  all agree about which bases are pooled first, and an insertion of one base would change that for
+  all of them alike.
+
+  Raises:
+    ConfigError: not from 1 to 128.
+  """
+  if not 1 <= count <= BIN_BP:
+    raise ConfigError(f"offsets={count}; expected 1 to {BIN_BP}")
+  return [number * (BIN_BP // count | 1) for number in range(count)]
+
+
+def shifted(values: Float32[np.ndarray, "W C"], shift_bp: int) -> Float32[np.ndarray, "W C"]:
+  """Moves the values of a window to one that begins `shift_bp` before it; NaN where none are."""
+  if shift_bp == 0:
+    return values
+  moved = np.full_like(values, np.nan)
+  if shift_bp > 0:
+    moved[shift_bp:] = values[:-shift_bp]
+  else:
+    moved[:shift_bp] = values[-shift_bp:]
   return moved

@@ -15,17 +15,29 @@ from alphaecoli.inference.operon_calls import operons_of_bases
 from alphaecoli.inference.prediction import spread_of
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import window_start
-from alphaecoli.variants.edits import UPSTREAM_BP, Edit, View, alternative, realigned, trimmed
+from alphaecoli.variants.edits import (
+  UPSTREAM_BP,
+  Edit,
+  View,
+  alternative,
+  grid_offsets,
+  realigned,
+  shifted,
+  trimmed,
+)
 from alphaecoli.variants.scores import (
   WHERE,
   Effect,
   GeneEffect,
   VariantScore,
   channels,
+  half_width,
   largest,
   mean_of,
   mean_over,
 )
+
+Values = list[list[Float32[np.ndarray, "W C"]]]  # by offset, then by member of an ensemble
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,14 +46,20 @@ class _Plan:
 
   Attributes:
     contig: its contig; where the genome has an ambiguity letter, with the base that REF has there.
+    views: windows on it, one for each offset; the numbers are in the first one's coordinates.
     named: first base and REF of a variant that so changes the contig; None where it does not.
   """
 
   variant: Variant
   contig: Contig
-  view: View
+  views: tuple[View, ...]
   edit: Edit
   named: tuple[int, str] | None
+
+  @property
+  def view(self) -> View:
+    """Returns the window in whose coordinates the numbers are."""
+    return self.views[0]
 
 
 def score_variants(
@@ -52,6 +70,7 @@ def score_variants(
   *,
   upstream_bp: int = UPSTREAM_BP,
   reverse_complement: bool = False,
+  offsets: int = 1,
 ) -> Iterator[VariantScore]:
   """Scores variants in order; those that can not be scored come back with the reason.
 
@@ -59,6 +78,8 @@ def score_variants(
   (to 64 bp; against the end, near the end of a linear contig) and begins at the same base for both.
   Variants that follow one another in one such place share the reference's prediction. Where the
   genome has an ambiguity letter, REF is the base that VCF names for it, and is predicted as such.
+  With several offsets, both are predicted in as many windows, each begun further on by a fraction
+  of a bin, and changes are averaged base by base; bases that not all windows hold have none.
 
   Args:
     predictor: model to ask.
@@ -67,51 +88,67 @@ def score_variants(
     features: genes and operons of contigs, by name.
     upstream_bp: distance before a gene's start from which on a variant affects it.
     reverse_complement: whether to average both strands.
+    offsets: places of the windows on the model's grid of 128 bp, from 1 to 128.
+
+  Raises:
+    ConfigError: so many offsets are not possible.
   """
+  steps = grid_offsets(offsets)
   waiting: deque[_Plan | VariantScore] = deque()  # refused variants are done already
   unknown = ContigFeatures()
 
-  def windows() -> Iterator[tuple[_Plan | None, UInt8[np.ndarray, " W"]]]:
-    """Lists reference windows, each followed by the alternatives that it serves."""
+  def windows() -> Iterator[tuple[tuple[_Plan | None, int], UInt8[np.ndarray, " W"]]]:
+    """Lists reference windows of all offsets, followed by the alternatives that they serve."""
     place: tuple[str, int, tuple[int, str] | None] | None = None
     for variant in variants:
       reason = refusal(variant, contigs, predictor.window_bp)
       if reason:
         waiting.append(VariantScore(variant, reason))
         continue
-      plan = _plan(variant, contigs[variant.contig], predictor.window_bp)
+      plan = _plan(variant, contigs[variant.contig], predictor.window_bp, steps)
       waiting.append(plan)
       if place != (plan.contig.name, plan.view.first, plan.named):
         place = plan.contig.name, plan.view.first, plan.named
-        yield None, predictor.cut(plan.contig.codes, plan.view.first, plan.view.circular)
-      yield plan, alternative(plan.contig.codes, plan.view, plan.edit)
+        for number, view in enumerate(plan.views):
+          yield (None, number), predictor.cut(plan.contig.codes, view.first, view.circular)
+      for number, view in enumerate(plan.views):
+        yield (plan, number), alternative(plan.contig.codes, view, plan.edit)
 
-  reference: list[Float32[np.ndarray, "W C"]] = []
-  for plan, members in predictor.run_members(windows(), reverse_complement):
+  reference: Values = []
+  found: Values = []
+  for (plan, number), members in predictor.run_members(windows(), reverse_complement):
     values = [channels(outputs, predictor.table, predictor.window_bp) for outputs in members]
+    found = [*(found if number else []), values]
+    if len(found) < offsets:
+      continue
     if plan is None:
-      reference = values
+      reference = found
       continue
     while isinstance(refused := waiting.popleft(), VariantScore):
       yield refused
     around = features.get(plan.variant.contig, unknown)
-    yield _score(plan, reference, values, around, upstream_bp)
+    yield _score(plan, reference, found, around, upstream_bp)
   yield from (score for score in waiting if isinstance(score, VariantScore))
 
 
-def _plan(variant: Variant, contig: Contig, window_bp: int) -> _Plan:
+def _plan(variant: Variant, contig: Contig, window_bp: int, steps: Sequence[int]) -> _Plan:
   """Plans where a variant is predicted."""
   end, circular = variant.start + len(variant.ref), bool(contig.circular)
   first = window_start(contig.length_bp, variant.start, end, window_bp, circular)
   centre = (variant.start + end) // 2
-  view = View.around(first, window_bp, contig.length_bp, circular, centre)
+  # Near the end of a linear contig windows hang over it, so that they do not lose the variant.
+  outwards = -1 if centre < contig.length_bp // 2 else 1
+  views = tuple(
+    View.around(first + outwards * step, window_bp, contig.length_bp, circular, centre)
+    for step in steps
+  )
   at = np.arange(len(variant.ref)) + variant.start
   if UNKNOWN not in contig.codes.take(at, mode="wrap"):
-    return _Plan(variant, contig, view, trimmed(variant), None)
+    return _Plan(variant, contig, views, trimmed(variant), None)
   named = contig.codes.copy()
   named[at % contig.length_bp] = encode(variant.ref)
   changed = dataclasses.replace(contig, codes=named)
-  return _Plan(variant, changed, view, trimmed(variant), (variant.start, variant.ref.upper()))
+  return _Plan(variant, changed, views, trimmed(variant), (variant.start, variant.ref.upper()))
 
 
 def refusal(variant: Variant, contigs: Mapping[str, Contig], window_bp: int) -> str:
@@ -148,21 +185,28 @@ def _misfit(variant: Variant, contig: Contig, window_bp: int) -> str:
 
 def _score(
   plan: _Plan,
-  references: Sequence[Float32[np.ndarray, "W C"]],
-  values: Sequence[Float32[np.ndarray, "W C"]],
+  references: Values,
+  values: Values,
   around: ContigFeatures,
   upstream_bp: int,
 ) -> VariantScore:
   """Computes the numbers of one variant, from what each member of an ensemble predicts."""
   variant, view, edit = plan.variant, plan.view, plan.edit
-  members = [
-    realigned(after, view, edit) - before for before, after in zip(references, values, strict=True)
+  each: Values = []
+  for own, before, after in zip(plan.views, references, values, strict=True):
+    changes = [realigned(a, own, edit) - b for b, a in zip(before, after, strict=True)]
+    each.append([shifted(member, own.first - view.first) for member in changes])
+  members = [mean_of(member) for member in zip(*each, strict=True)]
+  before = [
+    shifted(mean_of(one), own.first - view.first)
+    for own, one in zip(plan.views, references, strict=True)
   ]
-  reference, change = mean_of(references), mean_of(members)
+  reference, change = mean_of(before), mean_of(members)
+  by_offset = [mean_of(offset) for offset in each]
   counted = slice(view.low, view.high)
   at = np.arange(len(variant.ref)) + variant.start - view.first
   genes = tuple(
-    _gene_effect(near, reference, change, members, plan, upstream_bp)
+    _gene_effect(near, reference, (change, members, by_offset), plan, upstream_bp)
     for near in genes_in(around, view)
   )
   affected = [effect for effect in genes if effect.affected]
@@ -183,8 +227,8 @@ def _score(
 
   spreads = {}
   if len(members) > 1:
-    each = [numbers(member, None) for member in members]
-    spreads = {name: spread_of([of[name] for of in each]) for name in WHERE}
+    given = [numbers(member, None) for member in members]
+    spreads = {name: spread_of([of[name] for of in given]) for name in WHERE}
     spreads["in_gene"] = nothing if gene is None or gene.spread is None else gene.spread
   return VariantScore(
     variant,
@@ -194,19 +238,32 @@ def _score(
     genes=genes,
     gene=gene,
     operon=interval,
+    grid=None if gene is None else gene.grid,
   )
 
 
 def _gene_effect(
   gene: Gene,
   reference: Float32[np.ndarray, "W C"],
-  change: Float32[np.ndarray, "W C"],
-  members: Sequence[Float32[np.ndarray, "W C"]],
+  changes: tuple[
+    Float32[np.ndarray, "W C"],
+    Sequence[Float32[np.ndarray, "W C"]],
+    Sequence[Float32[np.ndarray, "W C"]],
+  ],
   plan: _Plan,
   upstream_bp: int,
 ) -> GeneEffect:
-  """Computes what one variant does to one gene, over those of its bases that both alleles have."""
+  """Computes what one variant does to one gene, over those of its bases that both alleles have.
+
+  Args:
+    gene: a gene in view.
+    reference: what is predicted without the variant.
+    changes: the mean change, that of each member of an ensemble, and that at each offset.
+    plan: the variant and its windows.
+    upstream_bp: distance before the gene from which on a variant affects it.
+  """
   variant, view = plan.variant, plan.view
+  change, members, by_offset = changes
   bases = gene.bases(view.length_bp)
   rows = view.where(bases)
   rows = rows[~np.isnan(change[rows]).all(axis=1)]
@@ -219,6 +276,7 @@ def _gene_effect(
     reference=mean_over(reference, rows),
     change=mean_over(change, rows),
     spread=spread_of([mean_over(m, rows) for m in members]) if len(members) > 1 else None,
+    grid=half_width([mean_over(one, rows) for one in by_offset]) if len(by_offset) > 1 else None,
   )
 
 
