@@ -22,10 +22,11 @@ from alphaecoli.inference.ensemble import Ensemble
 from alphaecoli.inference.predictor import Predictor as WindowPredictor
 from alphaecoli.schema import PAIR_BP
 from alphaecoli.tracks.track_table import choose_organism, trained_heads
+from alphaecoli.variants.attribution import STEPS, attribution
 from alphaecoli.variants.edits import UPSTREAM_BP
-from alphaecoli.variants.mutagenesis import Mutagenesis, as_target, mutagenesis
+from alphaecoli.variants.mutagenesis import SUBSTITUTIONS, Mutagenesis, as_target, mutagenesis
 from alphaecoli.variants.scores import VariantScores
-from alphaecoli.variants.scoring import score_variants
+from alphaecoli.variants.scoring import random_sizes, score_variants, with_quantile
 
 
 class Predictor(WindowPredictor):
@@ -39,6 +40,8 @@ class Predictor(WindowPredictor):
     upstream_bp: int = UPSTREAM_BP,
     reverse_complement: bool = False,
     offsets: int = 1,
+    background: int = 0,
+    seed: int = 0,
   ) -> VariantScores:
     """Scores variants: what the model says of the changed genome minus that of the unchanged one.
 
@@ -50,6 +53,9 @@ class Predictor(WindowPredictor):
       upstream_bp: distance before a gene's start from which on a variant affects it.
       reverse_complement: whether to average the predictions of both strands: twice the work.
       offsets: places of the windows on the model's grid over which changes are averaged.
+      background: random variants of each kind among these (so many bases removed and inserted) that
+        are scored too, for `quantile`; 0 for none.
+      seed: seed of their draw.
 
     Returns:
       One score a variant and allele, in order; refused ones with the reason.
@@ -58,16 +64,13 @@ class Predictor(WindowPredictor):
       DataError: not variants, or a file is broken.
       ConfigError: so many offsets are not possible.
     """
-    annotated = as_genome(genome)
-    found = score_variants(
-      self,
-      as_variants(variants),
-      annotated,
-      annotated.features,
-      upstream_bp=upstream_bp,
-      reverse_complement=reverse_complement,
-      offsets=offsets,
+    annotated, asked = as_genome(genome), as_variants(variants)
+    how: dict[str, Any] = {"reverse_complement": reverse_complement, "offsets": offsets}
+    sizes = random_sizes(self, asked, annotated, background, seed=seed, **how)
+    scores = score_variants(
+      self, asked, annotated, annotated.features, upstream_bp=upstream_bp, **how
     )
+    found = (with_quantile(score, sizes) for score in scores)
     return VariantScores(tuple(found), self.table, has_spread=self.has_spread)
 
   def ism(
@@ -76,6 +79,8 @@ class Predictor(WindowPredictor):
     genome: Any,
     *,
     target: Any = None,
+    method: str = SUBSTITUTIONS,
+    steps: int = STEPS,
     reverse_complement: bool = False,
   ) -> Mutagenesis:
     """Replaces each base of a region by the three others, and measures a target.
@@ -86,6 +91,9 @@ class Predictor(WindowPredictor):
       genome: genome, as for `score_variants`.
       target: bases over whose mean the effect is measured: a gene's name or locus tag, or an
         interval of the same contig; by default the region itself.
+      method: substitutions; or gradient or integrated, which estimate them from gradients, in the
+        time of a few windows whatever the region's length.
+      steps: places on the path of integrated gradients.
       reverse_complement: whether to average the predictions of both strands: twice the work.
 
     Raises:
@@ -95,14 +103,11 @@ class Predictor(WindowPredictor):
     _, name, _, bounds = locate(annotated, interval, None)
     contig = annotated[name]
     start, end = bounds or (0, contig.length_bp)
-    return mutagenesis(
-      self,
-      contig,
-      start,
-      end,
-      as_target(target, annotated, Interval(name, start, end)),
-      reverse_complement=reverse_complement,
-    )
+    where = as_target(target, annotated, Interval(name, start, end))
+    asked = (self, contig, start, end, where)
+    if method == SUBSTITUTIONS:
+      return mutagenesis(*asked, reverse_complement=reverse_complement)
+    return attribution(*asked, method=method, steps=steps, reverse_complement=reverse_complement)
 
 
 class EnsemblePredictor(Ensemble, Predictor):

@@ -72,6 +72,7 @@ class VariantScore:
     gene: the one of `in_gene`; None where no gene is affected.
     operon: 0-based interval of `in_operon`; None where there is none.
     grid: of `in_gene`, half of the 95% interval over the windows' offsets; None with one offset.
+    quantile: share of random variants of the same kind whose `size` is smaller; None if not asked.
   """
 
   variant: Variant
@@ -83,6 +84,12 @@ class VariantScore:
   gene: GeneEffect | None = None
   operon: tuple[int, int] | None = None
   grid: Effect | None = None
+  quantile: float | None = None
+
+  @property
+  def size(self) -> float:
+    """Returns the mean absolute change of expression in the window, over all tracks."""
+    return float(np.mean(self.changes["mean_abs"][:-2]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +170,7 @@ def score_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
   places_of_change = [*WHERE, *(f"{where}_spread" for where in WHERE if has_spread)]
   fixed = ["contig", "pos", "id", "ref", "alt", "status", "reason", "window_start", "window_end"]
   places = ["gene", "gene_name", "gene_distance_bp", "affected_genes"]
-  operon = ["operon_start", "operon_end", "within_grid_shift"]
+  operon = ["operon_start", "operon_end", "within_grid_shift", "quantile"]
   return [*fixed, *places, *operon, *(c for w in places_of_change for c in channel_names(table, w))]
 
 
@@ -184,6 +191,7 @@ def score_row(score: VariantScore, table: TrackTable, has_spread: bool = False) 
     affected,
     *_inclusive(score.operon),
     within_grid_shift(score.changes["in_gene"], score.grid),
+    score.quantile,
   ]
   numbers = [score.changes, score.spreads] if has_spread else [score.changes]
   return row + [value for part in numbers for where in WHERE for value in part[where].tolist()]

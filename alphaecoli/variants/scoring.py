@@ -1,16 +1,16 @@
 """Effects of variants: the model's answer to the changed genome minus that to the unchanged one."""
 
 import dataclasses
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, UInt8
+from jaxtyping import Float32, Float64, Int, UInt8
 
+from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import ContigFeatures, Gene
-from alphaecoli.genomics.intervals import StartEnd
-from alphaecoli.genomics.sequence import UNKNOWN, Contig, decode, encode
-from alphaecoli.genomics.vcf import Variant, shortened
+from alphaecoli.genomics.sequence import UNKNOWN, Contig, encode
+from alphaecoli.genomics.vcf import Variant
 from alphaecoli.inference.operon_calls import operons_of_bases
 from alphaecoli.inference.prediction import spread_of
 from alphaecoli.inference.predictor import Predictor
@@ -18,10 +18,17 @@ from alphaecoli.inference.tiling import window_start
 from alphaecoli.variants.edits import (
   UPSTREAM_BP,
   Edit,
+  Kind,
   View,
   alternative,
+  distance_bp,
+  genes_in,
   grid_offsets,
+  kind_of,
+  operons_in,
+  random_variant,
   realigned,
+  refusal,
   shifted,
   trimmed,
 )
@@ -37,6 +44,7 @@ from alphaecoli.variants.scores import (
   mean_over,
 )
 
+_ATTEMPTS = 100  # at drawing a random variant that fits
 Values = list[list[Float32[np.ndarray, "W C"]]]  # by offset, then by member of an ensemble
 
 
@@ -131,6 +139,73 @@ def score_variants(
   yield from (score for score in waiting if isinstance(score, VariantScore))
 
 
+def random_sizes(
+  predictor: Predictor,
+  variants: Sequence[Variant],
+  contigs: Mapping[str, Contig],
+  count: int,
+  *,
+  seed: int = 0,
+  reverse_complement: bool = False,
+  offsets: int = 1,
+) -> dict[Kind, Float64[np.ndarray, " n"]]:
+  """Scores random variants of the kinds that some variants have, on the same genome.
+
+  All kinds are drawn at the same places, so that they share the reference's windows, and what is
+  drawn for one kind does not depend on the others.
+
+  Args:
+    predictor: model to ask.
+    variants: variants; those that can not be scored have no kind.
+    contigs: contigs of the genome, by name.
+    count: random variants of each kind.
+    seed: seed of the draw.
+    reverse_complement: whether to average both strands.
+    offsets: places of the windows, as for `score_variants`.
+
+  Returns:
+    By kind, the sizes of the effects, ascending: `VariantScore.size`.
+
+  Raises:
+    DataError: the genome has no place for a kind.
+  """
+  fits = [v for v in variants if not refusal(v, contigs, predictor.window_bp)]
+  kinds = sorted({kind_of(variant) for variant in fits})
+
+  def draws() -> Iterator[Variant]:
+    for number in range(count):
+      for kind in kinds:
+        for attempt in range(_ATTEMPTS):
+          variant = random_variant(kind, contigs, (seed, number, attempt))
+          if variant and not refusal(variant, contigs, predictor.window_bp):
+            yield variant
+            break
+        else:
+          raise DataError(
+            f"no random variant that replaces {kind[0]} bp by {kind[1]} fits the genome; score "
+            "without a background"
+          )
+
+  found: dict[Kind, list[float]] = defaultdict(list)
+  scores = score_variants(
+    predictor, draws(), contigs, {}, reverse_complement=reverse_complement, offsets=offsets
+  )
+  for score in scores:
+    found[kind_of(score.variant)].append(score.size)
+  return {kind: np.sort(sizes) for kind, sizes in found.items()}
+
+
+def with_quantile(
+  score: VariantScore, sizes: Mapping[Kind, Float64[np.ndarray, " n"]]
+) -> VariantScore:
+  """Adds the share of random variants of the same kind with smaller effects; ties count half."""
+  drawn = sizes.get(kind_of(score.variant)) if not score.reason else None
+  if drawn is None or np.isnan(score.size):
+    return score
+  below = np.searchsorted(drawn, score.size, "left") + np.searchsorted(drawn, score.size, "right")
+  return dataclasses.replace(score, quantile=float(below) / (2 * len(drawn)))
+
+
 def _plan(variant: Variant, contig: Contig, window_bp: int, steps: Sequence[int]) -> _Plan:
   """Plans where a variant is predicted."""
   end, circular = variant.start + len(variant.ref), bool(contig.circular)
@@ -149,38 +224,6 @@ def _plan(variant: Variant, contig: Contig, window_bp: int, steps: Sequence[int]
   named[at % contig.length_bp] = encode(variant.ref)
   changed = dataclasses.replace(contig, codes=named)
   return _Plan(variant, changed, views, trimmed(variant), (variant.start, variant.ref.upper()))
-
-
-def refusal(variant: Variant, contigs: Mapping[str, Contig], window_bp: int) -> str:
-  """Says why a variant can not be scored, as `kind: details`; empty if it can."""
-  if variant.fault:
-    return variant.fault
-  if variant.contig not in contigs:
-    names = ", ".join(list(contigs)[:5]) + (" …" if len(contigs) > 5 else "")
-    return f"unknown contig: no {shortened(variant.contig)!r} in the genome, which has {names}"
-  return _misfit(variant, contigs[variant.contig], window_bp)
-
-
-def _misfit(variant: Variant, contig: Contig, window_bp: int) -> str:
-  """Says why a variant does not fit its contig."""
-  ref, length = variant.ref.upper(), contig.length_bp
-  last = length if contig.circular else length - len(ref) + 1
-  if not 1 <= variant.position <= last:
-    kind = "circular" if contig.circular else "linear"
-    return f"outside the contig: REF at {variant.position}; {contig.name} has {length} bp, {kind}"
-  longest, most = max(len(ref), len(variant.alt)), min(window_bp // 2, length - 1)
-  if longest > most:
-    return (
-      f"allele too long: {longest} bp; at most {most}: half of the window, less than the contig"
-    )
-  codes = contig.codes if contig.vcf_codes is None else contig.vcf_codes
-  at = np.arange(len(ref)) + variant.start
-  found = decode(codes.take(at, mode="wrap"))
-  if found == ref:
-    return ""
-  ambiguous = not np.array_equal(codes.take(at, mode="wrap"), contig.codes.take(at, mode="wrap"))
-  note = " (of an ambiguity letter the first base, as VCF says)" if ambiguous else ""
-  return f"reference mismatch: REF is {shortened(ref)}, the genome has {shortened(found)}{note}"
 
 
 def _score(
@@ -303,44 +346,3 @@ def _operon(
       if np.isin(wanted, rows).any():
         return interval, rows
   return None, np.zeros(0, np.int64)
-
-
-def distance_bp(gene: Gene, start: int, end: int, view: View) -> int:
-  """Measures from a gene to an interval: 0 if they touch, negative upstream of the gene.
-
-  -1 is the base before the gene's first one, 1 the base after its last one.
-  """
-  first = gene.start
-  if view.circular:  # the copy of the gene that lies nearest
-    away = (first + gene.end - start - end) / 2
-    first -= view.length_bp * round(away / view.length_bp)
-  last = first + gene.end - gene.start
-  gap = 0
-  if start >= last:
-    gap = start - last + 1
-  elif end <= first:
-    gap = end - first - 1
-  return -gap if gene.strand < 0 else gap
-
-
-def genes_in(features: ContigFeatures, view: View) -> list[Gene]:
-  """Returns the genes that a view shows, at least in part, in their order."""
-  shown = np.flatnonzero(_touches(features.gene_bounds, view))
-  return [features.genes[i] for i in shown.tolist()]
-
-
-def operons_in(features: ContigFeatures, view: View) -> list[StartEnd]:
-  """Returns the given operons that a view shows, at least in part, in their order."""
-  shown = features.operon_bounds[_touches(features.operon_bounds, view)]
-  return [(start, end) for start, end in shown.tolist()]
-
-
-def _touches(bounds: Int[np.ndarray, "n 2"], view: View) -> Bool[np.ndarray, " n"]:
-  """Tells which intervals the view shows, at least in part."""
-  low, high = view.first + view.low, view.first + view.high
-  start, end = bounds.T
-  if not view.circular:
-    return (start < high) & (end > low)
-  # An interval shows if it begins in view, or begins before and reaches around into it.
-  begin = (start - low) % view.length_bp
-  return (begin < high - low) | (begin + end - start > view.length_bp)

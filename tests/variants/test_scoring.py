@@ -11,7 +11,7 @@ from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import Contig, decode, read_fasta
 from alphaecoli.genomics.vcf import Variant, as_variants, read_vcf
 from alphaecoli.inference.arguments import AnnotatedGenome
-from alphaecoli.variants.edits import View, grid_offsets, trimmed
+from alphaecoli.variants.edits import View, grid_offsets, kind_of, random_variant, trimmed
 from alphaecoli.variants.scoring import ContigFeatures, distance_bp
 from tests.inference.standin import TABLE, WINDOW_BP, StandIn, predictor
 
@@ -459,3 +459,47 @@ def test_change_that_all_places_of_the_windows_agree_on_is_not_marked():
   known = annotated(CODES, False, [("in", 3990, 4010, 1)])
   table = predictor().score_variants(variants, known, offsets=2).to_pandas()
   assert table.within_grid_shift[0] == 0
+
+
+def test_quantile_is_the_share_of_random_variants_of_the_kind_with_smaller_effects():
+  variants = [make(CODES, 4001, 1, None), make(CODES, 4100, 3, ""), make(CODES, 4200, 1, "ACG")]
+  variants.append(Variant("c", 5, "N", "A"))
+  genome = annotated(CODES, True)
+  result = predictor().score_variants(variants, genome, background=4, seed=3)
+  for kind, score in zip(((1, 1), (2, 0), (0, 3)), result.scores, strict=False):
+    tries = [[random_variant(kind, genome, (3, n, k)) for k in range(9)] for n in range(4)]
+    drawn = [next(filter(None, some)) for some in tries]  # the first that is possible
+    sizes = [
+      np.mean(one.changes["mean_abs"][:2])
+      for one in predictor().score_variants(drawn, genome).scores
+    ]
+    size = np.mean(score.changes["mean_abs"][:2])
+    expected = np.mean([1.0 * (other < size) + 0.5 * (other == size) for other in sizes])
+    assert score.quantile == pytest.approx(expected)
+  assert result.scores[3].quantile is None
+  alone = predictor().score_variants(variants[1:2], genome, background=4, seed=3)
+  assert alone.scores[0].quantile == result.scores[1].quantile
+  assert list(result.to_pandas()["quantile"][:3]) == [s.quantile for s in result.scores[:3]]
+
+
+@pytest.mark.parametrize("kind", [(1, 1), (0, 2), (5, 0), (3, 1), (2, 2)])
+def test_random_variants_are_of_the_kind_and_spread_over_the_genome(kind):
+  genome = {"c": Contig("c", CODES), "p": Contig("p", CODES[:3000], circular=True)}
+  drawn = [random_variant(kind, genome, (0, number, 0)) for number in range(400)]
+  fit = [variant for variant in drawn if variant]
+  assert len(fit) > 200 and {kind_of(variant) for variant in fit} == {kind}
+  scores = predictor().score_variants(fit[:5], genome).scores
+  assert all(score.reason == "" for score in scores)  # REF is what the genome has
+  share = np.mean([variant.contig == "p" for variant in fit])
+  assert abs(share - 0.25) < 0.1
+  places = [variant.position for variant in fit if variant.contig == "c"]
+  assert abs(np.mean(places) - LENGTH / 2) < 800
+  assert drawn[:3] == [random_variant(kind, genome, (0, number, 0)) for number in range(3)]
+
+
+def test_background_that_fits_nowhere_is_one_line():
+  codes = np.full(3000, 4, np.uint8)
+  codes[1500:1503] = 0, 1, 2
+  variant = Variant("c", 1501, "ACG", "A")
+  with pytest.raises(DataError, match=r"no random variant that replaces 2 bp by 0 fits the genome"):
+    predictor().score_variants([variant], Contig("c", codes), background=3)
