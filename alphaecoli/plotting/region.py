@@ -118,7 +118,8 @@ def plot_edits(found: Sequence[EditEffect], track: str, column: int, path: Path)
   try:
     for axis, one in zip(axes[:, 0], shown, strict=True):
       _draw_edit(axis, one, column)
-    axes[0, 0].legend(loc="upper right", fontsize=7, frameon=False)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.supylabel(f"change of ln(1 + TPM), {track}", fontsize=9)
     _save(figure, path)
   finally:
@@ -131,14 +132,13 @@ def _draw_edit(axis: Axes, one: EditEffect, column: int) -> None:
   changes = np.array([gene.effect.change[column] for gene in one.genes])
   marked = [within_grid_shift(gene.effect.change, gene.effect.grid) for gene in one.genes]
   alphas = [0.35 if mark else 1.0 for mark in marked]
-  colours = [FORWARD if gene.effect.gene.strand >= 0 else REVERSE for gene in one.genes]
-  for x, change, colour, alpha in zip(at, changes, colours, alphas, strict=True):
-    axis.bar(x, change, 0.7, color=colour, alpha=alpha, edgecolor="black", linewidth=0.5)
+  for x, change, alpha in zip(at, changes, alphas, strict=True):
+    axis.bar(x, change, 0.7, color=PREDICTED, alpha=alpha, edgecolor="black", linewidth=0.5)
   halves = [np.nan if gene.half is None else gene.half[column] for gene in one.genes]
   axis.errorbar(at, changes, yerr=halves, fmt="none", ecolor="black", capsize=3, linewidth=1)
   rules = [np.nan if gene.rule is None else gene.rule[column] for gene in one.genes]
   axis.plot(at, rules, "D", color=RULE, fillstyle="none", label="rule: transcription is blocked")
-  axis.plot([], [], "s", color=FORWARD, label="model")
+  axis.plot([], [], "s", color=PREDICTED, label="model")
   axis.axhline(0, color="black", linewidth=0.6)
   for x in at[1:]:  # between operons
     if one.genes[x].operon != one.genes[x - 1].operon:

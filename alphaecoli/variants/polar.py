@@ -24,7 +24,7 @@ from alphaecoli.inference.operon_calls import (
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tables import STRANDS
 from alphaecoli.tracks.track_table import TrackTable
-from alphaecoli.variants.edits import UPSTREAM_BP
+from alphaecoli.variants.edits import UPSTREAM_BP, View, distance_bp
 from alphaecoli.variants.scores import Effect, GeneEffect, gene_label, within_grid_shift
 from alphaecoli.variants.scoring import score_variants
 
@@ -236,12 +236,17 @@ def polar_effects(
   width = float(special.stdtrit(members - 1, 0.975) / np.sqrt(members))
   for edit, strand, score in zip(edits, strands, scores, strict=True):
     seen = {id(effect.gene): effect for effect in score.genes}
-    found = []
+    found: list[PolarGene] = []
+    contig = genome[edit.where.contig]
+    view = View(0, 0, contig.length_bp, bool(contig.circular), 0, 0)
     for operon in operons[edit.where.contig]:
       near = [seen[id(gene)] for gene in operon if id(gene) in seen]
       if not any(e.affected for e in near) and not _within(edit.where, operon):
         continue
-      found += [_polar_gene(effect, operon, edit, strand, residual, width) for effect in near]
+      for effect in near:  # from the edit's own bases, not from the one that VCF puts before them
+        distance = distance_bp(effect.gene, edit.where.start, edit.where.end, view)
+        placed = dataclasses.replace(effect, distance_bp=distance)
+        found.append(_polar_gene(placed, operon, edit, strand, residual, width))
     yield EditEffect(edit, score.reason, tuple(found))
 
 

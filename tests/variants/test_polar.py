@@ -117,6 +117,12 @@ def test_genes_of_the_touched_operon_in_the_order_of_transcription(tmp_path):
   assert all(gene.rule is None and gene.half is None for one in found for gene in one.genes)
 
 
+def test_deletion_next_to_a_gene_is_not_in_it(tmp_path):
+  """Although VCF writes it with the base before it, which is the gene's."""
+  (found,) = polar_effects(predictor(), genome(), edits(tmp_path, "e c 3501 3510 deletion"))
+  assert [gene.effect.distance_bp for gene in found.genes] == [-1, -301]
+
+
 def test_changes_are_those_of_the_variant(tmp_path):
   (edit,) = edits(tmp_path, "del c 2290 2315 deletion")
   (found,) = polar_effects(predictor(), genome(), [edit], offsets=2)
