@@ -24,10 +24,11 @@ from alphaecoli.inference.ensemble import Ensemble
 from alphaecoli.inference.predictor import Predictor as WindowPredictor
 from alphaecoli.schema import PAIR_BP
 from alphaecoli.tracks.track_table import choose_organism, trained_heads
+from alphaecoli.variants.attribution import STEPS, attribution
 from alphaecoli.variants.edits import UPSTREAM_BP
-from alphaecoli.variants.mutagenesis import Mutagenesis, as_target, mutagenesis
+from alphaecoli.variants.mutagenesis import SUBSTITUTIONS, Mutagenesis, as_target, mutagenesis
 from alphaecoli.variants.scores import VariantScores
-from alphaecoli.variants.scoring import score_variants
+from alphaecoli.variants.scoring import random_sizes, score_variants, with_quantile
 
 
 class Predictor(WindowPredictor):
@@ -40,6 +41,9 @@ class Predictor(WindowPredictor):
     *,
     upstream_bp: int = UPSTREAM_BP,
     reverse_complement: bool = False,
+    offsets: int = 1,
+    background: int = 0,
+    seed: int = 0,
   ) -> VariantScores:
     """Scores variants: what the model says of the changed genome minus that of the unchanged one.
 
@@ -50,22 +54,25 @@ class Predictor(WindowPredictor):
         `Contig`, contigs by name or in a list, or a file's name.
       upstream_bp: distance before a gene's start from which on a variant affects it.
       reverse_complement: whether to average the predictions of both strands: twice the work.
+      offsets: places of the windows on the model's grid over which changes are averaged.
+      background: random variants of each kind among these (so many bases removed and inserted) that
+        are scored too, for `quantile`; 0 for none.
+      seed: seed of their draw.
 
     Returns:
       One score a variant and allele, in order; refused ones with the reason.
 
     Raises:
       DataError: not variants, or a file is broken.
+      ConfigError: so many offsets are not possible.
     """
-    annotated = as_genome(genome)
-    found = score_variants(
-      self,
-      as_variants(variants),
-      annotated,
-      annotated.features,
-      upstream_bp=upstream_bp,
-      reverse_complement=reverse_complement,
+    annotated, asked = as_genome(genome), as_variants(variants)
+    how: dict[str, Any] = {"reverse_complement": reverse_complement, "offsets": offsets}
+    sizes = random_sizes(self, asked, annotated, background, seed=seed, **how)
+    scores = score_variants(
+      self, asked, annotated, annotated.features, upstream_bp=upstream_bp, **how
     )
+    found = (with_quantile(score, sizes) for score in scores)
     return VariantScores(tuple(found), self.table, has_spread=self.has_spread)
 
   def ism(
@@ -74,6 +81,8 @@ class Predictor(WindowPredictor):
     genome: Any,
     *,
     target: Any = None,
+    method: str = SUBSTITUTIONS,
+    steps: int = STEPS,
     reverse_complement: bool = False,
   ) -> Mutagenesis:
     """Replaces each base of a region by the three others, and measures a target.
@@ -84,6 +93,9 @@ class Predictor(WindowPredictor):
       genome: genome, as for `score_variants`.
       target: bases over whose mean the effect is measured: a gene's name or locus tag, or an
         interval of the same contig; by default the region itself.
+      method: substitutions; or gradient or integrated, which estimate them from gradients, in the
+        time of a few windows whatever the region's length.
+      steps: places on the path of integrated gradients.
       reverse_complement: whether to average the predictions of both strands: twice the work.
 
     Raises:
@@ -93,14 +105,11 @@ class Predictor(WindowPredictor):
     _, name, _, bounds = locate(annotated, interval, None)
     contig = annotated[name]
     start, end = bounds or (0, contig.length_bp)
-    return mutagenesis(
-      self,
-      contig,
-      start,
-      end,
-      as_target(target, annotated, Interval(name, start, end)),
-      reverse_complement=reverse_complement,
-    )
+    where = as_target(target, annotated, Interval(name, start, end))
+    asked = (self, contig, start, end, where)
+    if method == SUBSTITUTIONS:
+      return mutagenesis(*asked, reverse_complement=reverse_complement)
+    return attribution(*asked, method=method, steps=steps, reverse_complement=reverse_complement)
 
 
 class EnsemblePredictor(Ensemble, Predictor):

@@ -13,7 +13,7 @@ from alphaecoli.files import DEFAULT_MODEL, tsv_writer, version, write_json
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import Interval
-from alphaecoli.variants.edits import UPSTREAM_BP
+from alphaecoli.variants.edits import UPSTREAM_BP, grid_offsets
 
 # What computes is imported where it is used: --help and a wrong flag answer at once.
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """What the model says of a changed sequence minus what it says of the unchanged one:
 for the variants of a VCF file (--vcf), for every substitution in a region (--ism, --ism-gene), or
-gene by gene for two versions of a construct (--compare)."""
+gene by gene for two versions of a construct (--compare), or for edits and the genes of the operons
+that they touch (--edits). --agreement compares the estimates of
+--method with these substitutions."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,7 +50,11 @@ def main(arguments: Sequence[str]) -> int:
     organism=options.organism,
     members=options.members,
   )
-  if options.vcf:
+  if options.edits:
+    done = _edits(options, predictor, genome)
+  elif options.agreement:
+    done = _agreement(options, predictor, genome)
+  elif options.vcf:
     done = _variants(options, predictor, genome)
   elif options.compare:
     done = _compare(options, predictor, genome)
@@ -87,6 +93,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   what.add_argument("--vcf", type=Path, help="variants, VCF 4.x")
   what.add_argument("--ism", metavar="CONTIG:FIRST-LAST", help="mutate a region (1-based)")
   what.add_argument("--ism-gene", metavar="GENE", help="mutate what lies upstream of a gene")
+  what.add_argument(
+    "--edits", type=Path, help="table of edits: name contig start end kind sequence"
+  )
+  what.add_argument("--agreement", type=int, metavar="N", help="compare methods at N promoters")
   what.add_argument("--compare", type=Path, help="another version of the construct in --fasta")
   add("--annotation", type=Path, help="genes: GFF3, GTF or GenBank; default: those in --fasta")
   add("--compare-annotation", type=Path, help="genes of --compare; default: those in the file")
@@ -97,12 +107,18 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     help="circular contigs; default: as the files say",
   )
   add("--upstream", type=int, default=UPSTREAM_BP, help="bp before a gene (default %(default)s)")
+  methods = ("substitutions", "gradient", "integrated")
+  add("--method", choices=methods, default=methods[0], help="of --ism (default %(default)s)")
+  add("--residual", type=float, default=0.1, help="of --edits: part that passes a block (0.1)")
   add("--target", help="of --ism: a gene, or CONTIG:FIRST-LAST; default: the region itself")
   add(
     "--show", metavar="CHANNEL", help="what the picture shows; default: the first expression track"
   )
   add("--elements", type=Path, help="promoter elements for the picture: GFF3 or BED")
   add("--picture", type=Path, help="default: --out, ending in .png")
+  add("--offsets", type=int, default=1, help="of --vcf, --edits: places of windows to average")
+  add("--background", type=int, default=0, help="of --vcf: random variants a kind, for `quantile`")
+  add("--seed", type=int, default=0, help="of --background (default %(default)s)")
   add("--reverse-complement-average", action="store_true", help="average strands: twice the work")
   add("--batch-windows", type=int, help="windows at once, over all devices; default: fill them")
   add("--window-bp", type=int, help="bases the model sees; default: as trained")
@@ -111,6 +127,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   options = parser.parse_args(list(arguments))
   if options.target and not options.ism and not options.ism_gene:
     raise ConfigError("--target goes with --ism or --ism-gene")
+  grid_offsets(options.offsets)
+  for name in ("background", "seed"):
+    if getattr(options, name) < 0:
+      raise ConfigError(f"--{name}={getattr(options, name)}; expected at least 0")
+  if not 0 <= options.residual <= 1:
+    raise ConfigError(f"--residual={options.residual}; expected 0 to 1")
+  if options.agreement is not None and options.agreement < 1:
+    raise ConfigError(f"--agreement={options.agreement}; expected at least 1")
   if options.upstream < 1:
     raise ConfigError(f"--upstream={options.upstream}; expected at least 1")
   return options
@@ -126,11 +150,13 @@ def _variants(
   """
   from alphaecoli.genomics.vcf import read_vcf
   from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row
-  from alphaecoli.variants.scoring import score_variants
+  from alphaecoli.variants.scoring import random_sizes, score_variants, with_quantile
 
   variants = list(read_vcf(options.vcf))
   if not variants:
     raise DataError(f"{options.vcf}: no variant in it")
+  how = {"reverse_complement": options.reverse_complement_average, "offsets": options.offsets}
+  sizes = random_sizes(predictor, variants, genome, options.background, seed=options.seed, **how)
   refused: Counter[str] = Counter()
   table, has_spread = predictor.table, predictor.has_spread
   paths = {options.out: score_columns(table, has_spread)}
@@ -139,7 +165,8 @@ def _variants(
     paths[by_gene] = gene_columns(table, has_spread)
   with contextlib.ExitStack() as stack:
     add = {path: stack.enter_context(tsv_writer(path, names)) for path, names in paths.items()}
-    total_bp = len(variants) * predictor.window_bp
+    each_bp = options.offsets * predictor.window_bp
+    total_bp = len(variants) * each_bp
     progress = stack.enter_context(cli.BaseProgress(total_bp, "score"))
     for score in score_variants(
       predictor,
@@ -147,16 +174,16 @@ def _variants(
       genome,
       genome.features,
       upstream_bp=options.upstream,
-      reverse_complement=options.reverse_complement_average,
+      **how,
     ):
-      add[options.out](score_row(score, table, has_spread))
+      add[options.out](score_row(with_quantile(score, sizes), table, has_spread))
       for row in gene_rows(score) if by_gene in add else ():
         add[by_gene](row)
       if score.reason:
         refused[score.reason.partition(":")[0]] += 1
-        progress.expect(-predictor.window_bp)
+        progress.expect(-each_bp)
       else:
-        progress(predictor.window_bp)
+        progress(each_bp)
   scored = len(variants) - refused.total()
   reasons = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
   if not scored:
@@ -188,6 +215,7 @@ def _ism(
     interval,
     genome,
     target=target,
+    method=options.method,
     reverse_complement=options.reverse_complement_average,
   )
   result.channel(channel)
@@ -201,6 +229,70 @@ def _ism(
     cli.LOGGER.warning("%.0f%% of the target is in the window", 100 * result.target_share)
   baseline = dict(zip(result.channel_names, result.baseline.tolist(), strict=True))
   return {"target": result.target.name, "target_share": result.target_share, "baseline": baseline}
+
+
+def _agreement(
+  options: argparse.Namespace, predictor: "Predictor", genome: "AnnotatedGenome"
+) -> dict[str, Any]:
+  """Correlates gradients with mutagenesis at promoters."""
+  import numpy as np
+
+  from alphaecoli.variants.attribution import agreement, promoters
+
+  channel = options.show or f"expression:{predictor.table.names[0]}"
+  regions = promoters(genome, options.upstream, options.agreement)
+  both = options.reverse_complement_average
+  rows = list(agreement(predictor, genome, regions, channel, both))
+  with tsv_writer(options.out, list(rows[0])) as add:
+    for row in rows:
+      add(row.values())
+  columns = [name for name, value in rows[0].items() if isinstance(value, float)]
+  quartiles = {c: np.quantile([row[c] for row in rows], [0.25, 0.5, 0.75]) for c in columns}
+  for name, (low, middle, high) in quartiles.items():
+    cli.LOGGER.info("%s: median correlation %.3f (quartiles %.3f, %.3f)", name, middle, low, high)
+  return {"quartiles": {name: values.tolist() for name, values in quartiles.items()}}
+
+
+def _edits(
+  options: argparse.Namespace, predictor: "Predictor", genome: "AnnotatedGenome"
+) -> dict[str, Any]:
+  """Scores edits, gene by gene of the operons that they touch; writes table and picture.
+
+  Raises:
+    DataError: no edit could be scored.
+  """
+  from alphaecoli.plotting.region import plot_edits
+  from alphaecoli.variants.polar import polar_columns, polar_effects, polar_rows, read_edits
+
+  table, has_spread = predictor.table, predictor.has_spread
+  track = (options.show or table.names[0]).removeprefix("expression:")
+  if track not in table.names:
+    raise ConfigError(f"--show={options.show}; expected one of {', '.join(table.names)}")
+  found = list(
+    polar_effects(
+      predictor,
+      genome,
+      read_edits(options.edits, genome),
+      residual=options.residual,
+      upstream_bp=options.upstream,
+      reverse_complement=options.reverse_complement_average,
+      offsets=options.offsets,
+    )
+  )
+  with tsv_writer(options.out, polar_columns(table, has_spread)) as add:
+    for one in found:
+      for row in polar_rows(one, table, has_spread):
+        add(row)
+  for one in found:
+    if one.reason or not one.genes:
+      cli.LOGGER.warning("%s: %s", one.edit.name, one.reason or "touches no operon")
+  drawn = [one for one in found if one.genes]
+  if not drawn:
+    raise DataError(f"{options.edits}: no edit could be scored, or touches a gene; {options.out}")
+  picture = options.picture or options.out.with_suffix(".png")
+  plot_edits(drawn, track, table.names.index(track), picture)
+  cli.LOGGER.info("wrote %s and %s: %d of %d edits", options.out, picture, len(drawn), len(found))
+  return {"edits": len(found), "scored": len(drawn)}
 
 
 def upstream(gene: Gene, genome: "AnnotatedGenome", bp: int) -> Interval:

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.model.model import AlphaEcoli, mean_of_strands
@@ -34,6 +34,11 @@ class Forward(Protocol):
 
   def embed(self, windows: UInt8[np.ndarray, "B W"], /) -> dict[str, Any]:
     """Computes the trunk's embeddings: one_bp (B, W, C), bins (B, N, D), pair (B, P, P, F)."""
+
+  def gradient(
+    self, bases: Float32[np.ndarray, "B W 4"], weights: dict[str, np.ndarray], both: bool, /
+  ) -> Any:
+    """Computes the gradient by one-hot bases (B, W, 4) of the weighted sum of outputs."""
 
 
 def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
@@ -60,15 +65,22 @@ class CompiledModel:
       jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
       for run in (self._outputs, self._strand_mean, self._embeddings)
     )
+    self._gradients = jax.jit(
+      self._input_gradient,
+      in_shardings=(everywhere, self._by_window, self._by_window),
+      out_shardings=self._by_window,
+      static_argnums=3,
+    )
 
   def share_programs(self, others: Iterable["CompiledModel"]) -> None:
     """Takes over the programs of the first of some models that differs in its values alone."""
     for other in others:
       if other._kind() == self._kind():
-        self._heads, self._both_strands, self._trunk = (
+        self._heads, self._both_strands, self._trunk, self._gradients = (
           other._heads,
           other._both_strands,
           other._trunk,
+          other._gradients,
         )
         return
 
@@ -83,6 +95,14 @@ class CompiledModel:
   def embed(self, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
     """Implements `Forward`."""
     return self._run(self._trunk, windows)
+
+  def gradient(
+    self, bases: Float32[np.ndarray, "B W 4"], weights: dict[str, np.ndarray], both: bool
+  ) -> Any:
+    """Implements `Forward`."""
+    with jax.set_mesh(self._mesh):
+      placed = jax.device_put((bases, weights), self._by_window)
+      return self._gradients(self._state, *placed, both)
 
   def _run(self, compiled: Any, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
     """Calls a compiled function on windows, spread over the devices."""
@@ -106,6 +126,17 @@ class CompiledModel:
     """Computes the trunk's embeddings of windows."""
     values = nnx.merge(self._graph, state).embed(codes, self._organism(codes))
     return {name: x.astype(jnp.float32) for name, x in values._asdict().items()}
+
+  def _input_gradient(
+    self, state: nnx.State, bases: Array, weights: dict[str, Array], both: bool
+  ) -> Array:
+    """Differentiates the weighted sum of what users get by one-hot bases."""
+
+    def total(x: Array) -> Array:
+      outputs = self._strand_mean(state, x) if both else self._outputs(state, x)
+      return sum((outputs[name] * weight).sum() for name, weight in weights.items())  # type: ignore[return-value]
+
+    return jax.grad(total)(bases)
 
   def _organism(self, codes: Array) -> Array:
     """Returns the row of the organism embedding, for each window."""

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.gene_models import GeneModels
@@ -217,6 +217,32 @@ class Predictor:
     """
     for key, outputs in self.run_windows(windows, reverse_complement):
       yield key, [outputs]
+
+  def gradients(
+    self,
+    bases: Float32[np.ndarray, "n W 4"],
+    weights: Mapping[str, Float32[np.ndarray, "n _R _T"]],
+    reverse_complement: bool = False,
+  ) -> Float32[np.ndarray, "n W 4"]:
+    """Differentiates weighted sums of the outputs by one-hot bases, window by window.
+
+    Args:
+      bases: windows; a column for each of A C G T, zeros where the base is unknown.
+      weights: weights of the outputs of some trained heads: z-scores, genes per bin, probabilities.
+      reverse_complement: whether the outputs are averages over both strands.
+    """
+    found = np.zeros_like(bases)
+    for first in range(0, len(bases), self.batch_windows):
+      part = slice(first, first + self.batch_windows)
+      missing = self.batch_windows - len(bases[part])  # one shape, so one compiled program
+      filled, *each = (
+        np.pad(array[part], ((0, missing), (0, 0), (0, 0))) for array in (bases, *weights.values())
+      )
+      batch = self._forward.gradient(
+        filled, dict(zip(weights, each, strict=True)), reverse_complement
+      )
+      found[part] = np.asarray(batch, np.float32)[: len(found[part])]
+    return found
 
   def embed(
     self, sequence: Any, interval: Any = None, *, circular: bool | None = None

@@ -18,6 +18,9 @@ from alphaecoli.parallel.sharding import pin
 from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP, Head, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable
 
+# Codes, or one-hot rows for derivatives by them: A C G T in four columns, unknown bases are zeros.
+Bases = UInt8[Array, "B S"] | Float[Array, "B S 4"]
+
 
 class Embeddings(NamedTuple):
   """Embeddings of each base, each bin of 128 bp and each pair of 2,048 bp."""
@@ -57,13 +60,12 @@ class AlphaEcoli(nnx.Module):
       build = _class_of(head)
       setattr(self, head.name, build(widths[head.resolution_bp], table, rngs=rngs))
 
-  def embed(
-    self, sequence: UInt8[Array, "B S"], organism: Int[Array, "B"], *, train: bool = False
-  ) -> Embeddings:
+  def embed(self, sequence: Bases, organism: Int[Array, "B"], *, train: bool = False) -> Embeddings:
     """Runs the trunk.
 
     Args:
-      sequence: bases A C G T as 0 1 2 3; anything else is unknown and encodes to zeros.
+      sequence: bases A C G T as 0 1 2 3; anything else is unknown and encodes to zeros. Or what
+        these encode to.
       organism: row of the organism embedding.
       train: whether to use and update batch statistics.
 
@@ -73,7 +75,9 @@ class AlphaEcoli(nnx.Module):
     length_bp = sequence.shape[1]
     if length_bp % PAIR_BP or not length_bp:
       raise ValueError(f"a sequence of {length_bp} bp; expected a multiple of {PAIR_BP}")
-    x = pin(jax.nn.one_hot(sequence, 4, dtype=self.dtype))
+    encoded = sequence.ndim == 3
+    x = sequence.astype(self.dtype) if encoded else jax.nn.one_hot(sequence, 4, dtype=self.dtype)
+    x = pin(x)
     x, skips = self.encoder(x, train=train)
     x = x + self.organism(organism).astype(x.dtype)[:, None]
     x, pair = self.tower(x, train=train)
@@ -84,7 +88,7 @@ class AlphaEcoli(nnx.Module):
 
   def __call__(
     self,
-    sequence: UInt8[Array, "B S"],
+    sequence: Bases,
     organism: Int[Array, "B"],
     *,
     train: bool = False,
@@ -93,7 +97,7 @@ class AlphaEcoli(nnx.Module):
     """Returns raw outputs, float32.
 
     Args:
-      sequence: bases A C G T as 0 1 2 3; anything else is unknown.
+      sequence: bases, as for `embed`.
       organism: row of the organism embedding.
       train: whether to use and update batch statistics.
       dropout_key: key of the dropout on the heads' inputs, which happens only with one.
@@ -118,8 +122,8 @@ class AlphaEcoli(nnx.Module):
 
 
 def mean_of_strands(
-  forward: Callable[[UInt8[Array, "B S"]], Mapping[str, Array]],
-  sequence: UInt8[Array, "B S"],
+  forward: Callable[[Bases], Mapping[str, Array]],
+  sequence: Bases,
   table: TrackTable,
 ) -> dict[str, Float32[Array, "B _S _T"]]:
   """Averages the outputs for windows and for their reverse complements.
@@ -154,8 +158,10 @@ def _logit_of_mean(a: Array, b: Array) -> Array:
   return yes - jnp.logaddexp(jax.nn.log_sigmoid(-a), jax.nn.log_sigmoid(-b))
 
 
-def reverse_complement(sequence: UInt8[Array, "B S"]) -> UInt8[Array, "B S"]:
+def reverse_complement(sequence: Bases) -> Bases:
   """Returns the reverse complements of windows; what is not A C G T stays unknown."""
+  if sequence.ndim == 3:
+    return sequence[:, ::-1, ::-1]
   return jnp.where(sequence < 4, 3 - sequence, sequence)[:, ::-1]
 
 

@@ -18,7 +18,7 @@ from matplotlib.transforms import Affine2D
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.bed import Element
-from alphaecoli.variants.mutagenesis import BASES, Mutagenesis
+from alphaecoli.variants.mutagenesis import BASES, SUBSTITUTIONS, Mutagenesis
 from alphaecoli.variants.scores import CHANGE_UNITS
 
 ROW_BP = 100  # bases in one row of the picture
@@ -76,6 +76,7 @@ class _Strip:
     self.title = (
       f"{result.contig}:{result.start + 1:,}-{result.end:,}"
       f"{', minus strand' if backwards else ''}: effect on {result.target.name}, {channel}"
+      f"{'' if result.method == SUBSTITUTIONS else f', estimated: {result.method}'}"
     )
     # Two contigs may share positions; a bar that only touches the region is cut.
     near = (e for e in elements if e.contig == result.contig)

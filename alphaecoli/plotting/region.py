@@ -26,12 +26,16 @@ from alphaecoli.plotting.observed import (
 )
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.store import TrackStore
+from alphaecoli.variants.polar import EditEffect
+from alphaecoli.variants.scores import within_grid_shift
 
 # Okabe and Ito, Color Universal Design (2008): distinct for all kinds of colour vision.
 OBSERVED = "#7F7F7F"
 PREDICTED = "#0072B2"
 FORWARD, REVERSE = "#E69F00", "#56B4E9"
 OPERON = "#000000"
+RULE = "#D55E00"
+MOST_PANELS = 12  # edits in one picture
 
 
 def plot_region(
@@ -90,6 +94,65 @@ def plot_region(
     _save(figure, path)
   finally:
     plt.close(figure)
+
+
+def plot_edits(found: Sequence[EditEffect], track: str, column: int, path: Path) -> None:
+  """Draws what edits do to the genes of the operons that they touch, a panel an edit.
+
+  Bars are what the model says, with the interval over an ensemble's members; pale ones are within
+  the shift of the grid. Diamonds are what the rule of blocks says.
+
+  Args:
+    found: edits with genes, of which the first 12 are drawn; at least one.
+    track: name of the expression track.
+    column: its number.
+    path: file of the picture.
+
+  Raises:
+    DataError: the file can not be written.
+  """
+  shown = found[:MOST_PANELS]
+  widest = max(len(one.genes) for one in shown)
+  size = (max(0.9 * widest + 1.6, 6), 2.3 * len(shown) + 0.6)
+  figure, axes = plt.subplots(len(shown), 1, figsize=size, squeeze=False, layout="constrained")
+  try:
+    for axis, one in zip(axes[:, 0], shown, strict=True):
+      _draw_edit(axis, one, column)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.supylabel(f"change of ln(1 + TPM), {track}", fontsize=9)
+    _save(figure, path)
+  finally:
+    plt.close(figure)
+
+
+def _draw_edit(axis: Axes, one: EditEffect, column: int) -> None:
+  """Draws the genes of one edit, operon by operon in the order of transcription."""
+  at = np.arange(len(one.genes))
+  changes = np.array([gene.effect.change[column] for gene in one.genes])
+  marked = [within_grid_shift(gene.effect.change, gene.effect.grid) for gene in one.genes]
+  alphas = [0.35 if mark else 1.0 for mark in marked]
+  for x, change, alpha in zip(at, changes, alphas, strict=True):
+    axis.bar(x, change, 0.7, color=PREDICTED, alpha=alpha, edgecolor="black", linewidth=0.5)
+  halves = [np.nan if gene.half is None else gene.half[column] for gene in one.genes]
+  axis.errorbar(at, changes, yerr=halves, fmt="none", ecolor="black", capsize=3, linewidth=1)
+  rules = [np.nan if gene.rule is None else gene.rule[column] for gene in one.genes]
+  axis.plot(at, rules, "D", color=RULE, fillstyle="none", label="rule: transcription is blocked")
+  axis.plot([], [], "s", color=PREDICTED, label="model")
+  axis.axhline(0, color="black", linewidth=0.6)
+  for x in at[1:]:  # between operons
+    if one.genes[x].operon != one.genes[x - 1].operon:
+      axis.axvline(x - 0.5, color="0.7", linewidth=0.8, linestyle=":")
+  axis.set_xlim(-0.6, len(at) - 0.4)
+  effects = [gene.effect for gene in one.genes]
+  marks = ["gone" if e.share == 0 else "" if e.distance_bp else "here" for e in effects]
+  names = [e.gene.name or e.gene.id for e in effects]
+  labels = [f"{name}\n{mark}" for name, mark in zip(names, marks, strict=True)]
+  axis.set_xticks(at, labels, fontsize=7, style="italic")
+  where = one.edit.where
+  place = f"{where.contig}:{where.start + 1:,}-{where.end:,}"
+  axis.set_title(f"{one.edit.name}: {one.edit.kind}, {place}", fontsize=9, loc="left")
+  axis.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_genes(axis: Axes, store: TrackStore, start: int, end: int) -> None:

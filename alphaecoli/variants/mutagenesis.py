@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 BASES = "ACGT"
+SUBSTITUTIONS, GRADIENT, INTEGRATED = METHODS = ("substitutions", "gradient", "integrated")
 
 
 class Target(NamedTuple):
@@ -60,6 +61,7 @@ class Mutagenesis:
       base put there, minus that without: 0 for the reference's own base, NaN where that is
       unknown. Channels: ln(1 + TPM) of each expression track, genes per 128 bp, probability.
     spread: deviation of `changes` over an ensemble's members; None for a single model.
+    method: how they were found; gradients give first-order estimates of the changes.
     baseline: the mean over the target without any change.
     target: what was measured.
     target_share: of the target's bases in the window.
@@ -78,6 +80,7 @@ class Mutagenesis:
   window: tuple[int, int]
   table: TrackTable
   spread: Float32[np.ndarray, "n 4 C"] | None = None
+  method: str = SUBSTITUTIONS
 
   @property
   def end(self) -> int:
@@ -212,23 +215,13 @@ def mutagenesis(
     ConfigError: the region is outside the contig or longer than a window, or no base of the target
       is in the window.
   """
-  codes, length, circular = contig.codes, contig.length_bp, bool(contig.circular)
-  fits = end - start <= length if circular else 0 <= start < end <= length
-  if not (start < end and fits):
-    raise ConfigError(f"region {start + 1}-{end} is not on {contig.name}, which has {length} bp")
-  first = window_start(length, start, end, predictor.window_bp, circular)
-  view = View.around(first, predictor.window_bp, length, circular, (start + end) // 2)
-  rows = view.where(target.positions)
-  if not len(rows):
-    raise ConfigError(
-      f"{target.name} is not in the window of {predictor.window_bp} bp about "
-      f"{contig.name}:{start + 1}-{end}; choose a region closer to it"
-    )
+  view, rows = place(predictor.window_bp, contig, start, end, target)
+  codes, length, first = contig.codes, contig.length_bp, view.first
   reference = codes.take(np.arange(start, end), mode="wrap")
   changes = np.full((end - start, 4, len(predictor.table.names) + 2), np.nan, np.float32)
 
   def windows() -> Iterator[tuple[tuple[int, int] | None, UInt8[np.ndarray, " W"]]]:
-    yield None, predictor.cut(codes, first, circular)
+    yield None, predictor.cut(codes, first, view.circular)
     for offset, code in enumerate(reference.tolist()):
       for base in range(4):
         if code not in (base, UNKNOWN):
@@ -262,3 +255,27 @@ def mutagenesis(
     table=predictor.table,
     spread=spread,
   )
+
+
+def place(
+  window_bp: int, contig: Contig, start: int, end: int, target: Target
+) -> tuple[View, Int[np.ndarray, " m"]]:
+  """Centres a window on a region, and finds the target's bases in it.
+
+  Raises:
+    ConfigError: the region is outside the contig or longer than a window, or no base of the target
+      is in the window.
+  """
+  length, circular = contig.length_bp, bool(contig.circular)
+  fits = end - start <= length if circular else 0 <= start < end <= length
+  if not (start < end and fits):
+    raise ConfigError(f"region {start + 1}-{end} is not on {contig.name}, which has {length} bp")
+  first = window_start(length, start, end, window_bp, circular)
+  view = View.around(first, window_bp, length, circular, (start + end) // 2)
+  rows = view.where(target.positions)
+  if not len(rows):
+    raise ConfigError(
+      f"{target.name} is not in the window of {window_bp} bp about "
+      f"{contig.name}:{start + 1}-{end}; choose a region closer to it"
+    )
+  return view, rows

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
+from scipy import special
 
 from alphaecoli.files import analysis
 from alphaecoli.genomics.genes import Gene
@@ -40,6 +41,7 @@ class GeneEffect:
     reference: mean over those bases, without the variant.
     change: mean over those bases, with it minus without it.
     spread: deviation of the change over an ensemble's members.
+    grid: half of the 95% interval of the change over the windows' offsets; None with one offset.
   """
 
   gene: Gene
@@ -49,6 +51,7 @@ class GeneEffect:
   reference: Effect
   change: Effect
   spread: Effect | None = None
+  grid: Effect | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,8 @@ class VariantScore:
     genes: all genes in the window.
     gene: the one of `in_gene`; None where no gene is affected.
     operon: 0-based interval of `in_operon`; None where there is none.
+    grid: of `in_gene`, half of the 95% interval over the windows' offsets; None with one offset.
+    quantile: share of random variants of the same kind whose `size` is smaller; None if not asked.
   """
 
   variant: Variant
@@ -78,6 +83,13 @@ class VariantScore:
   genes: tuple[GeneEffect, ...] = ()
   gene: GeneEffect | None = None
   operon: tuple[int, int] | None = None
+  grid: Effect | None = None
+  quantile: float | None = None
+
+  @property
+  def size(self) -> float:
+    """Returns the mean absolute change of expression in the window, over all tracks."""
+    return float(np.mean(self.changes["mean_abs"][:-2]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +170,7 @@ def score_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
   places_of_change = [*WHERE, *(f"{where}_spread" for where in WHERE if has_spread)]
   fixed = ["contig", "pos", "id", "ref", "alt", "status", "reason", "window_start", "window_end"]
   places = ["gene", "gene_name", "gene_distance_bp", "affected_genes"]
-  operon = ["operon_start", "operon_end"]
+  operon = ["operon_start", "operon_end", "within_grid_shift", "quantile"]
   return [*fixed, *places, *operon, *(c for w in places_of_change for c in channel_names(table, w))]
 
 
@@ -178,6 +190,8 @@ def score_row(score: VariantScore, table: TrackTable, has_spread: bool = False) 
     None if best is None else best.distance_bp,
     affected,
     *_inclusive(score.operon),
+    within_grid_shift(score.changes["in_gene"], score.grid),
+    score.quantile,
   ]
   numbers = [score.changes, score.spreads] if has_spread else [score.changes]
   return row + [value for part in numbers for where in WHERE for value in part[where].tolist()]
@@ -188,7 +202,7 @@ def gene_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
   fixed = ["contig", "pos", "id", "ref", "alt", "gene", "gene_name", "strand", "distance_bp"]
   numbers = [*channel_names(table, "reference"), *channel_names(table, "change")]
   numbers += channel_names(table, "change_spread") if has_spread else []
-  return [*fixed, "affected", "share", *numbers]
+  return [*fixed, "affected", "share", "within_grid_shift", *numbers, *channel_names(table, "grid")]
 
 
 def gene_rows(score: VariantScore) -> list[list[Any]]:
@@ -204,9 +218,11 @@ def gene_rows(score: VariantScore) -> list[list[Any]]:
       effect.distance_bp,
       int(effect.affected),
       effect.share,
+      within_grid_shift(effect.change, effect.grid),
       *effect.reference.tolist(),
       *effect.change.tolist(),
       *(() if effect.spread is None else effect.spread.tolist()),
+      *(np.full(len(effect.change), np.nan) if effect.grid is None else effect.grid).tolist(),
     ]
     for effect in score.genes
   ]
@@ -272,3 +288,21 @@ def largest(values: Float32[np.ndarray, "W C"], rows: slice) -> Effect:
   mask = ~np.isnan(chosen)
   most = np.where(mask, chosen, -np.inf).max(axis=0, initial=-np.inf)
   return np.where(mask.any(axis=0), most, np.nan)
+
+
+def half_width(samples: Sequence[Effect]) -> Effect:
+  """Computes half of the 95% interval of the mean of samples, by Student's t distribution."""
+  n = len(samples)
+  deviation = np.std(np.stack(samples), axis=0, ddof=1)
+  return np.asarray(special.stdtrit(n - 1, 0.975) * deviation / np.sqrt(n))
+
+
+def within_grid_shift(change: Effect, grid: Effect | None) -> int | None:
+  """Tells whether no expression track changes by more than the windows' places alone explain.
+
+  Returns:
+    1 or 0; None where only one place was tried, or nothing is known of expression.
+  """
+  if grid is None or np.isnan(change[:-2]).all():
+    return None
+  return int((np.abs(change) <= grid)[:-2][~np.isnan(change[:-2])].all())

@@ -67,6 +67,10 @@ class StandIn:
     pairs = one_bp.reshape(rows, length // 2048, 2048, 2).sum(axis=2)
     return {"one_bp": one_bp, "bins": bins, "pair": pairs[:, :, None] - pairs[:, None] / 2}
 
+  def gradient(self, bases: np.ndarray, weights: dict[str, np.ndarray], both: bool) -> Any:
+    """None: numpy does not differentiate."""
+    raise NotImplementedError
+
 
 class KnowingStandIn(StandIn):
   """Knows the gene structure and the junctions of contigs, and finds windows by their middle."""

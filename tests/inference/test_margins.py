@@ -9,6 +9,7 @@ import pytest
 from alphaecoli import phases, predict
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.sequence import decode
+from alphaecoli.inference.arguments import read_genome
 from alphaecoli.inference.margins import (
   at_margin,
   choose_margin,
@@ -127,3 +128,45 @@ def test_predict_chooses_the_margin_and_puts_it_on_record(fasta, tmp_path, caplo
   assert set(found["largest_difference"]) == set(HEADS)
   with pytest.raises(ConfigError, match="give one of them"):
     predict.main([*flags, *tolerance, "--margin-bp", "512"])
+
+
+GENES = (  # start, end (1-based), strand: gaps of 205, 99 and 1,299 bp between ends of genes
+  (1, 1000, "+"), (1206, 2000, "-"), (2100, 3000, "+"), (3100, 4000, "-"), (4001, 5000, "-"),
+  (5001, 6000, "+"), (5500, 5800, "-"), (7000, 7100, "-"), (8400, 9000, "+"), (9700, 9800, "+"),
+  (9850, 9900, "+"), (11200, 12000, "-"),
+)  # fmt: skip
+
+
+def test_neutral_places_lie_in_the_middle_of_the_longest_gaps_between_ends_of_genes(fasta):
+  annotation = fasta.with_name("g.gff3")
+  annotation.write_text(
+    "".join(f"large\t.\tgene\t{a}\t{b}\t.\t{s}\t.\tID=g{a}\n" for a, b, s in GENES)
+  )
+  genome = read_genome(fasta, annotation=annotation)
+  insertions, substitutions = phases.neutral_variants(genome, 2)
+  middles = [(9900 + 11199) // 2, (1000 + 1205) // 2, (3000 + 3099) // 2]
+  known = [middle for middle in middles if CODES[middle] < 4]
+  assert [v.position - 1 for v in insertions] == known[:2] and len(known) == 2
+  for one, other in zip(insertions, substitutions, strict=True):
+    assert one.ref == other.ref and one.alt == other.ref + other.alt and other.fault == ""
+  assert len(phases.neutral_variants(genome, 9)[0]) == 2
+
+
+def test_command_says_what_neutral_insertions_score(fasta, tmp_path, capsys):
+  flags = ["--checkpoint", "C", "--fasta", str(fasta), "--insertions", "3"]
+  with pytest.raises(DataError, match="no gap between two genes that end in it"):
+    phases.main(flags)
+  annotation = tmp_path / "g.gff3"
+  annotation.write_text(
+    "".join(f"large\t.\tgene\t{a}\t{b}\t.\t{s}\t.\tID=g{a}\n" for a, b, s in GENES)
+  )
+  flags += ["--annotation", str(annotation), "--offsets", "1,4", "--json", str(tmp_path / "x.json")]
+  assert phases.main(flags) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert "2 neutral places" in lines[0] and len(lines) == 2 + 3
+  rows = json.loads((tmp_path / "x.json").read_text())["neutral"]
+  kinds = [("insertion", 1), ("insertion", 4), ("substitution", 1)]
+  assert [(row["kind"], row["offsets"]) for row in rows] == kinds
+  assert all(row["quantile_0.5"] <= row["quantile_1"] for row in rows)
+  with pytest.raises(ConfigError, match="--insertions=0"):
+    phases.main([*flags, "--insertions", "0"])

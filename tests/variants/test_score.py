@@ -95,6 +95,19 @@ def test_variants_of_a_file_and_their_genes(run, caplog):
   ]
 
 
+def test_offsets_and_background_of_the_command(run):
+  path = run.folder / "v.vcf"
+  path.write_text(vcf_of((1950, TEXT[1949], other(TEXT[1949])), (3000, "N", "A")))
+  table = run("--vcf", path, "--offsets", 2, "--background", 3, "--seed", 1)
+  known = read_genome(run.folder / "c.fa", annotation=run.folder / "c.gff3")
+  (first, _) = predictor().score_variants(path, known, offsets=2, background=3, seed=1).scores
+  assert table["quantile"][0] == pytest.approx(first.quantile, rel=1e-5)
+  assert table.within_grid_shift[0] in (0, 1) and np.isnan(table["quantile"][1])
+  assert table["expression_in_gene:heat/+"][0] == pytest.approx(
+    first.changes["in_gene"][0], rel=1e-4
+  )
+
+
 def test_file_without_a_variant_that_fits_says_why(run):
   path = run.folder / "v.vcf"
   path.write_text(vcf_of((1, "A", "C")).replace("c\t", "chr\t"))
@@ -147,6 +160,8 @@ def test_region_with_another_target(run):
     (["--ism", "chr:5-9"], "no contig 'chr' in the genome"),
     (["--ism-gene", "toyC"], "no gene 'toyC' in the annotation; nearest: toyB"),
     (["--ism", "c:5-9", "--upstream", "0"], "--upstream=0"),
+    (["--vcf", "v.vcf", "--offsets", "0"], "offsets=0; expected 1 to 128"),
+    (["--vcf", "v.vcf", "--background", "-1"], "--background=-1"),
     (["--compare", "x.fa", "--target", "toyA"], "--target goes with --ism"),
     (["--ism", "c:5-9", "--circular", "d"], "--circular=d: no such contig"),
   ],

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alphaecoli.errors import DataError
+from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import Contig, decode, read_fasta
 from alphaecoli.genomics.vcf import Variant, as_variants, read_vcf
 from alphaecoli.inference.arguments import AnnotatedGenome
-from alphaecoli.variants.edits import View, trimmed
+from alphaecoli.variants.edits import View, grid_offsets, kind_of, random_variant, trimmed
 from alphaecoli.variants.scoring import ContigFeatures, distance_bp
-from tests.inference.standin import WINDOW_BP, StandIn, predictor
+from tests.inference.standin import TABLE, WINDOW_BP, StandIn, predictor
 
 LENGTH = 9000
 CODES = np.random.default_rng(5).integers(0, 4, LENGTH).astype(np.uint8)
@@ -387,3 +387,119 @@ def test_data_frame_with_the_columns_of_either_habit():
     as_variants([("c", 1, "A", "C")])
   with pytest.raises(DataError, match="variants are a int"):
     as_variants(3)
+
+
+@pytest.mark.parametrize("circular", [False, True], ids=["linear", "circular"])
+@pytest.mark.parametrize(
+  "case", ["substitution", "insertion", "deletion", "last-base", "first-base"]
+)
+def test_offsets_average_the_changes_of_several_windows(case, circular):
+  variant = make(CODES, *CASES[case])
+  near = (max(variant.start - 30, 0), min(variant.start + 60, LENGTH))
+  known = annotated(CODES, circular, [("near", *near, -1)])
+  (score,) = predictor(batch_windows=2).score_variants([variant], known, offsets=4).scores
+  first, outwards = score.window[0], -1 if variant.start < LENGTH // 2 else 1
+  changes = {}
+  for step in (0, 33, 66, 99):  # by hand: odd, a quarter of 128 or just more
+    window = (first + outwards * step, first + outwards * step + WINDOW_BP)
+    _, change = compare(predictor(), CODES, circular, variant, window)
+    for row, values in enumerate(change):
+      if not np.isnan(values).any():
+        changes.setdefault(window[0] + row, []).append(values)
+  means = {at: np.mean(values, axis=0) for at, values in changes.items() if len(values) == 4}
+  close = {"rtol": 1e-4, "atol": 1e-5}
+  inside = np.array([changes[at] for at in range(*near) if at in means])  # base, offset, channel
+  np.testing.assert_allclose(score.genes[0].change, inside.mean(axis=(0, 1)), **close)
+  assert len(inside) and score.genes[0].share == pytest.approx(len(inside) / (near[1] - near[0]))
+  largest = np.max(np.abs(list(means.values())), axis=0)
+  np.testing.assert_allclose(score.changes["max_abs"], largest, **close)
+  genes = inside.mean(axis=0)
+  # Student's t with three degrees of freedom, from a table
+  np.testing.assert_allclose(score.grid, 3.182446 * genes.std(axis=0, ddof=1) / 2, **close)
+  assert score.grid is score.genes[0].grid
+
+
+def test_offsets_that_shift_the_grid_by_an_odd_distance():
+  assert grid_offsets(1) == [0] and grid_offsets(2) == [0, 65]
+  for count in range(1, 129):
+    places = grid_offsets(count)
+    assert len({place % 128 for place in places}) == len(places) == count
+    assert count == 1 or {place % 2 for place in places} == {0, 1}
+  for count in (0, 129):
+    with pytest.raises(ConfigError, match=f"offsets={count}; expected 1 to 128"):
+      predictor().score_variants([], Contig("c", CODES), offsets=count)
+
+
+class Parity(StandIn):
+  """Expression is 1 at even places of the window, whatever the sequence; as pooling might do."""
+
+  def __call__(self, windows, both):
+    even = np.broadcast_to((np.arange(WINDOW_BP) % 2 == 0)[:, None], (WINDOW_BP, 2))
+    return {**super().__call__(windows, both), "gene_expression": np.stack([even] * len(windows))}
+
+
+def test_effect_of_the_grid_alone_is_taken_out_and_marked():
+  codes = np.ones(9000, np.uint8)
+  genes = [("gene", 4150, 4151, 1)]  # one base, so that the grid shows
+  variant = make(codes, 4100, 1, "A")
+  model = predictor()
+  model._forward = Parity(3)
+  for offsets, change, marked in ((1, TABLE.expression[0].std, None), (2, 0.0, 1), (4, 0.0, 1)):
+    result = model.score_variants([variant], annotated(codes, False, genes), offsets=offsets)
+    found = result.scores[0].changes["in_gene"][0]
+    assert abs(found) == pytest.approx(change, abs=1e-6), offsets
+    table, by_gene = result.to_pandas(), result.genes_to_pandas()
+    for marks in (table.within_grid_shift, by_gene.within_grid_shift):
+      assert marks[0] == marked
+    assert np.isnan(by_gene["expression_grid:heat/+"][0]) == (marked is None)
+
+
+def test_change_that_all_places_of_the_windows_agree_on_is_not_marked():
+  variants = [make(CODES, 4001, 1, None)]
+  known = annotated(CODES, False, [("in", 3990, 4010, 1)])
+  table = predictor().score_variants(variants, known, offsets=2).to_pandas()
+  assert table.within_grid_shift[0] == 0
+
+
+def test_quantile_is_the_share_of_random_variants_of_the_kind_with_smaller_effects():
+  variants = [make(CODES, 4001, 1, None), make(CODES, 4100, 3, ""), make(CODES, 4200, 1, "ACG")]
+  variants.append(Variant("c", 5, "N", "A"))
+  genome = annotated(CODES, True)
+  result = predictor().score_variants(variants, genome, background=4, seed=3)
+  for kind, score in zip(((1, 1), (2, 0), (0, 3)), result.scores, strict=False):
+    tries = [[random_variant(kind, genome, (3, n, k)) for k in range(9)] for n in range(4)]
+    drawn = [next(filter(None, some)) for some in tries]  # the first that is possible
+    sizes = [
+      np.mean(one.changes["mean_abs"][:2])
+      for one in predictor().score_variants(drawn, genome).scores
+    ]
+    size = np.mean(score.changes["mean_abs"][:2])
+    expected = np.mean([1.0 * (other < size) + 0.5 * (other == size) for other in sizes])
+    assert score.quantile == pytest.approx(expected)
+  assert result.scores[3].quantile is None
+  alone = predictor().score_variants(variants[1:2], genome, background=4, seed=3)
+  assert alone.scores[0].quantile == result.scores[1].quantile
+  assert list(result.to_pandas()["quantile"][:3]) == [s.quantile for s in result.scores[:3]]
+
+
+@pytest.mark.parametrize("kind", [(1, 1), (0, 2), (5, 0), (3, 1), (2, 2)])
+def test_random_variants_are_of_the_kind_and_spread_over_the_genome(kind):
+  genome = {"c": Contig("c", CODES), "p": Contig("p", CODES[:3000], circular=True)}
+  drawn = [random_variant(kind, genome, (0, number, 0)) for number in range(400)]
+  fit = [variant for variant in drawn if variant]
+  assert len(fit) > 200 and {kind_of(variant) for variant in fit} == {kind}
+  scores = predictor().score_variants(fit[:5], genome).scores
+  assert all(score.reason == "" for score in scores)  # REF is what the genome has
+  share = np.mean([variant.contig == "p" for variant in fit])
+  assert abs(share - 0.25) < 0.1
+  places = [variant.position for variant in fit if variant.contig == "c"]
+  assert abs(np.mean(places) - LENGTH / 2) < 800
+  assert drawn[:3] == [random_variant(kind, genome, (0, number, 0)) for number in range(3)]
+
+
+def test_background_that_fits_nowhere_is_one_line():
+  codes = np.full(3000, 4, np.uint8)
+  codes[1500:1503] = 0, 1, 2
+  variant = Variant("c", 1501, "ACG", "A")
+  with pytest.raises(DataError, match=r"no random variant that replaces 2 bp by 0 fits the genome"):
+    predictor().score_variants([variant], Contig("c", codes), background=3)
