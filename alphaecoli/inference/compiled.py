@@ -41,6 +41,26 @@ class Forward(Protocol):
     """Computes the gradient by one-hot bases (B, W, 4) of the weighted sum of outputs."""
 
 
+def gradients(
+  forward: Forward,
+  batch_windows: int,
+  bases: Float32[np.ndarray, "n W 4"],
+  weights: Mapping[str, Float32[np.ndarray, "n _R _T"]],
+  both_strands: bool,
+) -> Float32[np.ndarray, "n W 4"]:
+  """Computes `Forward.gradient` of any number of windows, in batches of one shape."""
+  found = np.zeros_like(bases)
+  for first in range(0, len(bases), batch_windows):
+    part = slice(first, first + batch_windows)
+    missing = batch_windows - len(bases[part])
+    filled, *each = (
+      np.pad(array[part], ((0, missing), (0, 0), (0, 0))) for array in (bases, *weights.values())
+    )
+    batch = forward.gradient(filled, dict(zip(weights, each, strict=True)), both_strands)
+    found[part] = np.asarray(batch, np.float32)[: len(found[part])]
+  return found
+
+
 def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
   """Makes a mesh of these devices with the data axis alone: each holds all parameters."""
   return make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))

@@ -80,7 +80,7 @@ def in_order(genes: Sequence[Gene]) -> list[Gene]:
   return sorted(genes, key=lambda gene: (gene.start, gene.end))
 
 
-class AnnotatedGenes:
+class PredictedGenes:
   """The genes of a contig, with what gene models need of them: computed once for all members.
 
   The models are those of a checkpoint, or of each member of an ensemble. Where a prediction has

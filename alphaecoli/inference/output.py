@@ -19,8 +19,8 @@ from alphaecoli.inference import tables, writers
 from alphaecoli.inference.genome_files import stem
 from alphaecoli.inference.genomes import Genome, NamedContig
 from alphaecoli.inference.operon_calls import (
-  AnnotatedGenes,
   GenePair,
+  PredictedGenes,
   PredictedOperon,
   operons_of_bases,
   operons_of_genes,
@@ -158,7 +158,7 @@ class GenomeOutput:
       calls = self._caller.call(contig.codes, prediction.gene_structure, contig.circular)
       contig, has_genes = self._called.add(contig, calls), are_plausible(calls, len(contig.codes))
     names: dict[int, str] = {}
-    genes = AnnotatedGenes(contig.genes, contig.codes, contig.circular)
+    genes = PredictedGenes(contig.genes, contig.codes, contig.circular)
     operons, pairs = list[PredictedOperon](), list[GenePair]()
     if "operon_membership" in self._heads:
       membership = prediction.operon_membership[:, 0]

@@ -14,7 +14,7 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.inference.arguments import locate
-from alphaecoli.inference.compiled import Forward
+from alphaecoli.inference.compiled import Forward, gradients
 from alphaecoli.inference.prediction import (
   TRACK_HEADS,
   Embeddings,
@@ -231,18 +231,7 @@ class Predictor:
       weights: weights of the outputs of some trained heads: z-scores, genes per bin, probabilities.
       reverse_complement: whether the outputs are averages over both strands.
     """
-    found = np.zeros_like(bases)
-    for first in range(0, len(bases), self.batch_windows):
-      part = slice(first, first + self.batch_windows)
-      missing = self.batch_windows - len(bases[part])  # one shape, so one compiled program
-      filled, *each = (
-        np.pad(array[part], ((0, missing), (0, 0), (0, 0))) for array in (bases, *weights.values())
-      )
-      batch = self._forward.gradient(
-        filled, dict(zip(weights, each, strict=True)), reverse_complement
-      )
-      found[part] = np.asarray(batch, np.float32)[: len(found[part])]
-    return found
+    return gradients(self._forward, self.batch_windows, bases, weights, reverse_complement)
 
   def embed(
     self, sequence: Any, interval: Any = None, *, circular: bool | None = None

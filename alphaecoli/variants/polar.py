@@ -15,12 +15,7 @@ from alphaecoli.genomics.sequence import Contig, decode, encode, reverse_complem
 from alphaecoli.genomics.text import open_text
 from alphaecoli.genomics.vcf import NUCLEOTIDES, Variant
 from alphaecoli.inference.arguments import AnnotatedGenome, find_contig
-from alphaecoli.inference.operon_calls import (
-  in_order,
-  operons_of_genes,
-  pairs_of,
-  with_mean_annotated,
-)
+from alphaecoli.inference.operon_calls import PredictedGenes, in_order, operons_of_genes
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tables import STRANDS
 from alphaecoli.tracks.track_table import TrackTable
@@ -171,12 +166,8 @@ def operons_of(
       chains += [c for s in (1, -1, 0) if (c := [g for g in inside if g.strand == s])]
   elif genes:
     found = predictor.predict(contig, reverse_complement=reverse_complement)
-    models = [one.pair_model for one in (predictor, *predictor.members)]
-    pairs, *each = (
-      pairs_of(genes, contig.codes, one, model)
-      for one, model in zip((found, *found.members), models, strict=True)
-    )
-    pairs = with_mean_annotated(pairs, each)
+    models = [one.gene_models for one in predictor.members or (predictor,)]
+    pairs, _ = PredictedGenes(genes, contig.codes, found.circular).pairs(found, models)
     called = operons_of_genes(genes, pairs, found.operon_membership[:, 0])
     chains = [[genes[i] for i in operon.genes] for operon in called]
   placed = {id(gene) for chain in chains for gene in chain}

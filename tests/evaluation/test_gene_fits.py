@@ -23,7 +23,7 @@ from alphaecoli.genomics.gene_features import codon_counts
 from alphaecoli.genomics.gene_models import EXPRESSION, JUNCTION, GeneModels, PairModel
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import encode, reverse_complement
-from alphaecoli.inference.operon_calls import AnnotatedGenes
+from alphaecoli.inference.operon_calls import PredictedGenes
 from alphaecoli.inference.prediction import Prediction
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex
@@ -145,7 +145,7 @@ def test_prediction_gives_pairs_the_probability_of_evaluation(noisy, weighs):
     units="z",
     circular=True,
   )
-  found = AnnotatedGenes(genes, store.sequence, True).pairs(prediction, [GeneModels(pairs=model)])[
+  found = PredictedGenes(genes, store.sequence, True).pairs(prediction, [GeneModels(pairs=model)])[
     0
   ]
   by_genes = {(pair.left, pair.right): pair.probability_annotated for pair in found}
