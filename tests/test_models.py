@@ -1,7 +1,6 @@
 """Small folders of models: values, damage, names, cards; the shipped model; the wheel."""
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -223,9 +222,6 @@ def test_a_model_without_a_card_says_so(runs):
     models.main(["card", "--checkpoint", str(runs)])
 
 
-@pytest.mark.skipif(
-  importlib.util.find_spec("hatchling") is None, reason="needs hatchling: pip install hatchling"
-)
 def test_the_wheel_has_the_weights(tmp_path):
   command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
   subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
