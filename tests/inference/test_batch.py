@@ -217,6 +217,7 @@ def test_head_that_was_not_trained_is_not_written(tmp_path, folder, monkeypatch,
   assert sorted(p.name for p in out.iterdir()) == [
     "gene_expression.heat_+.bw",
     "gene_expression.heat_-.bw",
+    "genes.bed",
     "genes.tsv",
     "npz",
     "predictions.json",
