@@ -183,7 +183,9 @@ def test_the_ensemble_predicts_out_of_fold_what_was_gathered(stopped_then_contin
   # The stand-in sees a base alone, so it does not matter how windows lie.
   np.testing.assert_allclose(found.gene_expression, arrays["gene_expression"], atol=1e-5)
   np.testing.assert_allclose(found.operon_membership[:, 0], arrays["operon_membership"], atol=1e-6)
-  mean = load_predictor(workdir, out_of_fold=False, **options).predict(store.sequence, circular=True)
+  mean = load_predictor(workdir, out_of_fold=False, **options).predict(
+    store.sequence, circular=True
+  )
   assert len(mean.members) == 3 and (mean.spread["operon_membership"] > 0).all()
   with pytest.raises(DataError, match=r"is an ensemble, and one checkpoint is needed here"):
     evaluation_run.evaluate_run(workdir, "test")
