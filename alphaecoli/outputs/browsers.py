@@ -70,7 +70,8 @@ def expression_fifths(rows: Sequence[Row]) -> list[int | None]:
     For each row of `genes.tsv` its fifth among all, from 0 (lowest); None where nothing is known.
   """
   names = [name for name in (rows[0] if rows else ()) if name.startswith("log_tpm:")]
-  means = np.array([[row[name] for name in names] for row in rows], float).reshape(len(rows), -1)
+  means = np.array([[row[name] for name in names] for row in rows], float)
+  means = means.reshape(len(rows), len(names))
   if not names or not np.isfinite(means).all():
     return [None] * len(rows)
   ranks = np.argsort(np.argsort(means.mean(axis=1), kind="stable"), kind="stable")

@@ -57,6 +57,9 @@ def write_genbank(path: Path, contigs: Sequence[AnnotatedContig]) -> None:
       short = f"{short[: LOCUS_LETTERS - 7]}_{number}"
     record = SeqRecord(Seq(decode(contig.codes)), contig.label, short, "predicted by alphaecoli")
     record.annotations = {"molecule_type": "DNA", "data_file_division": "BCT"}
+    version = contig.label.rpartition(".")[2]
+    if version.isdecimal() and version != str(int(version)):  # SeqIO would write .071 as .71
+      record.annotations["accession"] = contig.label
     record.annotations["topology"] = "circular" if contig.circular else "linear"
     record.features = _features(contig, [next(fifths) for _ in contig.genes])
     records.append(record)

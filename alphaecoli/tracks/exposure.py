@@ -216,16 +216,20 @@ def say_shared(total: int, out_of_fold: int, seen: int) -> None:
     out_of_fold: those in contigs that were predicted out of fold.
     seen: those that members predicted which were trained on them.
   """
-  if out_of_fold or seen:
-    LOGGER.log(
-      logging.WARNING if seen > _FEW * total else logging.INFO,
-      "%.1f%% of %s bp lie in contigs that members were trained on, and are predicted out of fold; "
-      "%.1f%% are predicted by members that saw them, since all did or the contig has few such: "
-      "columns members and seen",
-      100 * out_of_fold / total,
-      f"{total:,}",
-      100 * seen / total,
+  notes = []
+  if out_of_fold:
+    notes.append(
+      f"{out_of_fold / total:.1%} lie in contigs that members were trained on, and are predicted "
+      "out of fold, their genomes without spreads"
     )
+  if seen:
+    notes.append(
+      f"{seen / total:.1%} are predicted by members that saw them in a genome of training, since "
+      "all did or the contig has few such"
+    )
+  if notes:
+    level = logging.WARNING if seen > _FEW * total else logging.INFO
+    LOGGER.log(level, "of %s bp %s: columns members and seen", f"{total:,}", "; ".join(notes))
 
 
 class Exposures:

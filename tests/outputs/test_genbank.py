@@ -60,6 +60,13 @@ def test_names_sequences_and_topology_come_back(path):
   assert all(len(line) <= 80 for line in path.read_text().splitlines())
 
 
+@pytest.mark.parametrize("name", ["NODE_11_length_9_cov_27.071", "c.0", "c.00", "U00096.3", "a.b."])
+def test_names_that_look_like_versions_stay_whole(tmp_path, name):
+  write_genbank(tmp_path / "g.gbk", [AnnotatedContig(name, encode("ACG"), False, [], [], [], {})])
+  (contig,), _ = read_genbank(tmp_path / "g.gbk")
+  assert contig.name == name == read(tmp_path / "g.gbk")[0].id
+
+
 def test_proteins_are_translated_by_table_11_also_backwards_and_over_the_origin(path):
   record, found = features(path, "CDS")
   proteins = {f.qualifiers["locus_tag"][0]: f.qualifiers["translation"][0] for f in found}
