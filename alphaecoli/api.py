@@ -17,6 +17,7 @@ from alphaecoli.checkpoints.read import (
 from alphaecoli.errors import ConfigError
 from alphaecoli.files import DEFAULT_MODEL, read_json
 from alphaecoli.genomics.intervals import Interval
+from alphaecoli.genomics.read import read_variants
 from alphaecoli.genomics.vcf import as_variants
 from alphaecoli.inference.arguments import as_genome, locate
 from alphaecoli.inference.compiled import CompiledModel, data_mesh, default_batch, local_devices
@@ -66,7 +67,9 @@ class Predictor(WindowPredictor):
       DataError: not variants, or a file is broken.
       ConfigError: so many offsets are not possible.
     """
-    annotated, asked = as_genome(genome), as_variants(variants)
+    annotated = as_genome(genome)
+    is_file = isinstance(variants, str | Path)
+    asked = read_variants(Path(variants), annotated.values()) if is_file else as_variants(variants)
     how: dict[str, Any] = {"reverse_complement": reverse_complement, "offsets": offsets}
     sizes = random_sizes(self, asked, annotated, background, seed=seed, **how)
     scores = score_variants(

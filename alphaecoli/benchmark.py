@@ -37,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
   add("--file", type=Path, help="bson: a geneExpression.bson of yours instead")
   add("--windows", type=int, default=1_000, help="pipeline: windows a measurement (default 1000)")
   add("--bases", type=int, default=1_000_000, help="predict: length of the sequence")
+  text = "predict: linear contigs of this length instead, beside whole windows of one contig each"
+  add("--contig-bp", type=int, help=text)
   add("--trace", type=Path, help="step: also trace three steps into this folder, for xprof")
   add("--topology", help="compile: TPU slice, as v5e:4x4")
   add("--slices", type=int, default=1, help="compile: so many of them (default 1)")

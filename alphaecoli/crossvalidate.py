@@ -44,6 +44,10 @@ def main(arguments: Sequence[str]) -> int:
   distributed.add_flags(parser)
   flags, rest = parser.parse_known_args(arguments)
   config, _ = from_arguments(rest)
+  if config.data.stores:
+    from alphaecoli.evaluation.folds import as_prepared
+
+    config = as_prepared(config)
   folds = parse_folds(flags.folds, config.data.n_folds)
   if flags.rivals:
     from alphaecoli.evaluation.rivals import require
@@ -67,7 +71,13 @@ def crossvalidate(
   import jax
 
   from alphaecoli.checkpoints.write import write_ensemble
-  from alphaecoli.evaluation.folds import evaluate_fold, fold_config, fold_folder, gather
+  from alphaecoli.evaluation.folds import (
+    evaluate_fold,
+    fold_config,
+    fold_folder,
+    gather,
+    write_fold,
+  )
   from alphaecoli.training.resume import is_finished
   from alphaecoli.training.run import train
 
@@ -77,6 +87,7 @@ def crossvalidate(
       cli.LOGGER.info("fold %d: trained before, %s", fold, folder)
     else:
       cli.LOGGER.info("fold %d of %d: %s", fold, config.data.n_folds, folder)
+      write_fold(config, workdir, fold)
       if status := train(of_fold, folder):
         return status
     evaluate_fold(folder, split, rivals)

@@ -257,13 +257,14 @@ def _write_genomes(out: Path, loaded: "Sequence[LoadedCheckpoint]") -> None:
       except DataError as error:
         cli.LOGGER.warning("no genome of training beside the model: %s", error)
         return
-      if (digest := hash_genome(store.sequence)) in missing:
-        missing.discard(digest)
-        file = out / GENOMES / f"{digest[:16]}.fna.gz"
-        file.parent.mkdir(exist_ok=True)
-        text = f">{store.contig}\n{decode(store.sequence)}\n"
-        file.write_bytes(gzip.compress(text.encode(), mtime=0))
-        cli.LOGGER.info("%s: the genome of training %s", file, store.contig)
+      for own in store.replicons:
+        if (digest := hash_genome(own.sequence)) in missing:
+          missing.discard(digest)
+          file = out / GENOMES / f"{digest[:16]}.fna.gz"
+          file.parent.mkdir(exist_ok=True)
+          text = f">{own.contig}\n{decode(own.sequence)}\n"
+          file.write_bytes(gzip.compress(text.encode(), mtime=0))
+          cli.LOGGER.info("%s: the genome of training %s", file, own.contig)
 
 
 def _card_of(checkpoint: str) -> dict[str, Any]:

@@ -18,9 +18,11 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.inference.output import read_prediction
   from alphaecoli.plotting.region import plot_region
   from alphaecoli.tracks.organisms import find_store
+  from alphaecoli.tracks.replicons import choose_contig
 
   checkpoint = find_checkpoint(options.workdir)
-  store = find_store(read_meta(checkpoint), Path(options.workdir), options.organism)
+  found = find_store(read_meta(checkpoint), Path(options.workdir), options.organism)
+  store = choose_contig(found, options.contig)
   start, end = options.region or choose_region(store, options.split)
   if end > store.length_bp:
     raise ConfigError(
@@ -47,6 +49,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--predictions", type=Path, help="directory from alphaecoli.predict; default: predict now")
   add("--region", type=_region, help="start-end, 0-based half-open; default: chosen from the split")
   add("--split", choices=list(SPLIT_WORDS), default="test", help="where to choose the region")
+  add("--contig", help="where the store has several; default: the longest")
   add("--organism", help="name or row, where the model was trained on several")
   add("--track", help="expression track; default: the first")
   return parser.parse_args(list(arguments))

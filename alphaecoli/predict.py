@@ -182,26 +182,43 @@ def _settings(options: argparse.Namespace) -> "Settings":
     )
   if not 0 <= options.operon_threshold <= 1:
     raise ConfigError(f"--operon-threshold={options.operon_threshold}; expected 0 to 1")
-  store = _open_store(options.store) if options.store else None
+  store = _open_store(options.store, options.organism) if options.store else None
   call_genes = options.call_genes == "auto"
   return Settings(formats, options.units, options.operon_threshold, store, call_genes)
 
 
-def _open_store(path: Path) -> "TrackStore":
+def _open_store(path: Path, organism: str | None) -> "TrackStore":
   """Opens a track store, or that of a run, and reads its genes.
+
+  Args:
+    path: directory of a store; or of a run, whose store may lie elsewhere, as a fold's does.
+    organism: name or row of one of a run's organisms.
 
   Raises:
     DataError: there is none, several, or it is broken.
+    ConfigError: the run has several organisms, and none of them is chosen.
   """
+  from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint, read_meta
   from alphaecoli.tracks.store import MANIFEST, open_store
+  from alphaecoli.tracks.track_table import store_paths
 
-  inside = [path] if (path / MANIFEST).is_file() else sorted(path.glob("tracks/*"))
-  found = [folder for folder in inside if (folder / MANIFEST).is_file()]
-  if len(found) != 1:
-    names = f"; it has {', '.join(map(str, found))}" if found else ""
-    raise DataError(f"--store={path}: expected one track store, or a run with one{names}")
-  store = open_store(found[0])
-  _ = store.genes  # now, so that a broken table ends the command before any work
+  if (path / CHECKPOINTS_DIR).is_dir():
+    paths, fingerprint = store_paths(read_meta(find_checkpoint(path)), path, organism)
+    stores = (open_store(place) for place in paths if place.is_dir())
+    own = next((store for store in stores if store.fingerprint == fingerprint), None)
+    if own is None:
+      raise DataError(f"--store={path}: the store of this run is not at {paths[0]}; name it")
+    store = own
+  else:
+    inside = [path] if (path / MANIFEST).is_file() else sorted(path.glob("tracks/*"))
+    found = [folder for folder in inside if (folder / MANIFEST).is_file()]
+    if len(found) != 1:
+      names = f"; it has {', '.join(map(str, found))}" if found else ""
+      folds = next(iter(sorted(path.glob("fold_*"))), None)
+      hint = f"; name that of a fold, such as {folds}" if folds else ""
+      raise DataError(f"--store={path}: expected one track store, or a run with one{names}{hint}")
+    store = open_store(found[0])
+  _ = store.all_genes  # now, so that a broken table ends the command before any work
   return store
 
 

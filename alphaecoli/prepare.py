@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alphaecoli import cli
 from alphaecoli.config import base_config, from_arguments, resolve
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
   from alphaecoli.tracks.store import TrackStore
 
 DESCRIPTION = """\
-Writes the track store of any bacterium from its genome, annotation, expression and operons, with a
-quality report. Train on it with --config.data.stores=STORE. Formats: docs/organisms.md.
+Writes the track store of any bacterium from its genome (chromosomes and plasmids), annotation,
+expression and operons, with a quality report. Train on it with --config.data.stores=STORE.
+Formats: docs/organisms.md.
 
   --config FILE               configuration; default configs/base.py
   --config.data.key=value     splits, tracks and thresholds, such as --config.data.fold=1
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
   add("--values", choices=list(UNITS), help=units)
   add("--samples", type=Path, help="table: sample, then a column a growth condition")
   add("--operons", type=Path, help="TSV (operon, genes, start, end) or GFF3 with operon features")
-  add("--contig", help="the contig to prepare; default: the longest")
+  add("--contig", help="the one contig to prepare; default: every one that holds a window")
   add("--name", help="of the organism, for training on several; default: the name of --out")
   add("--out", required=True, type=Path, help="directory of the store; must not exist yet")
   options, rest = parser.parse_known_args(arguments)
@@ -86,15 +87,15 @@ def prepare(
     data: splits, tracks and thresholds.
     out: directory of the store.
     name: name of the organism.
-    contig: name of the contig; by default the longest.
+    contig: name of the one contig; by default every one that holds a window.
 
   Raises:
     ConfigError: a key that has no say here, or a contig, data set or track that does not exist.
     DataError: a file is missing or broken, or `out` holds something else.
   """
   from alphaecoli.organism.read import read_organism
-  from alphaecoli.tracks.build import build_tracks
   from alphaecoli.tracks.process import say_unused, store_metadata
+  from alphaecoli.tracks.replicons import build_tracks, describe, pooled
   from alphaecoli.tracks.store import MANIFEST, open_store
   from alphaecoli.tracks.write import write_store
 
@@ -102,10 +103,16 @@ def prepare(
   for key in _FROM_DUMPS:
     if getattr(data, key) != getattr(base, key):
       raise ConfigError(f"data.{key} has no say here: --genome, --annotation, … name the inputs")
-  genome_records, data = read_organism(files, data, contig)
-  more = {"genome_source": "file", "organism": name, "contig_name": genome_records.contig.name}
+  genome = read_organism(files, data, contig)
+  genome_records, data = pooled([records for records, _ in genome]), genome[0][1]
+  more: dict[str, Any] = {
+    "genome_source": "file",
+    "organism": name,
+    "contig_name": genome_records.contig.name,
+  }
   unit = genome_records.expression.unit if genome_records.expression else files.values or "tpm"
   more |= {"expression_values": unit, "readers": str(READERS)}
+  more |= {"replicons": roles} if (roles := describe(genome)) else {}
   identity = store_metadata(data, files.by_name(), more)
   if out.exists():
     store = open_store(out) if (out / MANIFEST).is_file() else None
@@ -116,8 +123,8 @@ def prepare(
       )
     cli.LOGGER.info("%s: inputs and configuration are the same, used again", out)
     return store
-  tracks = build_tracks(genome_records, data)
-  say_unused(tracks, genome_records, data)
+  tracks = build_tracks(genome)
+  say_unused(tracks[0], genome_records, data)
   store = write_store(out, tracks, identity)
   cli.LOGGER.info("%s", genome_records.report.table())
   cli.LOGGER.info("track store %s of %s is complete", out, name)

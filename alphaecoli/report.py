@@ -1,6 +1,7 @@
 """Writes one HTML file about a run: `python -m alphaecoli.report --help`."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,10 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.reporting.page import render
   from alphaecoli.reporting.run import read_run
   from alphaecoli.reporting.sections import missing_evaluation
+  from alphaecoli.tracks.replicons import choose_contig
 
   run = read_run(options.workdir, options.split, options.organism)
+  run = dataclasses.replace(run, store=choose_contig(run.store, options.contig))
   store = run.store
   names = store.table.names
   if options.track is not None and options.track not in names:
@@ -59,6 +62,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     help="genes or contig:start-end (1-based, inclusive) with commas between, to offer in the "
     "browser at full resolution; default: a region of the split",
   )
+  add("--contig", help="of the browser, where the store has several; default: the longest")
   add("--organism", help="name or row, where the model was trained on several")
   add(
     "--track", help="expression track of the browser and the circular overview; default: the first"

@@ -13,6 +13,7 @@ from alphaecoli.files import DEFAULT_MODEL, tsv_writer, version, write_json
 from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import Interval
+from alphaecoli.genomics.quality import shown
 from alphaecoli.variants.edits import UPSTREAM_BP, grid_offsets
 
 # What computes is imported where it is used: --help and a wrong flag answer at once.
@@ -148,11 +149,11 @@ def _variants(
   Raises:
     DataError: no variant in it could be scored.
   """
-  from alphaecoli.genomics.vcf import read_vcf
+  from alphaecoli.genomics.read import read_variants
   from alphaecoli.variants.scores import gene_columns, gene_rows, score_columns, score_row
   from alphaecoli.variants.scoring import random_sizes, score_variants, with_quantile
 
-  variants = list(read_vcf(options.vcf))
+  variants = read_variants(options.vcf, genome.values())
   if not variants:
     raise DataError(f"{options.vcf}: no variant in it")
   how = {"reverse_complement": options.reverse_complement_average, "offsets": options.offsets}
@@ -169,12 +170,7 @@ def _variants(
     total_bp = len(variants) * each_bp
     progress = stack.enter_context(cli.BaseProgress(total_bp, "score"))
     for score in score_variants(
-      predictor,
-      variants,
-      genome,
-      genome.features,
-      upstream_bp=options.upstream,
-      **how,
+      predictor, variants, genome, genome.features, upstream_bp=options.upstream, **how
     ):
       add[options.out](score_row(with_quantile(score, sizes), table, has_spread))
       for row in gene_rows(score) if by_gene in add else ():
@@ -185,6 +181,14 @@ def _variants(
       else:
         progress(each_bp)
   scored = len(variants) - refused.total()
+  if "unknown contig" in refused:
+    cli.LOGGER.warning(
+      "%s names contigs that %s has not: %s; give them the genome's names (bcftools annotate "
+      "--rename-chrs), or let the header say their lengths (##contig=<ID=…,length=…>)",
+      options.vcf,
+      options.fasta,
+      shown(v.contig for v in variants if v.contig not in genome),
+    )
   reasons = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
   if not scored:
     raise DataError(

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
   from alphaecoli.parallel.hardware import use_compilation_cache
   from alphaecoli.parallel.sharding import make_mesh
   from alphaecoli.tracks.organisms import open_organisms
+  from alphaecoli.tracks.replicons import alone
   from alphaecoli.training.checks import Subject, checkpoints_intact, checks
   from alphaecoli.training.run import make_directory
 
@@ -47,10 +48,12 @@ def main(arguments: Sequence[str]) -> int:
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
   failed = _print(checkpoints_intact(workdir))
-  for store in organisms.stores:
-    if len(organisms.stores) > 1:
-      print(f"{store.organism}:", flush=True)
-    failed += _print(checks(Subject(config, workdir, store, mesh, max(flags.steps, 2))))
+  contigs = [own for store in organisms.stores for own in store.replicons]
+  for own in contigs:
+    if len(contigs) > 1:
+      print(f"{own.organism}, {own.contig}:", flush=True)
+    subject = Subject(config, workdir, alone(own), mesh, max(flags.steps, 2))
+    failed += _print(checks(subject, trains=own in organisms.stores))
   print(f"{failed} of the checks failed" if failed else "all checks passed")
   return 1 if failed else 0
 

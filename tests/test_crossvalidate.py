@@ -12,19 +12,25 @@ import pytest
 
 from alphaecoli import crossvalidate
 from alphaecoli.api import load_predictor
+from alphaecoli.checkpoints.read import find_checkpoint, read_meta
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import folds
 from alphaecoli.evaluation import run as evaluation_run
+from alphaecoli.evaluation.folds import as_prepared, fold_config, write_fold
 from alphaecoli.evaluation.rival_fits import Value
 from alphaecoli.evaluation.rivals import DESCRIPTIONS, Rivals
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.layers import Keys
 from alphaecoli.model.model import AlphaEcoli
+from alphaecoli.predict import _open_store
 from alphaecoli.schema import HEADS
+from alphaecoli.tracks.organisms import find_store, open_organisms
+from alphaecoli.tracks.replicons import divided
 from alphaecoli.tracks.store import open_store
 from alphaecoli.training import loop
 from alphaecoli.training.resume import EXIT_STOPPED
 from tests import toy
+from tests.stores import config_of, random_store
 from tests.training.small import TINY, StandIn
 
 LENGTH_BP = 30_000
@@ -259,6 +265,36 @@ def test_rivals_and_the_validation_split_are_measured_later_where_the_folder_now
     assert set(file["fold"][20_000:]) == {2} and set(file["fold"][:20_000]) == {-1}
 
 
+def test_the_store_of_a_fold_is_found_where_all_folds_have_theirs(stopped_then_continued, tmp_path):
+  workdir = stopped_then_continued[1]
+  store = _open_store(workdir / "fold_1", None)
+  assert store.path.parent == workdir / "tracks" and store.manifest["config"]["fold"] == 1
+  shutil.copytree(workdir / "tracks", tmp_path / "tracks")
+  meta = read_meta(find_checkpoint(workdir / "fold_1"))
+  meta["config"]["data"]["store_dir"] = str(tmp_path / "gone")  # the whole folder was moved
+  assert find_store(meta, tmp_path / "fold_1").path.parent == tmp_path / "tracks"
+  with pytest.raises(
+    DataError, match=r"expected one track store, .*; name that of a fold, such as"
+  ):
+    _open_store(workdir, None)
+
+
+def test_folds_are_cut_of_a_prepared_store(tmp_path):
+  store = random_store(tmp_path, n_blocks=9, n_folds=3, fold=2)
+  base = config_of(stores=(str(store.path),))
+  config = as_prepared(base)
+  assert (config.data.n_blocks, config.data.n_folds) == (9, 3)
+  assert fold_config(config, tmp_path, 2).data.stores == (str(store.path),)
+  of_fold = fold_config(config, tmp_path, 0)
+  write_fold(config, tmp_path, 0)
+  (path,) = of_fold.data.stores
+  (found,) = open_organisms(of_fold, tmp_path).stores
+  assert str(found.path) == path and found.path.parent == tmp_path / "tracks"
+  assert found.manifest["config"] == {**store.manifest["config"], "fold": 0}
+  assert found.regions("validation") == divided(store, 0).regions("validation")
+  assert found.organism == store.organism and found.fingerprint != store.fingerprint
+
+
 def test_other_values_are_refused_as_in_training(stopped_then_continued):
   arguments = stopped_then_continued[0]
   with pytest.raises(ConfigError, match=r"holds another run: model\.channels was 8 and is 16"):
@@ -270,7 +306,7 @@ def test_other_values_are_refused_as_in_training(stopped_then_continued):
   [
     ("--folds=3", r"--folds=3; expected numbers from 0 to 2"),
     ("--folds=0,one", r"expected numbers"),
-    ("--config.data.stores=('a',)", r"one fold's splits each"),
+    ("--config.data.stores=a,b", r"folds are cut of one"),
   ],
 )
 def test_bad_command_lines_are_one_line_errors(tmp_path, argument, message):

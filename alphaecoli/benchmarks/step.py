@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import statistics
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,12 +144,14 @@ def _hardware_utilisation(
 def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   """Times whole-sequence prediction, tiles and transfers included.
 
-  A sequence as long as the model's window is one window, any other a circle cut into tiles.
+  A sequence as long as the model's window is one window, any other a circle cut into tiles. With
+  `--contig-bp` it is cut into linear contigs, timed beside a whole window for each of them.
   """
   import jax
   import numpy as np
 
   from alphaecoli.inference.compiled import CompiledModel, default_batch
+  from alphaecoli.inference.prediction import Request
   from alphaecoli.inference.predictor import Predictor
   from alphaecoli.model.layers import Keys
   from alphaecoli.model.model import AlphaEcoli
@@ -168,12 +171,34 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   sequence = np.random.default_rng(0).integers(0, 4, length).astype(np.uint8)
   whole = length == config.data.window_bp
 
-  def predict() -> None:
-    predictor.predict(sequence, circular=not whole, one_window=whole)
+  contig_bp, window_bp = getattr(flags, "contig_bp", None), config.data.window_bp
+  step_bp = contig_bp or length
+  contigs = [sequence[at : at + step_bp] for at in range(0, length, step_bp)]
 
-  compile_s = seconds_of(lambda: predictor.predict(sequence[: config.data.window_bp]))
-  seconds = statistics.median(in_turn({"predict": predict}, flags.repeats)["predict"])
+  def predict() -> None:
+    if contig_bp:
+      deque(predictor.predict_many(Request(codes, False) for codes in contigs), maxlen=0)
+    else:
+      predictor.predict(sequence, circular=not whole, one_window=whole)
+
+  def predict_whole_windows() -> None:
+    windows = ((i, np.resize(codes, window_bp)) for i, codes in enumerate(contigs))
+    deque(predictor.run_windows(windows), maxlen=0)
+
+  compile_s = seconds_of(lambda: predictor.predict(sequence[:window_bp]))
+  actions = {"predict": predict} | ({"windows": predict_whole_windows} if contig_bp else {})
+  times = in_turn(actions, flags.repeats)
+  seconds = statistics.median(times["predict"])
+  compared = {}
+  if contig_bp:
+    windows_s = statistics.median(times["windows"])
+    compared = {
+      "contigs": len(contigs),
+      "whole_windows_s": windows_s,
+      "ratio_to_whole_windows": seconds / windows_s,
+    }
   return {
+    **compared,
     "device": devices[0].device_kind,
     "devices": len(devices),
     "window_bp": config.data.window_bp,

@@ -6,14 +6,21 @@ of threads changes nothing, and the state of a stream is a number.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import grain
 
-from alphaecoli.data.windows import check_training_regions, draw_organism, draw_window, tile_windows
+from alphaecoli.data.windows import (
+  check_training_regions,
+  count_starts,
+  draw_source,
+  draw_window,
+  open_circle,
+  tile_windows,
+)
 from alphaecoli.errors import ConfigError
 from alphaecoli.schema import Config
-from alphaecoli.tracks.splits import TRAIN
+from alphaecoli.tracks.splits import TRAIN, Region
 from alphaecoli.tracks.store import TrackStore, Window
 
 _ENDLESS = 1 << 40  # steps
@@ -49,7 +56,7 @@ class Batches(Iterator[Window]):
     options = grain.ReadOptions(
       num_threads=threads, prefetch_buffer_size=max(threads, prefetch_batches) if threads else 0
     )
-    source = grain.MapDataset.source(_Source(cut, first, n_batches - first))
+    source = grain.MapDataset.source(_BatchSource(cut, first, n_batches - first))
     self._iterator = iter(source.to_iter_dataset(options))
     self._closed = False
 
@@ -81,7 +88,7 @@ class Batches(Iterator[Window]):
     self.close()
 
 
-class _Source:
+class _BatchSource:
   """Batches by index, for grain."""
 
   def __init__(self, cut: Callable[[int], Window], first: int, length: int):
@@ -92,6 +99,43 @@ class _Source:
 
   def __getitem__(self, index: SupportsIndex) -> Window:
     return self._cut(self._first + int(index))
+
+
+class _Source(NamedTuple):
+  """A contig that windows are drawn from: its store, its organism's row, its share of windows."""
+
+  store: TrackStore
+  organism: int
+  regions: tuple[Region, ...]
+  share: float
+
+
+def _sources(
+  stores: Sequence[TrackStore], shares: Sequence[float], window_bp: int, split: str
+) -> list[_Source]:
+  """Lists the contigs that hold a window; each has the share of its possible windows.
+
+  Raises:
+    ConfigError: the longest contig of an organism holds no window.
+  """
+  found = []
+  for row, (store, share) in enumerate(zip(stores, shares, strict=True)):
+    store.check_window(window_bp)
+    check_training_regions(store.regions(split), window_bp)
+    regions = [
+      open_circle(own.regions(split), window_bp, own.length_bp, own.circular)
+      for own in store.replicons
+    ]
+    starts = [
+      count_starts(of_contig, window_bp) * (own.length_bp >= window_bp)
+      for own, of_contig in zip(store.replicons, regions, strict=True)
+    ]
+    found += [
+      _Source(own, row, of_contig, share * (n / sum(starts)))
+      for own, of_contig, n in zip(store.replicons, regions, starts, strict=True)
+      if n
+    ]
+  return found
 
 
 def training_batches(
@@ -116,7 +160,8 @@ def training_batches(
   processes and threads.
 
   Args:
-    stores: source of windows: one store, or one per organism, with the same tracks.
+    stores: source of windows: one store, or one per organism, with the same tracks. Of several
+      contigs in a store each has the share of its possible windows.
     window_bp: length of a window, a multiple of 128.
     batch_windows: number B of windows of a step over all processes.
     seed: seed of the stream.
@@ -130,21 +175,18 @@ def training_batches(
     shares: fraction of the windows from each store.
 
   Raises:
-    ConfigError: no region of a split holds a window, or the batch does not divide by P.
+    ConfigError: no region of the longest contig holds a window, or the batch does not divide by P.
   """
   stores = (stores,) if isinstance(stores, TrackStore) else tuple(stores)
-  regions = [store.regions(split) for store in stores]
-  for store, of_store in zip(stores, regions, strict=True):
-    store.check_window(window_bp)
-    check_training_regions(of_store, window_bp)
+  sources = _sources(stores, shares, window_bp, split)
+  of_sources = [source.share for source in sources]
   rows = _rows(batch_windows, process_index, process_count)
 
   def cut(step: int) -> Window:
     batch = stores[0].empty_windows((len(rows),), window_bp)
     for row, j in enumerate(rows):
       index = step * batch_windows + j
-      organism = draw_organism(seed, index, shares)
-      store, where = stores[organism], regions[organism]
+      store, organism, where, _ = sources[draw_source(seed, index, of_sources)]
       draw = draw_window(seed, index, where, window_bp, store.length_bp, reverse_complement)
       store.fill(batch, row, draw.start, draw.reverse)
       batch["organism"][row] = organism
@@ -186,7 +228,7 @@ def evaluation_batches(
   Rows after the last window repeat it with everything masked, so that every batch has one shape.
 
   Args:
-    store: source of windows.
+    store: source of windows, of its own contig alone.
     split: validation, test or train.
     window_bp: length of a window, a multiple of 128.
     batch_windows: number of windows of a batch over all processes.

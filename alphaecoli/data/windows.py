@@ -54,6 +54,15 @@ def _too_long(window_bp: int, what: str, region_bp: int) -> None:
   raise ConfigError(f"data.window_bp={window_bp} is longer than {what} ({region_bp} bp); {do}")
 
 
+def open_circle(
+  regions: Sequence[Region], window_bp: int, length_bp: int, circular: bool
+) -> tuple[Region, ...]:
+  """Returns regions to draw windows from: a whole circle has windows over its origin, too."""
+  if not circular or [region.length_bp for region in regions] != [length_bp]:
+    return tuple(regions)
+  return (Region(regions[0].start, regions[0].end + window_bp - 1),)
+
+
 def count_starts(regions: Sequence[Region], window_bp: int) -> int:
   """Counts the windows that lie within the regions."""
   return sum(max(region.length_bp - window_bp + 1, 0) for region in regions)
@@ -102,23 +111,23 @@ def draw_window(
   return Draw(start, int(bits[1]) < int(reverse_complement * _TWO_64))
 
 
-def draw_organism(seed: int, index: int, shares: Sequence[float]) -> int:
-  """Draws the organism of training window `index`; pure, and independent of `draw_window`.
+def draw_source(seed: int, index: int, shares: Sequence[float]) -> int:
+  """Draws the contig of training window `index`; pure, and independent of `draw_window`.
 
   Args:
     seed: seed of the stream.
     index: index of the window.
-    shares: fraction of the windows of each organism; they sum to 1.
+    shares: fraction of the windows of each contig; they sum to 1.
   """
   if len(shares) == 1:
     return 0
   # The first two random words decide start and strand (`draw_window`).
   bits = np.random.Philox(key=seed, counter=[0, index, 0, 0]).random_raw(3)
   at, reached = int(bits[2]), 0.0
-  for organism, share in enumerate(shares[:-1]):
+  for source, share in enumerate(shares[:-1]):
     reached += share
     if at < int(reached * _TWO_64):
-      return organism
+      return source
   return len(shares) - 1
 
 

@@ -5,6 +5,8 @@ doi:10.21105/joss.04296), which is GPL-3 and therefore an extra, imported when i
 The model's own gene calls are those of genomics/gene_calls.py.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,11 +62,11 @@ class Segments(NamedTuple):
   features: Float64[np.ndarray, "k F"]
 
 
-def call_genes(store: TrackStore) -> CalledGenes:
-  """Calls the protein-coding genes of a chromosome with Prodigal.
+def call_genes(store: TrackStore) -> list[CalledGenes]:
+  """Calls the protein-coding genes of each contig of a genome with Prodigal.
 
-  Prodigal is trained, without labels, on the sequence of the training regions, and then reads the
-  whole chromosome, across the origin where it is circular. No gene runs off an end.
+  Prodigal is trained, without labels, on the sequence of all training regions, and then reads each
+  contig whole, across the origin where it is circular. No gene runs off an end.
 
   Raises:
     ConfigError: pyrodigal is not installed.
@@ -72,11 +74,20 @@ def call_genes(store: TrackStore) -> CalledGenes:
   """
   pyrodigal = optional("pyrodigal", EXTRA)
   finder = pyrodigal.GeneFinder(closed=True)
-  codes, length_bp = np.asarray(store.sequence), store.length_bp
-  regions = [codes.take(range(r.start, r.end), mode="wrap") for r in store.regions(TRAIN)]
+  regions = [
+    own.sequence.take(range(r.start, r.end), mode="wrap")
+    for own in store.replicons
+    for r in own.regions(TRAIN)
+  ]
   if sum(map(len, regions)) < SHORTEST_BP:
     raise ValueError(f"Prodigal needs {SHORTEST_BP} bp of training regions")
   finder.train(*map(decode, regions))
+  return [_find_genes(finder, own) for own in store.replicons]
+
+
+def _find_genes(finder: Any, store: TrackStore) -> CalledGenes:
+  """Calls the genes of one contig with a trained finder."""
+  codes, length_bp = np.asarray(store.sequence), store.length_bp
   wrap = min(_WRAP_BP, length_bp) if store.circular else 0
   found: list[Any] = finder.find_genes(decode(codes.take(range(length_bp + wrap), mode="wrap")))
   # The first bases are read again beyond the end, where genes that cross the origin are whole.
@@ -140,6 +151,21 @@ def paint(
   return track
 
 
+def operon_bases(
+  cut: Segments, store: TrackStore, layout: Layout
+) -> tuple[Bool[np.ndarray, "k"], Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+  """Returns which segments of a contig lie in a layout; their bases in operons; those known."""
+  intervals = zip(cut.start, cut.end, strict=True)
+  inside = np.array([layout.locate(int(a), int(b)) is not None for a, b in intervals], bool)
+
+  def count(mask: np.ndarray) -> Int64[np.ndarray, "n"]:
+    # Sums up to a base, twice around, for segments that cross the origin.
+    total = np.append(0, np.cumsum(np.append(mask, mask), dtype=np.int64))
+    return (total[cut.end] - total[cut.start])[inside]
+
+  return inside, count(store.operon_membership * store.operon_known), count(store.operon_known)
+
+
 def density_features(
   genes: CalledGenes, store: TrackStore, start: int, n_bins: int
 ) -> Float64[np.ndarray, "N F"]:
@@ -173,9 +199,9 @@ def covered(genes: CalledGenes, store: TrackStore) -> Bool[np.ndarray, "L"]:
 
 
 def call_accuracy(
-  genes: CalledGenes, store: TrackStore, split: str
+  calls: Sequence[CalledGenes], store: TrackStore, split: str
 ) -> dict[str, tuple[float, int]]:
-  """Compares called genes with the annotated protein-coding genes of a split.
+  """Compares the genes called on each contig with the annotated protein-coding genes of a split.
 
   Both count where they lie fully in a region of the split. A call is right where strand and 3' end
   (the stop codon) are those of an annotated gene; "exact" where the 5' end is too. Calls on the
@@ -187,8 +213,14 @@ def call_accuracy(
     stop_precision and exact_precision: share of the calls that are right; each with the number of
     genes that it is a share of. NaN where there are none.
   """
+  each = [_are_right(*own, split) for own in zip(calls, store.replicons, strict=True)]
+  return {name: _share(list(itertools.chain(*(own[name] for own in each)))) for name in each[0]}
+
+
+def _are_right(genes: CalledGenes, store: TrackStore, split: str) -> dict[str, list[bool]]:
+  """Tells, of the genes of one contig, which annotated ones are called and which calls right."""
   table, length_bp = store.genes, store.length_bp
-  layout = Layout(tuple((r.start, r.end) for r in store.regions(split)), length_bp)
+  layout = Layout.of_contig(store, split)
   coding = is_protein_coding(table)
   truth = CalledGenes(*(np.asarray(v, np.int64) for v in (table.start, table.end, table.strand)))
   annotated = _ends(truth, coding, length_bp)
@@ -205,10 +237,10 @@ def call_accuracy(
     if stop in annotated or not masked[int(genes.strand[i] < 0), at].any():
       counted.append((stop, first))
   return {
-    "stop_sensitivity": _share([stop in called for stop in wanted]),
-    "stop_precision": _share([stop in annotated for stop, _ in counted]),
-    "exact_sensitivity": _share([called.get(stop) == first for stop, first in wanted.items()]),
-    "exact_precision": _share([annotated.get(stop) == first for stop, first in counted]),
+    "stop_sensitivity": [stop in called for stop in wanted],
+    "stop_precision": [stop in annotated for stop, _ in counted],
+    "exact_sensitivity": [called.get(stop) == first for stop, first in wanted.items()],
+    "exact_precision": [annotated.get(stop) == first for stop, first in counted],
   }
 
 

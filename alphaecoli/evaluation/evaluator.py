@@ -107,14 +107,13 @@ def evaluate(
 ) -> Report:
   """Measures a model on a split, every base once, in one pass.
 
-  Every process of a run calls this; each predicts its shard of the windows, and all return the
-  same report.
+  Every process of a run calls this, predicts its shard of the windows, and returns the same report.
 
   Args:
     predict: function from a batch (docs/data.md, a leading axis of this process's windows) to raw
       outputs: z-scores, densities and logits. Outputs are numpy or jax arrays, of this process's
       windows or global.
-    store: track store with the targets.
+    store: track store with the targets; metrics are over all of its contigs.
     split: train, validation or test.
     window_bp: length of a window.
     batch_windows: windows at once over all processes.
@@ -134,20 +133,25 @@ def evaluate(
   """
   index = jax.process_index() if process_index is None else process_index
   count = jax.process_count() if process_count is None else process_count
-  assembly = assemble(
-    predict,
-    store,
-    split,
-    window_bp=window_bp,
-    batch_windows=batch_windows,
-    process_index=index,
-    process_count=count,
-    progress=progress,
-    organism=organism,
-  )
-  if count > 1:
-    assembly.gather(contributes)
-  return summarise(assembly, store, split, weights, expression_weighting)
+  contigs = []
+  for own in store.replicons:
+    contigs.append(Assembly(Layout.of_contig(own, split), len(store.table.expression)))
+    if own is not store and not own.regions(split):
+      continue  # a short contig is for training alone
+    contigs[-1] = assemble(
+      predict,
+      own,
+      split,
+      window_bp=window_bp,
+      batch_windows=batch_windows,
+      process_index=index,
+      process_count=count,
+      progress=progress,
+      organism=organism,
+    )
+    if count > 1:
+      contigs[-1].gather(contributes)
+  return summarise(Assembly.joined(contigs), store, split, weights, expression_weighting)
 
 
 def assemble(
@@ -162,9 +166,8 @@ def assemble(
   progress: Progress | None = None,
   organism: int = 0,
 ) -> Assembly:
-  """Predicts one process's shard of a split. Arguments: see `evaluate`."""
-  layout = Layout(tuple((int(a), int(b)) for a, b in store.regions(split)), store.length_bp)
-  assembly = Assembly(layout, len(store.table.expression))
+  """Predicts one process's shard of a split of one contig. Arguments: see `evaluate`."""
+  assembly = Assembly(Layout.of_contig(store, split), len(store.table.expression))
   with evaluation_batches(
     store,
     split,
@@ -190,8 +193,7 @@ def summarise(
   expression_weighting: str = "gene",
 ) -> Report:
   """Computes the metrics of an assembled split. Arguments: see `evaluate`."""
-  weights = LossWeights(*(1.0 for _ in HEADS)) if weights is None else weights
-  table = store.table
+  weights, table = weights or LossWeights(*(1.0 for _ in HEADS)), store.table
   skipped = _skipped(assembly, table, weights)
   for head, why in skipped.items():
     _say_once(f"{head} is not evaluated: {why}")
@@ -264,7 +266,7 @@ def _expression_metrics(
 ) -> list[Metric]:
   """Computes metrics over genes and bases: of one track, or the mean over tracks and of each."""
   over_genes = {"r2": metrics.r2, "pearson": metrics.pearson, "spearman": metrics.spearman}
-  table, coding = store.table, is_protein_coding(store.genes)[genes["row"]]
+  table, coding = store.table, is_protein_coding(store.all_genes)[genes["row"]]
   single = len(table.expression) == 1
   found: dict[str, list[Metric]] = {}
   for i, track in enumerate(table.names):
@@ -328,7 +330,8 @@ def _head_loss(assembly: Assembly, store: TrackStore, head: str, weighting: str)
   mask = ~np.isnan(target)
   weight = np.broadcast_to(HEADS[head].channel_weights or 1.0, target.shape)
   if head in WEIGHTED and (head, weighting) != ("gene_expression", "base"):
-    parts = [store.target_weight(head, a, b - a) for a, b in assembly.layout.regions]
+    each = zip(store.replicons, assembly.layout.parts, strict=True)
+    parts = [own.target_weight(head, a, b - a) for own, part in each for a, b in part.regions]
     weight = np.concatenate(parts).astype(np.float64)
   loss = {"squared_error": metrics.mse, "cross_entropy": metrics.cross_entropy}[HEADS[head].loss]
   constant = {

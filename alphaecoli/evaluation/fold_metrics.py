@@ -217,6 +217,7 @@ class FoldResult:
       "checkpoint": loaded.path.name,
       "checkpoint_sha256": hash_checkpoint(loaded.path),
       "contig": store.contig,
+      "contigs": [own.contig for own in store.replicons],
       "tracks": list(table.names),
       "config": loaded.config.to_dict(),
       "report": report.to_json(),
@@ -243,6 +244,9 @@ class FoldResult:
       "regions": np.array(self.layout.regions, np.int64).reshape(-1, 2),
       "length_bp": np.int64(self.layout.length_bp),
     }
+    if self.layout.contigs:
+      arrays["contig_bp"] = np.array([part.length_bp for part in self.layout.parts])
+      arrays["contig_regions"] = np.array([len(part.regions) for part in self.layout.parts])
     for prefix, part in ((_BASES, self.bases), (_GENES, self.genes), (_PAIRS, self.pairs)):
       arrays |= {prefix + name: values for name, values in part.items()}
     write_npz(path, arrays)
@@ -258,7 +262,12 @@ class FoldResult:
       with open(path, "rb") as opened, np.load(opened) as file:
         arrays = dict(file)
       regions = tuple((int(start), int(end)) for start, end in arrays["regions"])
-      layout = Layout(regions, int(arrays["length_bp"]))
+      lengths = arrays.get("contig_bp", [arrays["length_bp"]])
+      ends = np.cumsum(arrays.get("contig_regions", [len(regions)]))
+      starts = [0, *ends[:-1]]
+      layout = Layout.joined(
+        [Layout(regions[a:b], int(n)) for a, b, n in zip(starts, ends, lengths, strict=True)]
+      )
       metadata = json.loads(str(arrays["metadata"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
       raise DataError(f"{path}: can not be read ({error}); delete it and run again") from error
@@ -273,7 +282,8 @@ def pair_table(
   genes: Mapping[str, np.ndarray], pairs: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   """Returns the columns of a table of pairs: genes, distance, observed and predicted operon."""
-  columns = {
+  columns = {"contig": genes["contig"][pairs["left"]]} if "contig" in genes else {}
+  columns |= {
     f"{side}_{short}": genes[key][pairs[side]]
     for side in ("left", "right")
     for short, key in (("id", "gene_id"), ("locus_tag", "locus_tag"), ("name", "name"))

@@ -26,12 +26,14 @@ from alphaecoli.evaluation.fold_metrics import Aggregate, FoldResult, aggregate,
 from alphaecoli.evaluation.run import evaluate_run, fit_gene_models
 from alphaecoli.files import tsv_writer, write_json
 from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
+from alphaecoli.tracks.replicons import fold_of, refold
 from alphaecoli.tracks.splits import TEST
+from alphaecoli.tracks.store import TrackStore, open_store
 
 LOGGER = logging.getLogger(__name__)
 # Where folds differ in these sections, apart from these keys, their metrics have no one meaning.
 _SECTIONS = ("data", "model", "init", "train", "optimizer", "loss")
-_OWN_KEYS = ("fold", "store_dir", "read_threads", "prefetch")
+_OWN_KEYS = ("fold", "stores", "store_dir", "read_threads", "prefetch")
 
 
 def fold_folder(workdir: Path, fold: int) -> Path:
@@ -42,17 +44,59 @@ def fold_folder(workdir: Path, fold: int) -> Path:
 def fold_config(config: Config, workdir: Path, fold: int) -> Config:
   """Returns the configuration of one fold; the stores of all folds lie beside each other.
 
+  A prepared store gives one for every fold: `write_fold` writes it.
+
   Raises:
-    ConfigError: the stores are given, so that their splits are fixed.
+    ConfigError: several stores are given.
+    DataError: the one that is given can not be opened.
   """
-  if config.data.stores:
-    raise ConfigError(
-      "data.stores have one fold's splits each, and folds are cut here: give data.dump and "
-      "data.genome instead"
-    )
   store_dir = config.data.store_dir or str(workdir.absolute() / "tracks")
-  data = dataclasses.replace(config.data, fold=fold, store_dir=store_dir)
+  stores = config.data.stores
+  if stores:
+    path = fold_of(_prepared(config), fold, Path(store_dir))
+    stores, store_dir = (str(path),), config.data.store_dir
+  data = dataclasses.replace(config.data, fold=fold, store_dir=store_dir, stores=stores)
   return dataclasses.replace(config, data=data)
+
+
+def as_prepared(config: Config) -> Config:
+  """Returns a configuration with the blocks and folds of the store that it names, if it does.
+
+  Raises:
+    ConfigError or DataError: see `fold_config`.
+  """
+  if not config.data.stores:
+    return config
+  kept = {**DATA_BEFORE, **_prepared(config).manifest["config"]}
+  keys = ("n_blocks", "n_folds", "block_offset", "circular")
+  data = dataclasses.replace(config.data, **{key: kept[key] for key in keys})
+  return dataclasses.replace(config, data=data)
+
+
+def write_fold(config: Config, workdir: Path, fold: int) -> None:
+  """Writes the store of a fold of `data.stores`, unless it is there; every process calls this.
+
+  Raises:
+    ConfigError or DataError: see `fold_config` and `refold`.
+  """
+  folder = Path(config.data.store_dir or workdir / "tracks")
+  if config.data.stores:
+    one_first("track store of a fold", lambda: refold(_prepared(config), fold, folder).path)
+
+
+def _prepared(config: Config) -> TrackStore:
+  """Opens the one store that folds are cut of.
+
+  Raises:
+    ConfigError: there are several.
+    DataError: it can not be opened.
+  """
+  if len(config.data.stores) > 1:
+    raise ConfigError(
+      f"data.stores names {len(config.data.stores)} organisms, and folds are cut of one: "
+      "cross-validate each by itself"
+    )
+  return open_store(Path(config.data.stores[0]).expanduser())
 
 
 def evaluate_fold(folder: Path, split: str, rivals: bool = False) -> None:
@@ -179,7 +223,8 @@ def assemble(results: Mapping[int, FoldResult]) -> dict[str, np.ndarray]:
   Returns:
     The arrays of out_of_fold.npz: the heads as in `FoldResult.bases`, over the chromosome, NaN
     where no fold is done; `fold`, whose model predicted each base, -1 for none; `tracks`, names of
-    the columns of gene_expression; `contig`.
+    the columns of gene_expression; `contig`. Of several contigs the bases lie one contig after the
+    other, with the names of all in `contigs` and their lengths in `contig_bp`.
 
   Raises:
     DataError: two folds hold the same base, or are of different chromosomes or tracks.
@@ -201,15 +246,19 @@ def assemble(results: Mapping[int, FoldResult]) -> dict[str, np.ndarray]:
     for head, values in heads.items():
       values[positions] = result.bases[head]
   names = {"tracks": np.array(tracks), "contig": np.array(first.metadata["contig"])}
+  if first.layout.contigs:
+    names["contigs"] = np.array(first.metadata["contigs"])
+    names["contig_bp"] = np.array([part.length_bp for part in first.layout.parts])
   return {**heads, "fold": fold_of_base, **names}
 
 
 def join_tables(tables: Mapping[int, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """Joins the tables of folds, in the order of `start` on the chromosome, `fold` first."""
+  """Joins the tables of folds, in the order of `start` on each contig, `fold` first."""
   numbers = [np.full(len(columns["start"]), fold) for fold, columns in tables.items()]
   # A fold's checkpoint may lack what others have: a head, or a pair model.
   names = [n for n in next(iter(tables.values())) if all(n in t for t in tables.values())]
   joined = {"fold": np.concatenate(numbers)}
   joined |= {name: np.concatenate([table[name] for table in tables.values()]) for name in names}
-  order = np.argsort(joined["start"], kind="stable")
+  contig = joined.get("contig", np.zeros(len(joined["start"])))
+  order = np.lexsort((joined["start"], contig))
   return {name: values[order] for name, values in joined.items()}

@@ -6,7 +6,10 @@ much: what they weigh is fitted on the validation split, a few weights a model.
 """
 
 import dataclasses
+import functools
+import itertools
 import logging
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -22,13 +25,14 @@ from alphaecoli.evaluation import called_genes
 from alphaecoli.evaluation.gene_values import Columns
 from alphaecoli.evaluation.results import Predictions, Report
 from alphaecoli.evaluation.rival_fits import AbsentError, SplitData, fit_pairs, fit_ridges, scaled
-from alphaecoli.evaluation.split_arrays import Layout
+from alphaecoli.evaluation.split_arrays import Layout, split_sequence
 from alphaecoli.evaluation.structure import RegionCalls, call_regions
 from alphaecoli.genomics.coding_model import (
   FEATURES,
   START_FEATURES,
   STARTS,
   CodingModel,
+  Counts,
   count,
   reading_frames,
   start_choices,
@@ -43,7 +47,6 @@ from alphaecoli.genomics.gene_models import (
   GeneModels,
   PairModel,
   TrackWeights,
-  model_features,
 )
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex
@@ -125,19 +128,21 @@ def _unless_absent(what: str, fit: Callable[[], T]) -> T | None:
 
 
 def _count_training_genes(store: TrackStore) -> CodingModel | None:
-  """Counts the protein-coding genes that lie fully in the training split."""
-  layout = Layout(tuple((r.start, r.end) for r in store.regions(TRAIN)), store.length_bp)
-  genes = store.genes
-  places = zip(genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), strict=True)
-  found = [
-    place
-    for place, coding in zip(places, is_protein_coding(genes), strict=True)
-    if coding and layout.locate(*place[:2]) is not None
-  ]
-  if len(found) < LEAST_GENES:
-    LOGGER.info("no model of gene calls: %d protein-coding training genes", len(found))
+  """Counts the protein-coding genes of all contigs that lie fully in the training split."""
+  each = []
+  for own in store.replicons:
+    layout, genes = Layout.of_contig(own, TRAIN), own.genes
+    places = zip(genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), strict=True)
+    found = [
+      place
+      for place, coding in zip(places, is_protein_coding(genes), strict=True)
+      if coding and layout.locate(*place[:2]) is not None
+    ]
+    each.append(count(np.asarray(own.sequence), found))
+  counts: Counts = functools.reduce(operator.add, each)
+  if counts.genes < LEAST_GENES:
+    LOGGER.info("no model of gene calls: %d protein-coding training genes", counts.genes)
     return None
-  counts = count(np.asarray(store.sequence), found)
   return CodingModel.of(counts, _START_WEIGHTS, _NO_WEIGHTS)
 
 
@@ -153,7 +158,7 @@ def _fit_pairs(data: SplitData) -> PairModel:
 
 def _fit_expression(data: SplitData) -> ExpressionModel:
   """Fits the ridge regressions of training genes on codon use, operon mates and kinds of genes."""
-  ridges = fit_ridges(data, lambda gap: model_features(data.contig, data.codons, gap))
+  ridges = fit_ridges(data, data.genome.model_features)
   tracks = {}
   for name, ridge in zip(data.store.table.names, ridges, strict=True):
     weights, bias = _linear(ridge.model)
@@ -173,14 +178,11 @@ def _weigh_calls(
 ) -> CodingModel | None:
   """Fits the weights of starts, then those of open reading frames, on annotated genes."""
   layout, logits = predictions.layout, predictions.bases["gene_structure"]
-  codes = np.asarray(store.sequence)[layout.positions()]
+  codes = split_sequence(layout, store)
   truth, masked = _annotated(layout, store)
-  choices, first = [], 0
-  regions = []
-  for begin, end in layout.regions:
-    part = slice(first, first + end - begin)
-    regions.append((first, codes[part], logits[part]))
-    first = part.stop
+  edges = np.cumsum([0, *(end - begin for begin, end in layout.regions)]).tolist()
+  regions = [(a, codes[a:b], logits[a:b]) for a, b in itertools.pairwise(edges)]
+  choices = []
   for first, bases, odds in regions:
     for strand, own, _ in strands(bases, odds):
       numbers, motif = words(own), model.motif_odds(own)
@@ -227,25 +229,28 @@ def _annotated(
     5' boundary by strand and 3' boundary, in split positions; and for each strand the bases of
     pseudogenes and interrupted genes.
   """
-  genes, coding = store.genes, is_protein_coding(store.genes)
-  unclear = called_genes.unclear(genes)
   truth: dict[tuple[int, int], int] = {}
   masked = np.zeros((2, layout.n_bases), bool)
-  places = zip(genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), strict=True)
-  for i, (start, end, strand) in enumerate(places):
-    if (where := layout.locate(start, end)) is None:
-      continue
-    if coding[i]:
-      stop, first = (where.stop, where.start) if strand > 0 else (where.start, where.stop - 1)
-      truth[strand, stop] = first
-    elif unclear[i]:
-      masked[[0, 1] if strand == 0 else [int(strand < 0)], where] = True
+  before = 0
+  for part, own in zip(layout.parts, store.replicons, strict=True):
+    genes = own.genes
+    kinds = is_protein_coding(genes), called_genes.unclear(genes)
+    for start, end, strand, coding, unclear in zip(
+      genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), *kinds, strict=True
+    ):
+      if (where := part.locate(start, end)) is None:
+        continue
+      low, high = before + where.start, before + where.stop
+      if coding:
+        stop, first = (high, low) if strand > 0 else (low, high - 1)
+        truth[strand, stop] = first
+      elif unclear:
+        masked[[0, 1] if strand == 0 else [int(strand < 0)], low:high] = True
+    before += part.n_bases
   return truth, masked
 
 
-def _choose_starts(
-  choices: Sequence[tuple[np.ndarray, int]],
-) -> list[float]:
+def _choose_starts(choices: Sequence[tuple[np.ndarray, int]]) -> list[float]:
   """Fits weights under which the annotated start is the likeliest of a gene's start codons."""
 
   def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -291,8 +296,8 @@ def _weigh_expression(
   known: ExpressionModel, genes: Mapping[str, np.ndarray], data: SplitData
 ) -> ExpressionModel:
   """Weighs codon use against what a checkpoint predicts, on validation genes."""
-  none = np.zeros((len(data.contig), len(known.tracks)))
-  linear = known.z(data.contig, data.codons, none)[genes["row"]]
+  none = np.zeros((len(data.store.all_genes), len(known.tracks)))
+  linear = data.genome.z(known, none)[genes["row"]]
   tracks = {}
   for i, (name, of_codons) in enumerate(known.tracks.items()):
     tracks[name] = of_codons

@@ -12,8 +12,9 @@ from jaxtyping import Float64
 
 from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.gene_fits import density_columns, pair_columns
-from alphaecoli.evaluation.gene_values import contig_genes
+from alphaecoli.evaluation.gene_values import GenomeGenes
 from alphaecoli.evaluation.results import Metric, Report
+from alphaecoli.evaluation.split_arrays import split_sequence
 from alphaecoli.evaluation.structure import (
   RegionCalls,
   bases_metric,
@@ -82,16 +83,16 @@ def _expression(
   report: Report, store: TrackStore, model: ExpressionModel
 ) -> Float64[np.ndarray, "g T"]:
   """Returns the z-scores that the expression model gives the annotated genes of a split."""
-  contig, genes = contig_genes(store), report.predictions.genes
-  predicted = np.full((len(contig), genes["predicted_z"].shape[1]), np.nan)
+  genes = report.predictions.genes
+  predicted = np.full((len(store.all_genes), genes["predicted_z"].shape[1]), np.nan)
   predicted[genes["row"]] = genes["predicted_z"]
-  return model.z(contig, codon_counts(contig), predicted)[genes["row"]]
+  return GenomeGenes(store).z(model, predicted)[genes["row"]]
 
 
 def _expression_metrics(genes: Mapping[str, np.ndarray], store: TrackStore) -> list[Metric]:
   """Computes R² over all genes and over protein-coding ones; over tracks the mean."""
   target, z = genes["target_z"], genes["annotated_z"]
-  coding = is_protein_coding(store.genes)[genes["row"]]
+  coding = is_protein_coding(store.all_genes)[genes["row"]]
   found = []
   for name, kind in (("annotated_r2", np.ones(len(coding), bool)), ("annotated_coding_r2", coding)):
     rows = [~np.isnan(y) & ~np.isnan(p) & kind for y, p in zip(target.T, z.T, strict=True)]
@@ -108,10 +109,7 @@ def _annotated_pairs(
   report: Report, store: TrackStore, model: PairModel
 ) -> Float64[np.ndarray, " p"]:
   """Returns the probability that each pair of annotated genes shares an operon."""
-  genes, pairs = report.predictions.genes, report.predictions.pairs
-  left, right = (genes["row"][pairs[side]] for side in ("left", "right"))
-  contig = contig_genes(store)
-  features = pair_features(contig, codon_counts(contig), left, right, pairs["distance_bp"])
+  features = GenomeGenes(store).pair_features(report.predictions.genes, report.predictions.pairs)
   return model.probability(pair_columns(report, features))
 
 
@@ -132,7 +130,7 @@ def _called_pairs(
   called side by side, that of its junction, both being log odds.
   """
   predictions = report.predictions
-  codes = np.asarray(store.sequence)[predictions.layout.positions()]
+  codes = split_sequence(predictions.layout, store)
   odds: list[float] = []
   by_stops: dict[tuple[int, int, int], float] = {}
   first = 0

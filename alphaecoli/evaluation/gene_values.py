@@ -1,5 +1,6 @@
 """From bases to genes and to pairs of neighbouring genes, within one split."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -7,12 +8,58 @@ from jaxtyping import Float, Float64, Int
 from scipy import special
 
 from alphaecoli.evaluation.split_arrays import Assembly, Layout
-from alphaecoli.genomics.gene_features import ContigGenes
+from alphaecoli.genomics.gene_features import ContigGenes, codon_counts, expression_features
+from alphaecoli.genomics.gene_models import ExpressionModel, model_features, pair_features
 from alphaecoli.genomics.intervals import neighbours
 from alphaecoli.tracks.gene_targets import is_labelled
 from alphaecoli.tracks.store import TrackStore
 
 Columns = dict[str, np.ndarray]
+
+
+class GenomeGenes:
+  """All genes of a store's contigs with their bases, for features; rows are those of `all_genes`.
+
+  Attributes:
+    contigs: genes of each contig.
+    codons: codon counts of each contig's genes.
+  """
+
+  def __init__(self, store: TrackStore):
+    self.contigs = [contig_genes(own) for own in store.replicons]
+    self.codons = [codon_counts(contig) for contig in self.contigs]
+
+  def expression_features(self, mate_gap_bp: float) -> Float64[np.ndarray, "G F"]:
+    """Returns the features of every gene, with those of operon mates up to a gap."""
+    types = np.unique(np.concatenate([contig.type for contig in self.contigs])).tolist()
+    each = zip(self.contigs, self.codons, strict=True)
+    return np.concatenate([expression_features(*own, mate_gap_bp, types) for own in each])
+
+  def model_features(self, mate_gap_bp: float) -> Float64[np.ndarray, "G F"]:
+    """Returns the same with the kinds of genes of an `ExpressionModel`."""
+    each = zip(self.contigs, self.codons, strict=True)
+    return np.concatenate([model_features(*own, mate_gap_bp) for own in each])
+
+  def z(
+    self, model: ExpressionModel, predicted: Float64[np.ndarray, "G T"]
+  ) -> Float64[np.ndarray, "G T"]:
+    """Returns the z-scores that a model gives every gene, from those that are predicted."""
+    parts = np.split(predicted, np.cumsum([len(contig) for contig in self.contigs])[:-1])
+    each = zip(self.contigs, self.codons, parts, strict=True)
+    return np.concatenate([model.z(*own) for own in each])
+
+  def pair_features(
+    self, genes: Mapping[str, np.ndarray], pairs: Mapping[str, np.ndarray]
+  ) -> Columns:
+    """Returns the features of a split's pairs, by name; columns as of `split_pairs`."""
+    left, right = (genes["row"][pairs[side]] for side in ("left", "right"))
+    edges = np.cumsum([0, *map(len, self.contigs)])
+    found = []
+    for i, (contig, codons) in enumerate(zip(self.contigs, self.codons, strict=True)):
+      own = (left >= edges[i]) & (left < edges[i + 1])
+      rows = left[own] - edges[i], right[own] - edges[i]
+      found.append(pair_features(contig, codons, *rows, pairs["distance_bp"][own]))
+    return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
 
 
 def contig_genes(store: TrackStore) -> ContigGenes:
@@ -27,12 +74,18 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
   """Returns the genes that lie fully in a split, with their observed values.
 
   Returns:
-    One row a gene, ordered along the split: `row`, its number in the store's table; gene_id, name,
-    locus_tag, start, end, strand, type, operon_id as there; `first` and `last`, the half-open split
-    positions; `target_z` (G, T), NaN where unknown; `supported`, in an operon of several genes with
-    experimental evidence; `masked`, in one that is unknown for want of it; `unlisted`, in no
-    listed one, where that is unknown.
+    One row a gene, ordered along the split: `row`, its number in the store's `all_genes`; gene_id,
+    name, locus_tag, start, end, strand, type, operon_id as there; `first` and `last`, the half-open
+    split positions; `target_z` (G, T), NaN where unknown; `supported`, in an operon of several
+    genes with experimental evidence; `masked`, in one that is unknown for want of it; `unlisted`,
+    in no listed one, where that is unknown; of several contigs `contig`.
   """
+  each = [_genes_of(*of_contig) for of_contig in zip(layout.parts, store.replicons, strict=True)]
+  return _joined(each, layout, store)
+
+
+def _genes_of(layout: Layout, store: TrackStore) -> Columns:
+  """Returns the genes of one contig: see `split_genes`."""
   genes, table = store.genes, store.table
   found = _locate(layout, zip(genes.start, genes.end, strict=True))
   inside = sorted(found, key=lambda i: (found[i].start, found[i].stop))
@@ -53,6 +106,21 @@ def split_genes(layout: Layout, store: TrackStore) -> Columns:
   }
 
 
+def _joined(each: Sequence[Columns], layout: Layout, store: TrackStore) -> Columns:
+  """Puts the genes of contigs one after the other, numbered and placed among all of them."""
+  if len(each) == 1:
+    return each[0]
+  rows = itertools.accumulate((len(own.genes) for own in store.replicons), initial=0)
+  bases = itertools.accumulate((part.n_bases for part in layout.parts), initial=0)
+  moved = [
+    columns
+    | {"row": columns["row"] + row, "first": columns["first"] + n, "last": columns["last"] + n}
+    | {"contig": np.full(len(columns["row"]), own.contig)}
+    for columns, own, row, n in zip(each, store.replicons, rows, bases, strict=False)
+  ]
+  return {key: np.concatenate([columns[key] for columns in moved]) for key in moved[0]}
+
+
 def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
   """Computes observed and predicted values of the genes that lie fully in the split.
 
@@ -61,14 +129,16 @@ def gene_columns(assembly: Assembly, store: TrackStore) -> Columns:
     `probability`, the mean predicted probability of its bases to lie in an operon. The bases of an
     interrupted gene are those of its fragments.
   """
-  columns = split_genes(assembly.layout, store)
-  fragments = (store.genes.fragments[row] for row in columns["row"])
-  bases = [list(_locate(assembly.layout, parts).values()) for parts in fragments]
-  probability = special.expit(assembly.predictions["operon_membership"].astype(np.float64))
-  return columns | {
-    "predicted_z": _means(assembly.predictions["gene_expression"], bases),
-    "probability": _means(probability, bases)[:, 0],
-  }
+  each = []
+  for part, own in zip(assembly.parts, store.replicons, strict=True):
+    columns = _genes_of(part.layout, own)
+    fragments = (own.genes.fragments[row] for row in columns["row"])
+    bases = [list(_locate(part.layout, parts).values()) for parts in fragments]
+    probability = special.expit(part.predictions["operon_membership"].astype(np.float64))
+    columns["predicted_z"] = _means(part.predictions["gene_expression"], bases)
+    columns["probability"] = _means(probability, bases)[:, 0]
+    each.append(columns)
+  return _joined(each, assembly.layout, store)
 
 
 def split_pairs(layout: Layout, genes: Mapping[str, np.ndarray]) -> Columns:

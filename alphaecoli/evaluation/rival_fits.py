@@ -14,14 +14,12 @@ from alphaecoli.evaluation import called_genes, metrics
 from alphaecoli.evaluation.called_genes import CalledGenes
 from alphaecoli.evaluation.gene_values import (
   Columns,
-  contig_genes,
+  GenomeGenes,
   pair_subsets,
   split_genes,
   split_pairs,
 )
 from alphaecoli.evaluation.split_arrays import Layout
-from alphaecoli.genomics.gene_features import codon_counts, expression_features
-from alphaecoli.genomics.gene_models import pair_features
 from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex, mean_of_genes
@@ -63,43 +61,44 @@ class Found(NamedTuple):
 
 
 class SplitData:
-  """A store, and the genes of its splits as the model's metrics count them."""
+  """A store, and the genes of its splits as the model's metrics count them; of all contigs."""
 
   def __init__(self, store: TrackStore, window_bp: int):
     self.store = store
     self.window_bp = window_bp
-    self.layouts = {
-      name: Layout(tuple((r.start, r.end) for r in store.regions(name)), store.length_bp)
-      for name in SPLITS
-    }
+    self.layouts = {name: Layout.of_store(store, name) for name in SPLITS}
     self.genes: dict[str, Columns] = {n: split_genes(a, store) for n, a in self.layouts.items()}
     self.pairs = {n: split_pairs(a, self.genes[n]) for n, a in self.layouts.items()}
-    self.contig = contig_genes(store)
-    self.codons = codon_counts(self.contig)
+    self.genome = GenomeGenes(store)
 
   def bases(self, split: str) -> Int64[np.ndarray, "n"]:
-    """Returns the positions of a split on the chromosome."""
+    """Returns the positions of a split; on further contigs they go on where the first ends."""
     return self.layouts[split].positions()
 
   def pair_features(self, split: str) -> Columns:
     """Returns the features of a split's pairs, by name."""
-    genes, pairs = self.genes[split], self.pairs[split]
-    left, right = (genes["row"][pairs[side]] for side in ("left", "right"))
-    return pair_features(self.contig, self.codons, left, right, pairs["distance_bp"])
+    return self.genome.pair_features(self.genes[split], self.pairs[split])
 
-  def bins(self, split: str) -> list[tuple[int, int]]:
-    """Returns first base and number of the bins that the model's metrics count."""
-    tiles = tile_windows(self.store.regions(split), self.window_bp, self.store.length_bp)
-    repeated = (-(-tile.first_new_bp // BIN_BP) for tile in tiles)
+  def bins(self, split: str) -> list[list[tuple[int, int]]]:
+    """Returns, by contig, first base and number of the bins that the model's metrics count."""
+    found = []
+    for own in self.store.replicons:
+      regions = own.regions(split)
+      tiles = tile_windows(regions, self.window_bp, own.length_bp) if regions else []
+      repeated = (-(-tile.first_new_bp // BIN_BP) for tile in tiles)
+      bins = [
+        (tile.start + skip * BIN_BP, self.window_bp // BIN_BP - skip)
+        for tile, skip in zip(tiles, repeated, strict=True)
+        if skip * BIN_BP < self.window_bp
+      ]
+      found.append(bins)
+    return found
+
+  def training_bins(self) -> list[list[tuple[int, int]]]:
+    """Returns, by contig, first base and number of the whole bins of each training region."""
     return [
-      (tile.start + skip * BIN_BP, self.window_bp // BIN_BP - skip)
-      for tile, skip in zip(tiles, repeated, strict=True)
-      if skip * BIN_BP < self.window_bp
+      [(r.start, r.length_bp // BIN_BP) for r in own.regions(TRAIN)] for own in self.store.replicons
     ]
-
-  def training_bins(self) -> list[tuple[int, int]]:
-    """Returns first base and number of the whole bins of each training region."""
-    return [(r.start, r.length_bp // BIN_BP) for r in self.store.regions(TRAIN)]
 
 
 class TrackRidge(NamedTuple):
@@ -154,7 +153,7 @@ def fit_ridges(data: SplitData, features: Callable[[float], np.ndarray]) -> list
 def codon_ridge(data: SplitData, split: str) -> Found:
   """Predicts the expression of genes by ridge regression on their codon use."""
   gaps = map(float, MATE_GAPS_BP)
-  features = {gap: expression_features(data.contig, data.codons, gap) for gap in gaps}
+  features = {gap: data.genome.expression_features(gap) for gap in gaps}
   ridges = fit_ridges(data, features.__getitem__)
   predicted = np.column_stack([r.model.predict(features[r.mate_gap_bp]) for r in ridges])
   names = data.store.table.names
@@ -170,12 +169,15 @@ def _expression_metrics(
 ) -> dict[str, Value]:
   """Measures predicted z-scores of genes over genes and over bases, as the model's are."""
   store, genes = data.store, data.genes[split]
-  coding = is_protein_coding(store.genes)[genes["row"]]
-  laid = split_at_origin(store.regions(split), store.length_bp)
-  measured = np.where(np.isnan(store.genes.log_tpm), np.nan, predicted)
-  track = mean_of_genes(store.genes.fragments, measured, store.length_bp)
-  observed = np.concatenate([store.gene_expression[a:b] for a, b in laid])
-  of_bases = np.concatenate([track.dense(a, b) for a, b in laid])
+  coding = is_protein_coding(store.all_genes)[genes["row"]]
+  parts, first = [], 0
+  for own in store.replicons:
+    here, first = predicted[first : first + len(own.genes)], first + len(own.genes)
+    measured = np.where(np.isnan(own.genes.log_tpm), np.nan, here)
+    track = mean_of_genes(own.genes.fragments, measured, own.length_bp)
+    laid = split_at_origin(own.regions(split), own.length_bp)
+    parts += [(own.gene_expression[a:b], track.dense(a, b)) for a, b in laid]
+  observed, of_bases = (np.concatenate(column) for column in zip(*parts, strict=True))
   each: dict[str, list[Value]] = {}
   for i in range(predicted.shape[1]):
     y, p = genes["target_z"][:, i], predicted[genes["row"], i]
@@ -237,29 +239,31 @@ def _stack(columns: Columns) -> Float64[np.ndarray, "p F"]:
   return np.column_stack(list(columns.values()))
 
 
-def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
-  """Tells bases in operons from others by the gaps between called genes."""
-  store, length_bp = data.store, data.store.length_bp
+def operons(data: SplitData, genes: Sequence[CalledGenes], split: str) -> Found:
+  """Tells bases in operons from others by the gaps between the genes called on each contig."""
+  store = data.store
   if not store.table.has_operons:
     raise AbsentError(_NO_DATA)
-  cut = called_genes.segments(genes, store)
-  known = store.operon_known
-  label = np.where(known, store.operon_membership, 0)
-  intervals = zip(cut.start, cut.end, strict=True)
-  inside = [data.layouts[TRAIN].locate(int(a), int(b)) is not None for a, b in intervals]
-
-  def count(mask: np.ndarray) -> Int64[np.ndarray, "k"]:
-    # Sums up to a base, twice around, for segments that cross the origin.
-    total = np.append(0, np.cumsum(np.append(mask, mask), dtype=np.int64))
-    return (total[cut.end] - total[cut.start])[inside]
-
-  fit_x, positive_bp, size = cut.features[inside], count(label), count(known)
+  cuts = [called_genes.segments(*own) for own in zip(genes, store.replicons, strict=True)]
+  known = np.concatenate([own.operon_known for own in store.replicons])
+  label = np.where(known, np.concatenate([o.operon_membership for o in store.replicons]), 0)
+  features = np.concatenate([cut.features for cut in cuts])
+  fitted = [
+    called_genes.operon_bases(cut, own, layout)
+    for cut, own, layout in zip(cuts, store.replicons, data.layouts[TRAIN].parts, strict=True)
+  ]
+  inside, positive_bp, size = (np.concatenate(column) for column in zip(*fitted, strict=True))
+  fit_x = features[inside]
   of_class = np.append(np.ones(len(size), bool), np.zeros(len(size), bool))
   # Each segment stands once for its bases in an operon and once for the others, weighted in kb.
   weight = np.append(positive_bp, size - positive_bp) / 1000.0
 
   def track(score: Float64[np.ndarray, "k"]) -> Float64[np.ndarray, "L"]:
-    return called_genes.paint(cut, score, len(genes.start), length_bp)
+    edges = np.cumsum([len(cut.start) for cut in cuts])[:-1]
+    each = zip(cuts, np.split(score, edges), genes, store.replicons, strict=True)
+    return np.concatenate(
+      [called_genes.paint(cut, part, len(of.start), own.length_bp) for cut, part, of, own in each]
+    )
 
   check = data.bases(VALIDATION)
   check = check[known[check]]
@@ -267,12 +271,12 @@ def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
     np.concatenate([fit_x, fit_x])[weight > 0],
     of_class[weight > 0],
     weight[weight > 0],
-    lambda m: metrics.auroc(label[check], track(decide(m, cut.features))[check]),
+    lambda m: metrics.auroc(label[check], track(decide(m, features))[check]),
   )
   at = data.bases(split)
   at = at[known[at]]
-  fitted = track(model.predict_proba(cut.features)[:, 1])[at]
-  rule = track(-np.abs(cut.gap_bp))[at]
+  fit = np.clip(track(model.predict_proba(features)[:, 1])[at], 0, 1)
+  rule = track(-np.abs(np.concatenate([cut.gap_bp for cut in cuts])))[at]
 
   def over_bases(score: Float64[np.ndarray, "n"], names: Iterable[str]) -> dict[str, Value]:
     return {
@@ -280,18 +284,18 @@ def operons(data: SplitData, genes: CalledGenes, split: str) -> Found:
       for name in names
     }
 
-  fitted = np.clip(fitted, 0, 1)
-  return Found([over_bases(rule, _RANKING), over_bases(fitted, _OVER_BASES)], {"C": strength})
+  return Found([over_bases(rule, _RANKING), over_bases(fit, _OVER_BASES)], {"C": strength})
 
 
-def density(data: SplitData, genes: CalledGenes, split: str) -> Found:
+def density(data: SplitData, genes: Sequence[CalledGenes], split: str) -> Found:
   """Predicts genes per bin by called genes, and by a line through those of training bins."""
-  store = data.store
-  annotated = DensityIndex.of_genes(store.genes.fragments, store.length_bp, store.circular)
 
-  def arrays(bins: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    x = [called_genes.density_features(genes, store, start, n) for start, n in bins]
-    y = [annotated.counts(start, n) for start, n in bins]
+  def arrays(bins: list[list[tuple[int, int]]]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = [], []
+    for own, called, of_contig in zip(data.store.replicons, genes, bins, strict=True):
+      annotated = DensityIndex.of_genes(own.genes.fragments, own.length_bp, own.circular)
+      x += [called_genes.density_features(called, own, start, n) for start, n in of_contig]
+      y += [annotated.counts(start, n) for start, n in of_contig]
     return np.concatenate(x), np.concatenate(y)
 
   model = LinearRegression().fit(*arrays(data.training_bins()))

@@ -25,7 +25,8 @@ from alphaecoli.evaluation.rival_fits import (
   pair_model,
 )
 from alphaecoli.files import optional
-from alphaecoli.tracks.splits import TEST, regions_of
+from alphaecoli.tracks.replicons import divided
+from alphaecoli.tracks.splits import TEST
 from alphaecoli.tracks.store import TrackStore
 
 RULE, FITTED = "rule", "fitted"  # the columns of the table
@@ -151,9 +152,7 @@ def over_folds(store: TrackStore, window_bp: int, split: str = TEST) -> dict[str
   config = store.manifest["config"]
   folds = []
   for fold in range(config["n_folds"]):
-    regions = regions_of(config, store.length_bp, store.circular, fold)
-    other = TrackStore(store.path, {**store.manifest, "splits": regions})
-    folds.append(measure(other, split, window_bp).metrics)
+    folds.append(measure(divided(store, fold), split, window_bp).metrics)
   summary: dict[str, Any] = {}
   for rival in DESCRIPTIONS:
     for name in folds[0].get(rival, {}):

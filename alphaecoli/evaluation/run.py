@@ -272,11 +272,20 @@ def gene_table(genes: Mapping[str, np.ndarray], table: TrackTable) -> dict[str, 
   """Returns the columns of a table of genes.
 
   Expression is ln(1 + TPM), NaN where it was not measured; `operon_probability` is the mean over
-  the gene's bases.
+  the gene's bases. Genes of several contigs have theirs first.
   """
   columns = {
     key: genes[key]
-    for key in ("gene_id", "name", "locus_tag", "start", "end", "strand", "operon_id")
+    for key in (
+      *(["contig"] if "contig" in genes else ()),
+      "gene_id",
+      "name",
+      "locus_tag",
+      "start",
+      "end",
+      "strand",
+      "operon_id",
+    )
   }
   columns["operon_probability"] = genes["probability"]
   observed, predicted = (table.to_log_tpm(genes[k]) for k in ("target_z", "predicted_z"))

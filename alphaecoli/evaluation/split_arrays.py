@@ -5,16 +5,18 @@ that of the split and not of its windows: 8 bytes per base and track.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
 
 from alphaecoli.errors import UserError
 from alphaecoli.schema import HEADS
+from alphaecoli.tracks.store import TrackStore
 
 Arrays = dict[str, Float32[np.ndarray, "n T"]]
 
@@ -24,12 +26,38 @@ class Layout:
   """The place of a split's regions in its arrays.
 
   Attributes:
-    regions: half-open (start, end) intervals, 0 <= start < length_bp, end <= start + length_bp.
-    length_bp: length of the chromosome.
+    regions: half-open (start, end) intervals, 0 <= start < length_bp, end <= start + length_bp; of
+      several contigs those of one after the other.
+    length_bp: length of the chromosome; of several contigs the sum.
+    contigs: layouts of several contigs; empty where there is one.
   """
 
   regions: tuple[tuple[int, int], ...]
   length_bp: int
+  contigs: tuple["Layout", ...] = ()
+
+  @classmethod
+  def of_store(cls, store: TrackStore, split: str) -> "Layout":
+    """Lays out a split of all contigs of a store, in their order."""
+    return cls.joined([cls.of_contig(own, split) for own in store.replicons])
+
+  @classmethod
+  def of_contig(cls, store: TrackStore, split: str) -> "Layout":
+    """Lays out a split of a store's own contig."""
+    return cls(tuple((int(a), int(b)) for a, b in store.regions(split)), store.length_bp)
+
+  @classmethod
+  def joined(cls, contigs: Sequence["Layout"]) -> "Layout":
+    """Puts the layouts of contigs one after the other."""
+    if len(contigs) == 1:
+      return contigs[0]
+    regions = tuple(region for contig in contigs for region in contig.regions)
+    return cls(regions, sum(contig.length_bp for contig in contigs), tuple(contigs))
+
+  @property
+  def parts(self) -> tuple["Layout", ...]:
+    """Returns the layout of each contig."""
+    return self.contigs or (self,)
 
   @property
   def n_bases(self) -> int:
@@ -37,12 +65,22 @@ class Layout:
     return sum(end - start for start, end in self.regions)
 
   def positions(self) -> Int64[np.ndarray, "n"]:
-    """Returns the position on the chromosome of every split position."""
+    """Returns the position on the chromosome of every split position.
+
+    Positions on several contigs go on where those of the one before end.
+    """
+    if self.contigs:
+      before = itertools.accumulate((c.length_bp for c in self.contigs), initial=0)
+      found = [c.positions() + n for c, n in zip(self.contigs, before, strict=False)]
+      return np.concatenate(found)
     parts = [np.arange(start, end) % self.length_bp for start, end in self.regions]
     return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
 
   def locate(self, start: int, end: int) -> slice | None:
-    """Returns the split positions of [start, end), None unless one region holds all of it."""
+    """Returns the split positions of [start, end), None unless one region holds all of it.
+
+    Of one contig: positions on several are ambiguous.
+    """
     first = 0
     for region_start, region_end in self.regions:
       offset = (start - region_start) % self.length_bp
@@ -52,19 +90,47 @@ class Layout:
     return None
 
 
+def split_sequence(layout: Layout, store: TrackStore) -> UInt8[np.ndarray, " n"]:
+  """Returns the bases of a split, those of all contigs of a store."""
+  each = zip(layout.parts, store.replicons, strict=True)
+  return np.concatenate([own.sequence[part.positions()] for part, own in each])
+
+
 class Assembly:
   """Collects batches of evaluation windows.
 
   `targets[head]` is NaN where unknown, `predictions[head]` (raw outputs) where no window has
-  passed; rows are split positions. Density stands at the first base of its bin.
+  passed; rows are split positions. Density stands at the first base of its bin. `parts` are the
+  assemblies of the contigs, where there are several.
   """
 
   def __init__(self, layout: Layout, n_tracks: int):
     self.layout = layout
+    self._contigs: tuple[Assembly, ...] = ()
     shapes = {h.name: (layout.n_bases, h.channels or n_tracks) for h in HEADS.values()}
     self.targets: Arrays = {h: np.full(s, np.nan, np.float32) for h, s in shapes.items()}
     self.predictions: Arrays = {h: np.full(s, np.nan, np.float32) for h, s in shapes.items()}
     self.heads: set[str] = set()  # that the model gave outputs for
+
+  @classmethod
+  def joined(cls, contigs: Sequence["Assembly"]) -> "Assembly":
+    """Puts the assemblies of contigs one after the other."""
+    if len(contigs) == 1:
+      return contigs[0]
+    whole = cls(Layout((), 0), contigs[0].targets["gene_expression"].shape[1])
+    whole.layout = Layout.joined([contig.layout for contig in contigs])
+    whole.heads = {head for contig in contigs for head in contig.heads}
+    whole.targets = {h: np.concatenate([c.targets[h] for c in contigs]) for h in whole.targets}
+    whole.predictions = {
+      h: np.concatenate([c.predictions[h] for c in contigs]) for h in whole.predictions
+    }
+    whole._contigs = tuple(contigs)
+    return whole
+
+  @property
+  def parts(self) -> tuple["Assembly", ...]:
+    """Returns the assembly of each contig."""
+    return self._contigs or (self,)
 
   def add(self, batch: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
     """Enters one batch: rows of `batch` and `outputs` agree; rows without known values are padding.

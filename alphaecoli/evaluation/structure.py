@@ -10,7 +10,7 @@ from alphaecoli.evaluation import metrics
 from alphaecoli.evaluation.called_genes import CalledGenes, call_accuracy
 from alphaecoli.evaluation.gene_values import pair_subsets
 from alphaecoli.evaluation.results import Metric
-from alphaecoli.evaluation.split_arrays import Assembly, Layout
+from alphaecoli.evaluation.split_arrays import Assembly, Layout, split_sequence
 from alphaecoli.genomics.coding_model import CodingModel
 from alphaecoli.genomics.gene_calls import CalledGene, call_genes
 from alphaecoli.tracks.gene_targets import STRAND_CHANNELS, junction_interval
@@ -51,10 +51,10 @@ def call_regions(
   Args:
     layout: regions of the split.
     logits: predicted gene_structure of the split.
-    store: track store of the chromosome.
+    store: track store with the contigs of the layout.
     model: coding model of the checkpoint, if it has one.
   """
-  codes = store.sequence[layout.positions()]
+  codes = split_sequence(layout, store)
   found, first = [], 0
   for start, end in layout.regions:
     last = first + end - start
@@ -69,11 +69,16 @@ def call_metrics(calls: RegionCalls, layout: Layout, store: TrackStore, split: s
   genes = [gene for part in calls for gene in part]
   rows = np.array([(g.start, g.end, g.strand) for g in genes], np.int64).reshape(-1, 3)
   start, end, strand = rows.T
-  # From split positions to the chromosome.
+  # From split positions to those on the contigs, which `positions` counts one after the other.
   first = layout.positions()[start] if len(start) else start
-  found = CalledGenes(first, first + end - start, strand)
-  order = np.argsort(found.start, kind="stable")
-  accuracy = call_accuracy(CalledGenes(*(column[order] for column in found)), store, split)
+  found, before = [], 0
+  for own in store.replicons:
+    inside = np.flatnonzero((before <= first) & (first < before + own.length_bp))
+    at = inside[np.argsort(first[inside], kind="stable")]
+    begin = first[at] - before
+    found.append(CalledGenes(begin, begin + end[at] - start[at], strand[at]))
+    before += own.length_bp
+  accuracy = call_accuracy(found, store, split)
   return [
     Metric(f"gene_calls/{key}", value, metrics.NAN, n, "genes")
     for key, (value, n) in accuracy.items()
@@ -87,7 +92,7 @@ def junction_metrics(
 
   Args:
     assembly: targets and predictions of the split.
-    store: track store of the chromosome.
+    store: track store.
     pairs: columns over neighbouring genes, with the score of their junction.
     calls: whether gene_structure can call genes, so that bases have a score.
   """

@@ -44,6 +44,11 @@ class ExpressionTable:
   left_out: tuple[str, ...] = ()
   unit: str = "tpm"
 
+  def of_rows(self, rows: Sequence[int]) -> "ExpressionTable":
+    """Returns the table of some of its genes."""
+    names = tuple(self.gene_ids[row] for row in rows)
+    return dataclasses.replace(self, gene_ids=names, tpm=self.tpm[list(rows)])
+
 
 def to_tpm(
   unit: str,

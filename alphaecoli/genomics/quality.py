@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -96,6 +96,14 @@ class QualityReport:
   def __getitem__(self, reason: str) -> int:
     """Returns how often a reason was counted; 0 if never."""
     return self._entries[reason].count if reason in self._entries else 0
+
+  @classmethod
+  def from_json(cls, value: Mapping[str, Any]) -> "QualityReport":
+    """Converts from the JSON object of `to_json`."""
+    report = cls()
+    report._totals = dict(value["totals"])
+    report._entries = {reason: _Entry(**entry) for reason, entry in value["problems"].items()}
+    return report
 
   @property
   def reasons(self) -> dict[str, int]:

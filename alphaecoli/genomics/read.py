@@ -13,9 +13,11 @@ from alphaecoli.genomics.genes import Annotation
 from alphaecoli.genomics.gff3 import read_gff3
 from alphaecoli.genomics.quality import GOOD_MATCH, shown
 from alphaecoli.genomics.sequence import Contig
+from alphaecoli.genomics.vcf import Variant, read_contig_lengths, read_vcf
 
 LOGGER = logging.getLogger(__name__)
 _VERSION = re.compile(r"\.\d+$")
+Key = str | int | None
 
 
 def read_annotated(
@@ -49,10 +51,11 @@ def read_annotation(path: Path) -> Annotation:
 def match_contigs(annotation: Annotation, contigs: Sequence[Contig]) -> Annotation:
   """Renames the contigs of an annotation to those of the genome where they are surely the same.
 
-  Names that differ in case, in the database before them, or because one has no version are the
-  same unless the annotation declares another length. Others, such as RefSeq's and INSDC's of one
-  chromosome, are the same where each has a length that no other contig of its file has; together
-  those must hold nine in ten of the genes that remain. What is renamed is said in one line.
+  Names that differ in case, in the database or chr before them, or because one has no version are
+  the same unless the annotation declares another length. Others, such as RefSeq's and INSDC's of
+  one chromosome, are the same where each has a length that no other contig of its file has;
+  together those must hold nine in ten of the genes that remain. What is renamed is said in one
+  line.
 
   Args:
     annotation: genes to rename.
@@ -60,38 +63,65 @@ def match_contigs(annotation: Annotation, contigs: Sequence[Contig]) -> Annotati
   """
   genes = Counter(gene.contig for gene in annotation.genes)
   ours = {contig.name: contig.length_bp for contig in contigs}
-  theirs = annotation.lengths
-  for name in genes:
+  return renamed(annotation, same_contigs(annotation.path, genes, annotation.lengths, ours))
+
+
+def read_variants(path: Path, contigs: Iterable[Contig]) -> list[Variant]:
+  """Reads a VCF file, its contigs renamed to the genome's as those of an annotation are.
+
+  Raises:
+    DataError: missing, or not VCF.
+  """
+  variants = list(read_vcf(path))
+  named = Counter(variant.contig for variant in variants)
+  ours = {contig.name: contig.length_bp for contig in contigs}
+  names = same_contigs(path, named, read_contig_lengths(path), ours)
+  return [dataclasses.replace(v, contig=names.get(v.contig, v.contig)) for v in variants]
+
+
+def same_contigs(
+  path: Path, named: Counter[str], theirs: Mapping[str, int], ours: Mapping[str, int]
+) -> dict[str, str]:
+  """Returns the genome's names of the contigs that a file calls otherwise: see `match_contigs`.
+
+  Args:
+    path: the file.
+    named: how many genes or variants the file has on each contig.
+    theirs: lengths of contigs that the file declares.
+    ours: lengths of the genome's contigs.
+  """
+  for name in named:
     if theirs.get(name, ours.get(name)) != ours.get(name) and name in ours:
       LOGGER.warning(
-        "%s declares %d bp for %s, which has %d: is it the annotation of this genome?",
-        annotation.path,
+        "%s declares %d bp for %s, which has %d: is it of this genome?",
+        path,
         theirs[name],
         name,
         ours[name],
       )
-  missing = [name for name in genes if name not in ours]
+  missing = [name for name in named if name not in ours]
   if not missing:
-    return annotation
-  free = [name for name in ours if name not in genes and name not in theirs]
+    return {}
+  free = [name for name in ours if name not in named and name not in theirs]
   same: dict[str, str] = {}
-  for spell in (_bare, _unversioned):
+  spellings: tuple[Callable[[str], Key], ...] = (_bare, _unprefixed, _unversioned)
+  for spell in spellings:
     for name, own in _pairs(missing, free, spell, spell).items():
-      known = name in theirs or spell is _bare or _VERSION.search(name) is None
+      known = name in theirs or spell is not _unversioned or _VERSION.search(name) is None
       known = known or _VERSION.search(own) is None
       if known and theirs.get(name, ours[own]) == ours[own]:
         same.setdefault(name, own)
-  _say(annotation.path, same, "they differ in spelling alone", logging.INFO)
+  _say(path, same, "they differ in spelling alone", logging.INFO)
   left = [name for name in missing if name not in same]
   # Lengths that several contigs of a file have say nothing.
   twice = {n for lengths in (ours, theirs) for n, k in Counter(lengths.values()).items() if k > 1}
   left_free = [name for name in free if name not in same.values() and ours[name] not in twice]
   by_length = _pairs(left, left_free, theirs.get, ours.get)
-  if sum(genes[name] for name in by_length) < GOOD_MATCH * sum(genes[name] for name in left):
+  if sum(named[name] for name in by_length) < GOOD_MATCH * sum(named[name] for name in left):
     by_length = {}
   reason = "they have the same length, which no other contig has"
-  _say(annotation.path, by_length, reason, logging.WARNING)
-  return renamed(annotation, same | by_length)
+  _say(path, by_length, reason, logging.WARNING)
+  return same | by_length
 
 
 def renamed(annotation: Annotation, names: Mapping[str, str]) -> Annotation:
@@ -113,12 +143,14 @@ def _bare(name: str) -> str:
   return name.rstrip("|").rpartition("|")[2].lower()
 
 
-def _unversioned(name: str) -> str:
+def _unprefixed(name: str) -> str | None:
+  """Returns a bare name without chr before it; None where it has no more."""
+  return _bare(name).removeprefix("chr") or None
+
+
+def _unversioned(name: str) -> str | None:
   """Returns a bare name without its version."""
-  return _VERSION.sub("", _bare(name))
-
-
-Key = str | int | None
+  return _VERSION.sub("", _unprefixed(name) or "") or None
 
 
 def _pairs(

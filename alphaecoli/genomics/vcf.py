@@ -1,6 +1,8 @@
 """Variants as VCF writes them: 1-based positions, one alternative allele each."""
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +91,24 @@ def read_vcf(path: Path) -> Iterator[Variant]:
         yield Variant(contig, int(position), ref, alt, "" if name == "." else name)
 
 
+def read_contig_lengths(path: Path) -> dict[str, int]:
+  """Reads the lengths of contigs from the header of a VCF file: ##contig=<ID=…,length=…>.
+
+  Raises:
+    DataError: missing, or truncated.
+  """
+  lengths = {}
+  with open_text(path, "VCF") as file:
+    for line in itertools.takewhile(lambda line: line.startswith("#"), file):
+      fields = dict(re.findall(r"[<,](\w+)=([^,>]*)", line)) if "##contig=<" in line else {}
+      length = fields.get("length", "")
+      if "ID" in fields and length.isdecimal() and len(length) <= MAX_DIGITS:
+        lengths[fields["ID"]] = int(length)
+  return lengths
+
+
 def as_variants(source: Any) -> list[Variant]:
-  """Converts a VCF file, a data frame or variants to a list of variants.
+  """Converts a data frame or variants to a list of variants.
 
   A data frame has the columns chrom (or contig), pos (1-based), ref and alt, in any case, and
   perhaps id; several alternative alleles may be joined by commas.
@@ -98,8 +116,6 @@ def as_variants(source: Any) -> list[Variant]:
   Raises:
     DataError: something else, or a column is missing.
   """
-  if isinstance(source, str | Path):
-    return list(read_vcf(Path(source)))
   if isinstance(source, Variant):
     return [source]
   if hasattr(source, "columns") and hasattr(source, "itertuples"):

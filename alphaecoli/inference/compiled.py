@@ -1,8 +1,9 @@
 """The model as a function of windows, compiled once and spread over the devices."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, UInt8
 
 from alphaecoli.errors import ConfigError
+from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.model.model import AlphaEcoli, mean_of_strands
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, MeshConfig
 from alphaecoli.tracks.track_table import TrackTable
 
+Key = TypeVar("Key")
+MOST_WAITING = 16  # batches that may pass while one of windows of another length fills
 # By the name that the table of heads uses.
 OUTPUTS: dict[str, Callable[[Array], Array]] = {
   "identity": lambda value: value,
@@ -39,6 +43,62 @@ class Forward(Protocol):
     self, bases: Float32[np.ndarray, "B W 4"], weights: dict[str, np.ndarray], both: bool, /
   ) -> Any:
     """Computes the gradient by one-hot bases (B, W, 4) of the weighted sum of outputs."""
+
+
+def run_batched(
+  windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]],
+  run: Callable[[UInt8[np.ndarray, "B W"]], dict[str, Any]],
+  batch_windows: int,
+  window_bp: int,
+) -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
+  """Runs windows in batches of one size in bases; each yields its rows as float32.
+
+  Windows of one length keep their order. A batch of one length waits until it is full, or
+  `MOST_WAITING` batches of others have passed.
+
+  Args:
+    windows: keys of windows, of any kind, with their bases.
+    run: function from a batch to its outputs.
+    batch_windows: whole windows in a batch; of shorter ones it has more.
+    window_bp: length of a whole window.
+  """
+  in_flight: deque[tuple[list[Key], dict[str, Any]]] = deque()
+  waiting: dict[int, list[tuple[Key, UInt8[np.ndarray, " W"]]]] = {}
+  since: dict[int, int] = {}  # bases that had passed when the first of them came
+  passed = 0
+
+  def rows() -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
+    keys, outputs = in_flight.popleft()
+    host = {name: np.asarray(values, np.float32) for name, values in outputs.items()}
+    for row, key in enumerate(keys):
+      yield key, {name: values[row] for name, values in host.items()}
+
+  def start(length: int) -> None:
+    # One shape for every batch, so one compiled program; rows left over are unknown bases.
+    batch = waiting.pop(length)
+    filled = np.full((batch_windows * (window_bp // length), length), UNKNOWN, np.uint8)
+    for row, (_, window) in enumerate(batch):
+      filled[row] = window
+    in_flight.append(([key for key, _ in batch], run(filled)))
+
+  for key, window in windows:
+    length = len(window)
+    passed += length
+    since[length] = since[length] if length in waiting else passed
+    waiting.setdefault(length, []).append((key, window))
+    late = [n for n in waiting if passed - since[n] > MOST_WAITING * batch_windows * window_bp]
+    full = [length] if len(waiting[length]) == batch_windows * (window_bp // length) else []
+    for ready in dict.fromkeys([*late, *full]):
+      start(ready)
+      # The device computes this batch while the one before is copied out.
+      while len(in_flight) > 1:
+        yield from rows()
+  for length in list(waiting):
+    start(length)
+    while len(in_flight) > 1:
+      yield from rows()
+  while in_flight:
+    yield from rows()
 
 
 def gradients(

@@ -144,8 +144,7 @@ def read_genome(
   contigs, annotation = read_annotated(file.path, file.annotation)
   lengths = {contig.name: contig.length_bp for contig in contigs}
   if annotation is None and store is not None:
-    name = _contig_of_store(file.path, contigs, store)
-    annotation = None if name is None else renamed(store.annotation(), {store.contig: name})
+    annotation = _annotation_of_store(file.path, contigs, store)
   _warn_of_letters(file.path, contigs)
   _check_aliases(file.path, contigs, aliases, alone)
   circular = choose_topology(contigs, topology, annotation, alone)
@@ -168,6 +167,19 @@ def read_genome(
   return Genome(file, tuple(named), annotation is not None, observed)
 
 
+def _annotation_of_store(
+  path: Path, contigs: Sequence[Contig], store: TrackStore
+) -> Annotation | None:
+  """Returns the genes of those contigs that a store has; None where it has none of them."""
+  names = {own: _contig_of_store(path, contigs, own) for own in store.replicons}
+  found = [renamed(own.annotation(), {own.contig: n}) for own, n in names.items() if n is not None]
+  if not found:
+    return None
+  genes = tuple(gene for annotation in found for gene in annotation.genes)
+  circular = frozenset(name for annotation in found for name in annotation.circular)
+  return dataclasses.replace(found[0], genes=genes, circular=circular)
+
+
 def _contig_of_store(path: Path, contigs: Sequence[Contig], store: TrackStore) -> str | None:
   """Finds a store's chromosome in a genome: of its name and length, else with its bases."""
   same = [contig for contig in contigs if contig.length_bp == store.length_bp]
@@ -184,19 +196,20 @@ def _count_observed(
 ) -> bool:
   """Returns whether a store has genes of the genome; warns where the only genome has others."""
   genes = [gene for members in placed.values() for gene in members]
-  missing = [gene for gene in genes if store.genes.row(gene) is None]
+  missing = [gene for gene in genes if store.all_genes.row(gene) is None]
   count = len(genes) - len(missing)
   if alone and not genes:
     text = "%s: the store is not used: no contig has the name and length, or the bases, of its %s"
-    LOGGER.warning(f"{text} (%d bp)", path, shown([store.contig]), store.length_bp)
-  elif alone and count < GOOD_MATCH * min(len(genes), len(store.genes)):
+    names = shown(own.contig for own in store.replicons)
+    LOGGER.warning(f"{text} (%d bp)", path, names, sum(own.length_bp for own in store.replicons))
+  elif alone and count < GOOD_MATCH * min(len(genes), len(store.all_genes)):
     LOGGER.warning(
       "%s: the store has %d of %d genes; others have no observed values: %s; the store names %s",
       path,
       count,
       len(genes),
       shown(gene.locus_tag or gene.id for gene in missing),
-      shown(store.genes.locus_tag.tolist()),
+      shown(store.all_genes.locus_tag.tolist()),
     )
   return count > 0
 

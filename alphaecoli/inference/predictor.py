@@ -1,20 +1,18 @@
 """From a checkpoint and a sequence to tracks, for any length, on any number of devices."""
 
-import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.gene_models import GeneModels
-from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.inference.arguments import locate
-from alphaecoli.inference.compiled import Forward, gradients
+from alphaecoli.inference.compiled import Forward, Key, gradients, run_batched
 from alphaecoli.inference.prediction import (
   TRACK_HEADS,
   Embeddings,
@@ -28,7 +26,9 @@ from alphaecoli.inference.tiling import (
   Tile,
   check_margin,
   default_margin,
+  n_bins,
   plan_tiles,
+  short_window,
   tile_codes,
   window_start,
 )
@@ -37,7 +37,6 @@ from alphaecoli.tracks.track_table import TrackTable
 
 # Called with the number of bases finished since the last call.
 Progress = Callable[[int], None]
-Key = TypeVar("Key")
 CHECKPOINT_PATH = r"/checkpoints(/\d+)?/?$"  # of a run's checkpoint, after the run's folder
 
 
@@ -178,15 +177,18 @@ class Predictor:
   ) -> Iterator[Prediction]:
     """Predicts contigs in order; windows of short contigs share a batch.
 
-    Memory holds the contigs whose windows are in flight: two batches' worth.
+    Memory holds the contigs whose windows are in flight: two batches' worth; and while windows of
+    another length wait for a batch of theirs, up to `MOST_WAITING` batches' worth.
     """
     check_units(units)
-    for (pending, tile), outputs in self.run_windows(self._windows(requests), reverse_complement):
+    order: deque[PendingPrediction] = deque()
+    windows = self._windows(requests, order)
+    for (pending, tile), outputs in self.run_windows(windows, reverse_complement):
       bases = pending.put(tile, outputs)
       if progress is not None:
         progress(bases)
-      if pending.tiles_left == 0:
-        yield pending.finish(self.table, units)
+      while order and order[0].tiles_left == 0:
+        yield order.popleft().finish(self.table, units)
 
   def run_windows(
     self, windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]], reverse_complement: bool = False
@@ -274,38 +276,30 @@ class Predictor:
     windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]],
     run: Callable[[UInt8[np.ndarray, "B W"]], dict[str, Any]],
   ) -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
-    """Runs windows in batches of one size; each yields its rows as float32."""
-    in_flight: deque[tuple[list[Key], dict[str, Any]]] = deque()
-
-    def rows() -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
-      keys, outputs = in_flight.popleft()
-      host = {name: np.asarray(values, np.float32) for name, values in outputs.items()}
-      for row, key in enumerate(keys):
-        yield key, {name: values[row] for name, values in host.items()}
-
-    remaining = iter(windows)
-    while batch := list(itertools.islice(remaining, self.batch_windows)):
-      # One shape for every batch, so one compiled program; rows left over are unknown bases.
-      filled = np.full((self.batch_windows, self.window_bp), UNKNOWN, np.uint8)
-      for row, (_, window) in enumerate(batch):
-        filled[row] = window
-      # The device computes this batch while the one before is copied out.
-      in_flight.append(([key for key, _ in batch], run(filled)))
-      if len(in_flight) > 1:
-        yield from rows()
-    while in_flight:
-      yield from rows()
+    """Runs `run_batched` on batches of as many bases as those of whole windows."""
+    return run_batched(windows, run, self.batch_windows, self.window_bp)
 
   def _windows(
-    self, requests: Iterable[Request]
+    self, requests: Iterable[Request], order: deque[PendingPrediction]
   ) -> Iterator[tuple[tuple[PendingPrediction, Tile], UInt8[np.ndarray, " W"]]]:
-    """Yields the tiles of all contigs, one after the other, and their bases."""
+    """Yields the tiles of all contigs and their bases, and enters the contigs in `order`.
+
+    A linear contig that a shorter window holds has that, and one shorter than its window is
+    repeated: runs of N, which no window in training had, change what the model says of the rest.
+    """
     for request in requests:
       start, end, tiles = self._tiles(request)
       pending = PendingPrediction(request, start, end, len(tiles), self.table, self.trained_heads)
+      order.append(pending)
+      window_bp = self._window_for(request)
+      repeated = request.circular or n_bins(len(request.codes)) * BIN_BP <= window_bp
       for tile in tiles:
-        window = tile_codes(request.codes, tile, self.window_bp, request.circular)
-        yield (pending, tile), window
+        yield (pending, tile), tile_codes(request.codes, tile, window_bp, repeated)
+
+  def _window_for(self, request: Request) -> int:
+    """Returns the length of a request's windows: the model's, or a shorter one."""
+    whole = request.circular or request.one_window
+    return self.window_bp if whole else short_window(len(request.codes), self.window_bp)
 
   def _tiles(self, request: Request) -> tuple[int, int, list[Tile]]:
     """Plans a request: first base, base after the last, and windows."""
@@ -319,8 +313,9 @@ class Predictor:
         )
       return start, end, [Tile(start, start, end)]
     start, end = whole_bins(request.interval, length)
+    window_bp = self._window_for(request)
     tiles = plan_tiles(
-      length, window_bp=self.window_bp, margin_bp=self.margin_bp, circular=request.circular
+      length, window_bp=window_bp, margin_bp=self.margin_bp, circular=request.circular
     )
     return start, end, [t for t in tiles if t.start < end and t.end > start]
 

@@ -114,13 +114,13 @@ def _spreads(values: Mapping[str, Any], members: Sequence[Mapping[str, float]]) 
 
 def _observed(gene: Gene, tracks: Sequence[str], store: TrackStore) -> Row:
   """Makes the observed columns of a gene; empty where the store does not have it."""
-  at = store.genes.row(gene)
+  at = store.all_genes.row(gene)
   row: Row = {}
   for track in tracks:
     value = np.nan if at is None else store.log_tpm(at, track)
     row |= {f"observed_log_tpm:{track}": value, f"observed_tpm:{track}": np.expm1(value)}
-  row["observed_operon"] = "" if at is None else str(store.genes.operon_id[at])
-  row["split"] = "" if at is None else str(store.genes.split[at])
+  row["observed_operon"] = "" if at is None else str(store.all_genes.operon_id[at])
+  row["split"] = "" if at is None else str(store.all_genes.split[at])
   return row
 
 
@@ -170,10 +170,10 @@ def _probabilities(pair: GenePair) -> dict[str, float]:
 
 def _observed_pair(left: Gene, right: Gene, store: TrackStore) -> Row:
   """Tells whether a store has both genes in one operon; None where it lacks one of them."""
-  first, second = store.genes.row(left), store.genes.row(right)
+  first, second = store.all_genes.row(left), store.all_genes.row(right)
   if first is None or second is None:
     return {"observed_same_operon": None, "split": ""}
-  operons, splits = store.genes.operon_id, store.genes.split
+  operons, splits = store.all_genes.operon_id, store.all_genes.split
   same = operons[first] == operons[second] and operons[first] != ""
   split = str(splits[first]) if splits[first] == splits[second] else "border"
   return {"observed_same_operon": int(same), "split": split}

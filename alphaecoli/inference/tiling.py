@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.sequence import UNKNOWN
-from alphaecoli.schema import BIN_BP
+from alphaecoli.schema import BIN_BP, PAIR_BP
 
 
 class Tile(NamedTuple):
@@ -54,14 +54,25 @@ def n_bins(length_bp: int) -> int:
   return -(-length_bp // BIN_BP)
 
 
+def short_window(length_bp: int, window_bp: int) -> int:
+  """Returns the length of the window for a linear contig: a shorter one where that holds it.
+
+  Few lengths, each of which is a program to compile: 2,048 times a power of 4, and the model's own.
+  """
+  length = PAIR_BP
+  while length < min(n_bins(length_bp) * BIN_BP, window_bp):
+    length *= 4
+  return min(length, window_bp)
+
+
 def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool) -> list[Tile]:
   """Covers a contig once.
 
   On a circular contig every base kept has `margin_bp` of real sequence on both sides, and a contig
   shorter than the window is repeated. On a linear contig the outermost windows lie against its
   ends, since that is what the model saw in training, rather than hang over them; at most 127 bp are
-  padded, to complete the last bin. A linear contig shorter than the window sits in its middle with
-  N on both sides.
+  padded, to complete the last bin. A linear contig shorter than the window sits in its middle; what
+  is on both sides is up to the caller.
 
   Args:
     length_bp: length of the contig, at least 1.

@@ -3,11 +3,11 @@
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import MAX_OUTSIDE, Annotation, Gene, across_origin, misfit, place_id
-from alphaecoli.genomics.intervals import StartEnd
+from alphaecoli.genomics.intervals import StartEnd, covering_interval
 from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.genomics.sequence import Contig
 
@@ -89,60 +89,61 @@ def _plain(name: str) -> str:
 
 def take_genes(
   annotation: Annotation,
-  contig: Contig,
+  contigs: Sequence[Contig],
   others: Collection[str],
   *,
-  circular: bool,
+  circular: Mapping[str, bool],
   exclude_types: Collection[str],
   report: QualityReport,
 ) -> tuple[list[Gene], GeneNames]:
-  """Selects the genes of one contig as records.
+  """Selects the genes of the contigs that are prepared as records.
 
   A gene's type is its gene_biotype, else the feature's type. The first of several genes with one
   locus tag is the one that tables mean.
 
   Args:
     annotation: genes of the genome.
-    contig: contig that is prepared.
+    contigs: contigs that are prepared.
     others: names of the genome's other contigs.
-    circular: whether a gene may pass the contig's end.
+    circular: whether a gene may pass the end, by contig.
     exclude_types: types that are left out.
     report: counter of genes that are left out or repaired.
 
   Raises:
-    DataError: no gene lies on the contig, or too many lie outside it.
+    DataError: no gene lies on the contigs, or too many lie outside them.
   """
   genes: list[Gene] = []
   skipped: set[str] = set()
   ids: Counter[str] = Counter()
   outside = 0
-  lengths = {contig.name: contig.length_bp}
+  lengths = {contig.name: contig.length_bp for contig in contigs}
   for found in annotation.genes:
     report.total("annotated genes")
     kind = found.biotype or found.type
     example = found.id or found.locus_tag
     if found.contig in others:
       reason: str | None = "gene on a contig that is left out"
-    elif found.contig != contig.name:
+    elif found.contig not in lengths:
       reason, example = "gene on a contig that is not in the genome", found.contig
       outside += 1
     elif kind in exclude_types:
       reason = f"gene of excluded type {kind}"
     else:
-      reason = misfit(found, lengths, {contig.name: circular})
+      reason = misfit(found, lengths, circular)
       outside += reason is not None
       reason = reason and f"gene {reason}"
     if reason is not None:
       report.count(reason, 1, example)
       skipped |= {found.locus_tag, found.id, found.name, *found.old_locus_tags}
       continue
-    placed = across_origin(found, contig.length_bp) if circular else found
-    genes.append(_record(placed, kind, contig.length_bp, ids, report))
+    length_bp = lengths[found.contig]
+    placed = across_origin(found, length_bp) if circular[found.contig] else found
+    genes.append(_record(placed, kind, length_bp, ids, report))
   if not genes or outside > MAX_OUTSIDE * (outside + len(genes)):
     raise DataError(
-      f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {contig.name} "
-      f"({contig.length_bp} bp); the annotation names {shown(g.contig for g in annotation.genes)}: "
-      "is it the annotation of this genome?"
+      f"{annotation.path}: {len(genes)} of {len(annotation.genes)} genes fit {shown(lengths)} "
+      f"({sum(lengths.values())} bp); the annotation names "
+      f"{shown(g.contig for g in annotation.genes)}: is it the annotation of this genome?"
     )
   report.total("genes", len(genes))
   _count_tags(genes, report)
@@ -181,3 +182,26 @@ def _count_tags(genes: Iterable[Gene], report: QualityReport) -> None:
   report.count("gene without a locus tag", tags.pop("", 0))
   for tag, n in tags.items():
     report.count("gene whose locus tag an earlier gene has", n - 1, tag)
+
+
+def covering(members: Sequence[Gene], length_bp: int, circular: bool) -> tuple[int, int]:
+  """Returns the interval from first to last gene, over the origin of a circle if shorter."""
+  if circular:
+    return covering_interval([(g.start, g.end) for g in members], length_bp)
+  return min(g.start for g in members), max(g.end for g in members)
+
+
+def within(genes: list[Gene], interval: tuple[int, int], strand: int, length_bp: int) -> list[int]:
+  """Returns the rows of the genes of a strand (0: either) fully within an interval, in order."""
+  start, end = interval
+  offsets = {
+    row: (gene.start - start) % length_bp
+    for row, gene in enumerate(genes)
+    if strand in (0, gene.strand)
+  }
+  inside = [
+    row
+    for row, offset in offsets.items()
+    if offset + genes[row].end - genes[row].start <= end - start
+  ]
+  return sorted(inside, key=lambda row: (offsets[row], row))

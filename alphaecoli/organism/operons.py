@@ -2,18 +2,17 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import STRANDS, Gene, Operon
 from alphaecoli.genomics.gff3 import is_feature, read_features
-from alphaecoli.genomics.intervals import covering_interval
-from alphaecoli.genomics.quality import QualityReport, check_names_match
+from alphaecoli.genomics.quality import QualityReport, check_names_match, shown
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.genomics.text import open_text
 from alphaecoli.organism.expression_tables import read_cells
-from alphaecoli.organism.genes import NO_MATCH, GeneNames
+from alphaecoli.organism.genes import NO_MATCH, GeneNames, covering, within
 
 MOST_DIGITS = 12  # of a position
 _EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"
@@ -51,12 +50,12 @@ def read_operons(
   path: Path,
   genes: list[Gene],
   names: GeneNames,
-  contig: Contig,
+  contigs: Sequence[Contig],
   others: Iterable[str],
   *,
-  circular: bool,
+  circular: Mapping[str, bool],
   report: QualityReport,
-) -> list[Operon]:
+) -> dict[str, list[Operon]]:
   """Reads operons, plain or packed; told apart by content.
 
   A table has a header with `operon` (an id) and `genes` (names, or one gene a row), or `start` and
@@ -66,18 +65,24 @@ def read_operons(
   as on the minus strand: the genes decide. GFF3 has features of type operon; genes belong to one by
   their Parent, or by an attribute operon=NAME.
 
+  An operon lies on the contig that it names, else on that of its genes, which have one; where
+  several contigs are prepared and neither says it, it is left out.
+
   An operon without positions reaches from its first to its last gene. One without genes holds
   those of its strand that lie fully within it. A listed gene that the annotation does not have
   counts as a gene of the operon; one that is left out does not.
 
   Args:
     path: file to read.
-    genes: genes of the contig.
+    genes: genes of the contigs.
     names: names by which the file may call them.
-    contig: contig that is prepared.
+    contigs: contigs that are prepared.
     others: names of the genome's other contigs.
-    circular: whether an operon may pass the contig's end.
+    circular: whether an operon may pass the end, by contig.
     report: counter of operons that are skipped or repaired.
+
+  Returns:
+    Operons by contig; of a contig on which none is listed an empty list.
 
   Raises:
     DataError: neither a table nor GFF3, most of its genes are unknown, or none of its operons can
@@ -87,37 +92,57 @@ def read_operons(
   members = dict.fromkeys(member for item in listed for member in item.members)
   unknown = [member for member in members if names.find(member) == NO_MATCH]
   check_names_match(path, members, unknown, (gene.locus_tag or gene.id for gene in genes))
-  operons: dict[str, Operon] = {}
+  operons: dict[str, dict[str, Operon]] = {contig.name: {} for contig in contigs}
+  lengths = {contig.name: contig.length_bp for contig in contigs}
+  here = {name: [gene for gene in genes if gene.contig == name] for name in lengths}
   for item in listed:
     report.total("listed operons")
-    if item.contig in others:
-      report.count("operon on a contig that is left out", 1, item.id)
-    elif item.contig and item.contig != contig.name:
-      report.count(f"operon on {item.contig}, which is not in the genome", 1, item.id)
-    elif item.id in operons:
+    if item.contig and item.contig not in operons:
+      where = "a contig that is left out"
+      where = where if item.contig in others else f"{item.contig}, which is not in the genome"
+      report.count(f"operon on {where}", 1, item.id)
+      continue
+    rows, unknown = _members(item, names, report)
+    named = {item.contig} if item.contig else {genes[row].contig for row in rows} or set(operons)
+    contig = min(named)
+    if len(named) > 1 or any(genes[row].contig != contig for row in rows):
+      which = "its genes lie on several contigs" if rows else "nothing says on which contig it lies"
+      report.count(f"operon left out: {which}", 1, item.id)
+    elif item.id in operons[contig]:
       report.count("operon listed twice", 1, item.id)
     else:
-      operon = _operon(item, genes, names, contig.length_bp, circular, report)
-      if operon is not None:
-        operons[item.id] = operon
-  if not operons:
-    raise DataError(f"{path}: none of its {len(listed)} operons lies on {contig.name}")
-  report.total("operons", len(operons))
-  report.total("operons with two genes or more", sum(len(o.gene_ids) > 1 for o in operons.values()))
-  return list(operons.values())
+      own, place = [genes[row] for row in rows], (lengths[contig], circular[contig])
+      placed = _operon(item, here[contig], own, unknown, *place, report)
+      if placed is not None:
+        operons[contig][item.id] = placed
+  kept = [operon for of_contig in operons.values() for operon in of_contig.values()]
+  if not kept:
+    raise DataError(f"{path}: none of its {len(listed)} operons lies on {shown(operons)}")
+  report.total("operons", len(kept))
+  report.total("operons with two genes or more", sum(len(o.gene_ids) > 1 for o in kept))
+  return {contig: list(of_contig.values()) for contig, of_contig in operons.items()}
 
 
 def _operon(
   item: _Listed,
   genes: list[Gene],
-  names: GeneNames,
+  members: list[Gene],
+  unknown: list[str],
   length_bp: int,
   circular: bool,
   report: QualityReport,
 ) -> Operon | None:
-  """Places an operon and its genes; None, and counted, where it has no position that can be."""
-  rows, unknown = _members(item, names, report)
-  members = [genes[row] for row in rows]
+  """Places an operon and its genes; None, and counted, where it has no position that can be.
+
+  Args:
+    item: operon as listed.
+    genes: genes of its contig.
+    members: those of them that it lists.
+    unknown: names that it lists and no gene has.
+    length_bp: length of the contig.
+    circular: whether the contig is circular.
+    report: counter of what is left out or repaired.
+  """
   strands = {gene.strand for gene in members}
   strand = strands.pop() if len(strands) == 1 else 0
   if item.strand and strand not in (0, item.strand):
@@ -142,9 +167,9 @@ def _operon(
     if not members:
       report.count("operon skipped: no positions and no placed gene", 1, item.id)
       return None
-    interval = _covering(members, length_bp, circular)
+    interval = covering(members, length_bp, circular)
   elif not item.members:
-    members = [genes[row] for row in _within(genes, interval, strand, length_bp)]
+    members = [genes[row] for row in within(genes, interval, strand, length_bp)]
     strands = {gene.strand for gene in members}
     strand = strand or (strands.pop() if len(strands) == 1 else 0)
   if strand == 0:
@@ -194,32 +219,9 @@ def _fits(
   if members:
     middles = ((gene.start + gene.end) // 2 for gene in members)
     return all((middle - start) % length_bp < end - start for middle in middles)
-  if item.interval == reading or not _within(genes, reading, strand, length_bp):
+  if item.interval == reading or not within(genes, reading, strand, length_bp):
     return item.interval == reading
   return 2 * (end - start) <= length_bp and (end > length_bp or strand < 0)
-
-
-def _covering(members: Sequence[Gene], length_bp: int, circular: bool) -> tuple[int, int]:
-  """Returns the interval from first to last gene, over the origin of a circle if shorter."""
-  if circular:
-    return covering_interval([(g.start, g.end) for g in members], length_bp)
-  return min(g.start for g in members), max(g.end for g in members)
-
-
-def _within(genes: list[Gene], interval: tuple[int, int], strand: int, length_bp: int) -> list[int]:
-  """Returns the rows of the genes of a strand (0: either) fully within an interval, in order."""
-  start, end = interval
-  offsets = {
-    row: (gene.start - start) % length_bp
-    for row, gene in enumerate(genes)
-    if strand in (0, gene.strand)
-  }
-  inside = [
-    row
-    for row, offset in offsets.items()
-    if offset + genes[row].end - genes[row].start <= end - start
-  ]
-  return sorted(inside, key=lambda row: (offsets[row], row))
 
 
 def _is_gff3(path: Path) -> bool:

@@ -1,20 +1,20 @@
-"""An organism's files as the records of one chromosome, with one quality report."""
+"""An organism's files as the records of its contigs, with one quality report."""
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from alphaecoli.errors import ConfigError, DataError, nearest
 from alphaecoli.genomics.expression import ExpressionTable
 from alphaecoli.genomics.genes import Annotation, Dataset, Gene, GenomeRecords, past_ends
-from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.genomics.read import read_annotated
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.organism.expression import read_expression, read_samples
 from alphaecoli.organism.genes import GeneNames, take_genes
 from alphaecoli.organism.operons import read_operons
-from alphaecoli.schema import DataConfig
+from alphaecoli.schema import UNKNOWN, DataConfig
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,16 +50,19 @@ class Files:
 
 def read_organism(
   files: Files, data: DataConfig, contig_name: str | None = None
-) -> tuple[GenomeRecords, DataConfig]:
-  """Reads one contig of a genome with its genes, expression and operons.
+) -> list[tuple[GenomeRecords, DataConfig]]:
+  """Reads the contigs of a genome with their genes, expression and operons.
 
   Args:
     files: files to read.
-    data: gene types, thresholds, and the contig's topology unless a file declares it.
-    contig_name: name of the contig; by default the longest.
+    data: gene types, thresholds, the length of a window, and the contigs' topology unless a file
+      declares it.
+    contig_name: name of the one contig to read; by default every one that holds a window.
 
   Returns:
-    The records, and the configuration with the contig's topology as `circular`.
+    Of each contig, the longest first, the records, and the configuration with the contig's topology
+    as `circular`. Where some contigs have operons, genes of the others are `unlisted_genes` that
+    are unknown.
 
   Raises:
     ConfigError: there is no such contig.
@@ -72,13 +75,13 @@ def read_organism(
   contigs, annotation = read_annotated(files.genome, files.annotation)
   if annotation is None:
     raise DataError(f"{files.genome} holds no genes; add --annotation with GFF3, GTF or GenBank")
-  contig = choose_contig(files.genome, contigs, contig_name, report)
-  others = [c.name for c in contigs if c is not contig]
-  circular = _is_circular(contig, annotation, data.circular)
-  data = dataclasses.replace(data, circular=circular)
+  annotated = {gene.contig for gene in annotation.genes}
+  chosen = choose_contigs(files.genome, contigs, annotated, contig_name, data.window_bp, report)
+  others = [c.name for c in contigs if all(c is not own for own in chosen)]
+  circular = {c.name: _is_circular(c, annotation, data.circular) for c in chosen}
   genes, names = take_genes(
     annotation,
-    contig,
+    chosen,
     others,
     circular=circular,
     exclude_types=data.exclude_gene_types,
@@ -96,10 +99,26 @@ def read_organism(
     report.count("no operons: operons unknown")
   else:
     operons = read_operons(
-      files.operons, genes, names, contig, others, circular=circular, report=report
+      files.operons, genes, names, chosen, others, circular=circular, report=report
     )
-  inputs = files.by_name()
-  return GenomeRecords(contig, genes, operons, datasets, expression, report, inputs), data
+  found = []
+  for contig in chosen:
+    rows = [row for row, gene in enumerate(genes) if gene.contig == contig.name]
+    records = GenomeRecords(
+      contig,
+      [genes[row] for row in rows],
+      None if operons is None else operons[contig.name],
+      datasets,
+      None if expression is None else expression.of_rows(rows),
+      report,
+      files.by_name(),
+    )
+    settings = dataclasses.replace(data, circular=circular[contig.name])
+    if operons is not None and not operons[contig.name] and data.unlisted_genes != UNKNOWN:
+      LOGGER.warning("no operon is listed on %s: those of its genes are unknown", contig.name)
+      settings = dataclasses.replace(settings, unlisted_genes=UNKNOWN)
+    found.append((records, settings))
+  return found
 
 
 def _measured(
@@ -136,10 +155,24 @@ def _measured(
   return expression, datasets
 
 
-def choose_contig(
-  path: Path, contigs: Sequence[Contig], name: str | None, report: QualityReport
-) -> Contig:
-  """Returns the contig of a name, or the longest; counts and logs the others.
+def choose_contigs(
+  path: Path,
+  contigs: Sequence[Contig],
+  annotated: Collection[str],
+  name: str | None,
+  window_bp: int,
+  report: QualityReport,
+) -> list[Contig]:
+  """Returns the contigs to prepare, the longest first; counts and logs the others.
+
+  Args:
+    path: file of the genome.
+    contigs: all contigs.
+    annotated: names of contigs with genes.
+    name: name of the one contig to prepare; None for the longest, and every other one with genes
+      that holds a window.
+    window_bp: length of a window.
+    report: counter of contigs that are left out.
 
   Raises:
     ConfigError: there is none of that name.
@@ -148,22 +181,35 @@ def choose_contig(
   if name is not None and name not in names:
     near = nearest(name, names)
     raise ConfigError(f"--contig={name}: no such contig in {path}; nearest: {near}")
-  longest = max(contigs, key=lambda c: c.length_bp)
-  chosen = longest if name is None else contigs[names.index(name)]
-  left = [contig for contig in contigs if contig is not chosen]
+  ordered = sorted(contigs, key=lambda contig: -contig.length_bp)
+  if name is not None:
+    chosen, hint = [contigs[names.index(name)]], "prepared is --contig alone"
+  else:
+    long = [c for c in ordered[1:] if c.length_bp >= window_bp and c.name in annotated]
+    chosen, hint = [ordered[0], *long], "they are shorter than a window, or have no gene"
+  left = [contig for contig in ordered if all(contig is not own for own in chosen)]
   for contig in left:
-    report.count("contig left out: a store holds one", 1, contig.name)
+    if name is not None:
+      reason = "not the contig of --contig"
+    else:
+      reason = "no gene" if contig.length_bp >= window_bp else "shorter than data.window_bp"
+    report.count(f"contig left out: {reason}", 1, contig.name)
     report.count("base of a contig that is left out", contig.length_bp)
+  if len(chosen) > 1:
+    LOGGER.info("prepared as one organism: %s", shown([c.name for c in chosen], 10))
   if left:
     LOGGER.warning(
-      "a store holds one contig: %s (%d bp) is prepared; left out are %d of %s, %d bp: %s. Prepare "
-      "another with --contig NAME",
-      chosen.name,
-      chosen.length_bp,
+      "%d of %d contigs of %s are left out, %d bp: %s; %s%s",
       len(left),
+      len(contigs),
       path,
       sum(contig.length_bp for contig in left),
-      ", ".join(c.name for c in left[:5]) + (", …" if len(left) > 5 else ""),
+      shown([c.name for c in left], 5),
+      hint,
+      ""
+      if name is not None
+      else f" (data.window_bp={window_bp}: train with shorter windows, and "
+      "prepare with that --config.data.window_bp, to keep more)",
     )
   return chosen
 

@@ -125,12 +125,15 @@ def find_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tupl
 
 
 def choose_region(store: TrackStore, split: str, width_bp: int = WIDTH_BP) -> tuple[int, int]:
-  """Returns the region that `find_region` finds.
+  """Returns the region that `find_region` finds; the split's first where no operons are given.
 
   Raises:
     DataError: there is none.
   """
   region = find_region(store, split, width_bp)
+  if region is None and not store.table.has_operons and store.regions(split):
+    start, end = store.regions(split)[0]
+    region = start, min(end, start + width_bp, store.length_bp)
   if region is None:
     raise DataError(f"the {split} split holds no operon with data; pass --region start-end")
   return region

@@ -54,7 +54,8 @@ class Run:
     config: what config.json holds.
     starts: the entries of run.json: one each time the run began or went on.
     history: the records of metrics.jsonl, in order.
-    store: its track store.
+    genome: its track store, with those of all contigs.
+    store: the track store of the contig on the page.
     saved: every checkpoint that is complete, by step.
     best: the checkpoint that predicts; None before the first.
     split: the split of the page.
@@ -66,6 +67,7 @@ class Run:
   config: Mapping[str, Any]
   starts: tuple[Mapping[str, Any], ...]
   history: tuple[Mapping[str, Any], ...]
+  genome: TrackStore
   store: TrackStore
   saved: tuple[Saved, ...]
   best: Saved | None
@@ -120,6 +122,7 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
     config=config,
     starts=tuple(starts),
     history=tuple(_history(workdir / "metrics.jsonl")),
+    genome=store,
     store=store,
     saved=saved,
     best=best,

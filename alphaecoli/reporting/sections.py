@@ -242,7 +242,8 @@ def _data_entries(run: Run) -> str:
   shape = "circular" if store.circular else "linear"
   entries = {
     "chromosome": f"{store.contig}, {store.length_bp:,} bp, {shape}",
-    "genome": str(manifest["genome_source"]),
+    "genome": ", ".join(f"{o.contig} {o.length_bp:,} bp" for o in run.genome.replicons),
+    "genome from": str(manifest["genome_source"]),
     "expression tracks": "; ".join(
       f"{t.name}: mean of {len(t.datasets)} data sets, training mean {t.mean:.3f}, "
       f"standard deviation {t.std:.3f} ln(1 + TPM)"

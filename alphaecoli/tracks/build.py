@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
@@ -22,9 +23,9 @@ from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.regulondb.records import dataset_name
 from alphaecoli.schema import ALL_OPERONS, BIN_BP, MIN_PREVALENCE, UNKNOWN, DataConfig
-from alphaecoli.tracks.density import DensityIndex, PiecewiseTrack, mean_of_genes
-from alphaecoli.tracks.gene_table import GeneTable, possible_operons
-from alphaecoli.tracks.splits import TRAIN, Regions, regions_of, split_of, total_bp
+from alphaecoli.tracks.density import DensityIndex, PiecewiseTrack
+from alphaecoli.tracks.gene_table import GeneTable
+from alphaecoli.tracks.splits import TRAIN, Regions, total_bp
 from alphaecoli.tracks.track_table import UNKNOWN_OPERON, ExpressionTrack, TrackTable
 
 LOGGER = logging.getLogger(__name__)
@@ -37,17 +38,18 @@ Groups = list[tuple[str, tuple[str, ...]]]
 
 @dataclasses.dataclass(frozen=True)
 class Tracks:
-  """Content of a store.
+  """Content of a store, of one contig.
 
   Attributes:
     contig: the chromosome.
     circular: whether the chromosome is circular.
     regions: regions of each split.
-    table: tracks and statistics.
+    table: tracks and statistics, over all contigs of the genome.
     expression: z-scores.
     operons: 1 within an operon, 2 where that is unknown.
     genes: genes with log(1 + TPM), NaN where unknown or of the other strand.
-    report: counts of skipped and repaired records.
+    report: counts of skipped and repaired records, on all contigs.
+    settings: keys of the data section that this contig has otherwise than the genome.
   """
 
   contig: Contig
@@ -58,49 +60,7 @@ class Tracks:
   operons: UInt8[np.ndarray, "L"]
   genes: GeneTable
   report: QualityReport
-
-
-def build_tracks(genome_records: GenomeRecords, data: DataConfig) -> Tracks:
-  """Computes every track and its statistics over the training split.
-
-  Raises:
-    ConfigError: a data set, condition field or track of the configuration has no data, or no operon
-      the evidence that it asks for.
-    DataError: none of the operons can be.
-  """
-  operons = possible_operons(genome_records)
-  genome_records = dataclasses.replace(genome_records, operons=operons)
-  length_bp = genome_records.contig.length_bp
-  regions = regions_of(dataclasses.asdict(data), length_bp, data.circular)
-  genes = genome_records.genes
-  splits = tuple(split_of(g.start, g.end, regions, length_bp) for g in genes)
-  in_training = np.array([s == TRAIN for s in splits], bool)
-  tracks, log_tpm = expression_tracks(genome_records, data, in_training)
-  mean = np.array([t.mean for t in tracks])
-  std = np.array([t.std for t in tracks])
-  intervals = [g.intervals for g in genes]
-  expression = mean_of_genes(intervals, (log_tpm - mean) / std, length_bp)
-  membership = operon_membership(genome_records, data)
-  density = DensityIndex.of_genes(intervals, length_bp, data.circular)
-  table = TrackTable(
-    tracks,
-    density_mean(density, regions),
-    operon_prevalence(membership, regions) if operons is not None else 0.5,
-    genome_records.expression is not None,
-    operons is not None,
-  )
-  if operons is not None:
-    _check_operons(genome_records, table.operon_prevalence, data)
-  return Tracks(
-    genome_records.contig,
-    data.circular,
-    regions,
-    table,
-    expression,
-    membership,
-    GeneTable.of(genome_records, splits, log_tpm),
-    genome_records.report,
-  )
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def by_evidence(
@@ -141,7 +101,7 @@ def operon_membership(genome_records: GenomeRecords, data: DataConfig) -> UInt8[
   several = [o for o in operons if len(o.gene_ids) >= data.min_operon_genes]
   believed, masked = by_evidence(several, data.operon_evidence, report)
   unknown = [(o.start, o.end) for o in masked]
-  if operons and data.unlisted_genes == UNKNOWN:
+  if genome_records.operons is not None and data.unlisted_genes == UNKNOWN:
     listed = {gene for operon in operons for gene in operon.gene_ids}
     for gene in genome_records.genes:
       report.count("gene in no listed operon: unknown", gene.id not in listed, gene.id)
@@ -170,7 +130,7 @@ def unlisted_intervals(
   return [*zip(start[unlisted].tolist(), end[unlisted].tolist(), strict=True), *found]
 
 
-def _check_operons(genome_records: GenomeRecords, prevalence: float, data: DataConfig) -> None:
+def check_operons(genome_records: GenomeRecords, prevalence: float, data: DataConfig) -> None:
   """Counts the genes in listed operons; warns of few, and of an unlikely share of bases."""
   report, operons = genome_records.report, genome_records.operons or ()
   listed = {gene for operon in operons for gene in operon.gene_ids}
@@ -192,19 +152,26 @@ def _check_operons(genome_records: GenomeRecords, prevalence: float, data: DataC
     )  # fmt: skip
 
 
-def density_mean(density: DensityIndex, regions: Regions) -> float:
+def density_mean(contigs: Iterable[tuple[DensityIndex, Regions]]) -> float:
   """Returns the genes per bin of 128 bp, mean over the whole bins of the training regions."""
-  counts = [density.counts(region.start, region.length_bp // BIN_BP) for region in regions[TRAIN]]
+  counts = [
+    density.counts(region.start, region.length_bp // BIN_BP)
+    for density, regions in contigs
+    for region in regions[TRAIN]
+  ]
   joined = np.concatenate(counts) if counts else np.zeros(0)
   return float(joined.mean(dtype=np.float64)) if joined.size else 0.0
 
 
-def operon_prevalence(operons: UInt8[np.ndarray, "L"], regions: Regions) -> float:
+def operon_prevalence(contigs: Iterable[tuple[UInt8[np.ndarray, " _"], Regions]]) -> float:
   """Returns the fraction of known training bases in an operon, clipped: log odds are finite."""
-  parts = [operons[a:b] for a, b in split_at_origin(regions[TRAIN], len(operons))]
-  unknown = sum(int((part == UNKNOWN_OPERON).sum()) for part in parts)
-  inside = sum(int((part == 1).sum()) for part in parts)
-  fraction = inside / max(total_bp(regions[TRAIN]) - unknown, 1)
+  unknown = inside = total = 0
+  for operons, regions in contigs:
+    parts = [operons[a:b] for a, b in split_at_origin(regions[TRAIN], len(operons))]
+    unknown += sum(int((part == UNKNOWN_OPERON).sum()) for part in parts)
+    inside += sum(int((part == 1).sum()) for part in parts)
+    total += total_bp(regions[TRAIN])
+  fraction = inside / max(total - unknown, 1)
   return float(np.clip(fraction, MIN_PREVALENCE, 1 - MIN_PREVALENCE))
 
 
@@ -231,7 +198,7 @@ def expression_tracks(
     members = [table.datasets.index(d) for d in datasets]
     value = mean_where_known(logs[:, members])
     counted = in_training & ~np.isnan(value) & ((strands != 0) | (not data.stranded))
-    mean, std = _statistics(name, value[counted])
+    mean, std = track_statistics(name, value[counted])
     for strand in "+-" if data.stranded else ".":
       label = name if strand == "." else name + strand
       tracks.append(ExpressionTrack(label, strand, datasets, mean, std))
@@ -261,7 +228,7 @@ def unmeasured(
   return found
 
 
-def _statistics(name: str, values: Float64[np.ndarray, "G"]) -> tuple[float, float]:
+def track_statistics(name: str, values: Float64[np.ndarray, "G"]) -> tuple[float, float]:
   """Returns mean and standard deviation of a track's training genes.
 
   Raises:

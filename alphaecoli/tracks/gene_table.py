@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,6 +97,19 @@ class GeneTable:
       ),
     )
 
+  @classmethod
+  def joined(cls, tables: Sequence["GeneTable"]) -> "GeneTable":
+    """Puts the genes of several contigs together, in order."""
+    if len(tables) == 1:
+      return tables[0]
+    columns = {f.name: [getattr(t, f.name) for t in tables] for f in dataclasses.fields(cls)}
+    evidence, fragments = columns.pop(EVIDENCE), columns.pop("fragments")
+    return cls(
+      **{name: np.concatenate(parts) for name, parts in columns.items()},
+      fragments=tuple(itertools.chain(*fragments)),
+      operon_evidence=None if any(e is None for e in evidence) else np.concatenate(evidence),
+    )
+
   @property
   def unlisted(self) -> Bool[np.ndarray, "G"]:
     """Returns which genes lie in no listed operon, not even in one of a single gene."""
@@ -152,8 +166,8 @@ class GeneTable:
     return Annotation(genes, frozenset([contig] if circular else ()), path)
 
 
-def possible_operons(genome_records: GenomeRecords) -> list[Operon] | None:
-  """Leaves out operons that can not be, counted and named; None where none are given.
+def possible_operons(genome: Sequence[GenomeRecords]) -> list[list[Operon] | None]:
+  """Leaves out operons of each contig that can not be, counted and named; None: none are given.
 
   Genes of an operon have one strand and are neighbours: one that covers more foreign genes than it
   has of its own is a mistake. Genes of the other strand are foreign where they overlap none of its
@@ -162,25 +176,35 @@ def possible_operons(genome_records: GenomeRecords) -> list[Operon] | None:
   Raises:
     DataError: none can be.
   """
-  operons, report = genome_records.operons, genome_records.report
-  if not operons:
-    return operons
+  left_out: list[str] = []
+  kept = [
+    None if records.operons is None else _possible(records, records.operons, left_out)
+    for records in genome
+  ]
+  if left_out:
+    n = sum(len(operons) for operons in kept if operons)
+    text = f"{len(left_out)} of {n + len(left_out)} operons can not be: {shown(left_out, 10)}"
+    if not n:
+      raise DataError(f"{text}; are they operons of this genome?")
+    LOGGER.warning("left out, as the quality report says: %s", text)
+  return kept
+
+
+def _possible(
+  genome_records: GenomeRecords, operons: Sequence[Operon], left_out: list[str]
+) -> list[Operon]:
+  """Returns the operons of one contig that can be; names the others in `left_out`."""
   genes, length_bp = genome_records.genes, genome_records.contig.length_bp
   rows = {gene.id: row for row, gene in enumerate(genes)}
   bounds = np.array([(g.start, g.end - g.start, g.strand) for g in genes], np.int64).reshape(-1, 3)
-  kept, left_out = [], []
+  kept = []
   for operon in operons:
     fault = _fault(operon, rows, bounds, length_bp)
     if fault is None:
       kept.append(operon)
     else:
-      report.count(f"operon left out: {fault}", 1, operon.id)
+      genome_records.report.count(f"operon left out: {fault}", 1, operon.id)
       left_out.append(operon.id)
-  if left_out:
-    text = f"{len(left_out)} of {len(operons)} operons can not be: {shown(left_out, 10)}"
-    if not kept:
-      raise DataError(f"{text}; are they operons of this genome?")
-    LOGGER.warning("left out, as the quality report says: %s", text)
   return kept
 
 

@@ -5,14 +5,15 @@ have them too. Structure is kept as bits, a byte a base, in memory for the whole
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
 from alphaecoli.genomics.gene_features import are_coding
 from alphaecoli.genomics.genes import gene_kind
 from alphaecoli.genomics.intervals import StartEnd, neighbours
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.density import PiecewiseTrack, mean_of_genes, sum_of_genes
 from alphaecoli.tracks.gene_table import GeneTable
 
@@ -40,6 +41,42 @@ class GeneTargets:
   junction: PiecewiseTrack
   junction_weight: PiecewiseTrack
   expression_weight: PiecewiseTrack
+
+  def fill(
+    self,
+    forward: Mapping[str, np.ndarray],
+    start: int,
+    length_bp: int,
+    reverse_order: Sequence[int] | None,
+  ) -> None:
+    """Writes a window's targets and weights into arrays that lie along the forward strand.
+
+    Args:
+      forward: arrays by name, of the heads' shapes without a batch axis.
+      start: first base of the window, 0 <= start < length_bp.
+      length_bp: length of the chromosome.
+      reverse_order: source of each expression track where the window is of the other strand, so
+        that channels of strands swap; None for the forward strand.
+    """
+    n = len(forward["gene_structure"])
+    at = np.arange(start, start + n)
+    swap = slice(None) if reverse_order is None else list(HEADS["gene_structure"].swap)
+    for key, bits in (("", self.structure), ("_known", self.structure_known)):
+      forward[f"gene_structure{key}"][...] = unpack(bits.take(at, mode="wrap"))[:, swap]
+    label = wrapped(self.junction, start, n, length_bp)
+    weight = wrapped(self.junction_weight, start, n, length_bp)
+    label, weight = (label, weight) if reverse_order is None else (label[:, ::-1], weight[:, ::-1])
+    forward["operon_junction_known"][...] = ~np.isnan(label)
+    forward["operon_junction"][...] = np.nan_to_num(label)
+    forward["operon_junction_weight"][...] = weight
+    weight = self.weight("gene_expression", start, n, length_bp)
+    order = slice(None) if reverse_order is None else list(reverse_order)
+    forward["gene_expression_weight"][...] = weight[:, order]
+
+  def weight(self, head: str, start: int, n: int, length_bp: int) -> Shaped[np.ndarray, "S T"]:
+    """Returns the weights of n bases' targets from `start` on: 1 / length of their gene or pair."""
+    track = self.expression_weight if head == "gene_expression" else self.junction_weight
+    return wrapped(track, start % length_bp, n, length_bp)
 
 
 def is_protein_coding(genes: GeneTable) -> np.ndarray:

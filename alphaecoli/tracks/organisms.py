@@ -20,6 +20,7 @@ from alphaecoli.tracks.track_table import (
   TrainedOrganism,
   choose_organism,
   organisms_of,
+  store_paths,
 )
 
 LOGGER = logging.getLogger(__name__)
@@ -165,24 +166,19 @@ def find_store(
     DataError: the store is gone, broken, or no longer what the run trained on.
     ConfigError: no such organism, or several to choose from.
   """
-  data = meta["config"]["data"]
-  if paths := data.get("stores"):
-    trained = organisms_of(meta)
-    row = choose_organism(trained, organism)
-    return _open_again(Path(paths[row]).expanduser(), trained[row])
-  fingerprint = meta["store_fingerprint"]
-  folders = [workdir / "tracks"]
-  if data["store_dir"]:
-    folders.insert(0, Path(data["store_dir"]).expanduser())
-  for path in (folder / fingerprint[:16] for folder in folders):  # as process_data names them
+  paths, fingerprint = store_paths(meta, workdir, organism)
+  if meta["config"]["data"].get("stores"):
+    trained = organisms_of(meta)[choose_organism(organisms_of(meta), organism)]
+    return _open_again(next((path for path in paths if path.exists()), paths[0]), trained)
+  for path in paths:
     if path.is_dir() and (store := open_store(path)).fingerprint == fingerprint:
       return store
   if build_with is None:
     raise DataError(
-      f"{folders[0]}: the track store of this run is not there; make it again with "
+      f"{paths[0].parent}: the track store of this run is not there; make it again with "
       "python -m alphaecoli.train --process-data-only and the run's configuration"
     )
-  LOGGER.info("the run's track store is gone from %s, building it again", folders[0])
+  LOGGER.info("the run's track store is gone from %s, building it again", paths[0].parent)
   store = process_data(build_with, workdir)
   if store.fingerprint != fingerprint:
     raise DataError(

@@ -25,7 +25,8 @@ from alphaecoli.regulondb.dump import (
   resolve_dump,
 )
 from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
-from alphaecoli.tracks.build import Tracks, build_tracks
+from alphaecoli.tracks.build import Tracks
+from alphaecoli.tracks.replicons import build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
 from alphaecoli.tracks.write import write_store
 
@@ -75,8 +76,8 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
   report = QualityReport()
   contig = read_genome(data, report, seed=RANDOM_GENOME_SEED)
   genome_records = read_dump(data.dump, contig, data, report, progress)
-  tracks = build_tracks(genome_records, data)
-  say_unused(tracks, genome_records, data)
+  tracks = build_tracks([(genome_records, data)])
+  say_unused(tracks[0], genome_records, data)
   store = write_store(path, tracks, metadata)
   LOGGER.info("%s", report.table())
   LOGGER.info("track store %s is complete", path)

@@ -104,8 +104,9 @@ def regions_of(
 def split_of(start: int, end: int, regions: Regions, length_bp: int) -> str:
   """Returns the split that holds every base of [start, end), or "border" where none does."""
   for name, of_split in regions.items():
-    if any(region.offset(start, end, length_bp) is not None for region in of_split):
-      return name
+    for region in of_split:  # one that is the whole of a circle has no border
+      if region.length_bp == length_bp or region.offset(start, end, length_bp) is not None:
+        return name
   return BORDER
 
 

@@ -1,13 +1,13 @@
 """The track store: a directory of plain arrays that describes itself, and its windows.
 
-Files: `manifest.json`, `sequence.npy`, `gene_expression.npy`, `operon_membership.npy`, `genes.tsv`
-and `quality.json`. Reading needs numpy alone.
+Its files are `FILES` and a manifest. Reading needs numpy alone. A store is of one contig; where a
+genome has several, that of the longest one holds those of the others, each in a folder of its own.
 """
 
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,24 @@ from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import ALL_OPERONS, BIN_BP, DATA_BEFORE, HEADS, UNKNOWN
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
-from alphaecoli.tracks.gene_targets import GeneTargets, gene_targets, unpack, wrapped
+from alphaecoli.tracks.gene_targets import GeneTargets, gene_targets
 from alphaecoli.tracks.splits import Region
 from alphaecoli.tracks.track_table import UNKNOWN_OPERON, TrackTable
 
 FORMAT = "alphaecoli-track-store"
 FORMAT_VERSION = 1  # raise it when the files, or the values in them, come to mean something else
 MASKED_VERSION = 2  # as 1, with UNKNOWN_OPERON in operon_membership
-MANIFEST = "manifest.json"
-GENES = "genes.tsv"
-QUALITY = "quality.json"
+REPLICONS_VERSION = 3  # as 2, with the stores of other contigs
+VERSIONS = (FORMAT_VERSION, MASKED_VERSION, REPLICONS_VERSION)
+MANIFEST, GENES, QUALITY = "manifest.json", "genes.tsv", "quality.json"
 ARRAYS = ("sequence", "gene_expression", "operon_membership")
 FILES = (*(f"{name}.npy" for name in ARRAYS), GENES, QUALITY)
 PARTIAL_SUFFIX = ".partial"  # of a directory that is being written
 _MAKE = "alphaecoli.prepare, or alphaecoli.train --process-data-only"
 _REBUILD = f"delete the store and make it again with {_MAKE}"
-
 WEIGHTED = ("gene_expression", "operon_junction")  # targets whose bases have weights
-
 Window = dict[str, np.ndarray]
+PathLike = str | os.PathLike[str]
 
 
 class TrackStore:
@@ -47,7 +46,7 @@ class TrackStore:
   Attributes:
     path: directory of the store.
     manifest: content of manifest.json.
-    table: tracks, transform and statistics.
+    table: tracks, transform and statistics; of all contigs of the genome.
     length_bp: length of the chromosome.
     circular: whether the chromosome is circular.
     contig: name of the chromosome, as in the FASTA.
@@ -57,9 +56,11 @@ class TrackStore:
     masks_unlisted: whether genes in no listed operon are unknown.
   """
 
-  def __init__(self, path: str | os.PathLike[str], manifest: Mapping[str, Any]):
-    """Opens the arrays of a store; use `open_store`."""
-    self.path = Path(path)
+  def __init__(
+    self, path: PathLike, manifest: Mapping[str, Any], others: Sequence["TrackStore"] = ()
+  ):
+    """Opens the arrays of a store; use `open_store`. `others`: of the genome's other contigs."""
+    self.path, self._others = Path(path), tuple(others)
     self.manifest = dict(manifest)
     self.table = TrackTable.from_json(manifest["tracks"])
     self.contig = str(manifest["contig"]["name"])
@@ -74,14 +75,18 @@ class TrackStore:
       name: tuple(Region(start, end) for start, end in regions)
       for name, regions in manifest["splits"].items()
     }
-    self._reverse_order = list(self.table.reverse_order)
-    self._swaps = self._reverse_order != sorted(self._reverse_order)  # + and - tracks
+    self._reverse_order = list(self.table.reverse_order)  # + and - tracks swap
 
   def __reduce__(self) -> tuple[Any, ...]:
-    return TrackStore, (self.path, self.manifest)
+    return TrackStore, (self.path, self.manifest, self._others)
 
   def __repr__(self) -> str:
     return f"TrackStore({str(self.path)!r}, {self.contig}, {self.length_bp} bp)"
+
+  @property
+  def replicons(self) -> tuple["TrackStore", ...]:
+    """Returns the stores of all contigs of the genome: this one, then those within it."""
+    return (self, *self._others)
 
   @functools.cached_property
   def sequence(self) -> UInt8[np.ndarray, "L"]:
@@ -112,14 +117,19 @@ class TrackStore:
     except (OSError, KeyError, ValueError, TypeError) as error:
       raise DataError(f"{path}: broken gene table ({error}); {_REBUILD}") from error
 
+  @functools.cached_property
+  def all_genes(self) -> GeneTable:
+    """Reads the genes of all contigs of the genome, its own first."""
+    return GeneTable.joined([store.genes for store in self.replicons])
+
   def annotation(self) -> Annotation:
     """Returns the genes as an annotation of the chromosome."""
     return self.genes.annotation(self.path / GENES, self.contig, self.circular)
 
   def log_tpm(self, row: int, track: str) -> float:
-    """Returns the observed ln(1 + TPM) of a gene; NaN where it or the track was not measured."""
+    """Returns the observed ln(1 + TPM) of one of `all_genes`; NaN where it was not measured."""
     names = self.table.names
-    return float(self.genes.log_tpm[row, names.index(track)]) if track in names else np.nan
+    return float(self.all_genes.log_tpm[row, names.index(track)]) if track in names else np.nan
 
   @functools.cached_property
   def quality(self) -> dict[str, Any]:
@@ -229,32 +239,14 @@ class TrackStore:
     label, known = out["operon_membership"], out["operon_membership_known"]
     np.logical_and(self.table.has_operons, label != UNKNOWN_OPERON, out=known)
     label *= known
-    self._fill_gene_targets(forward, start, reverse)
+    swaps = self._reverse_order if reverse else None
+    self._gene_targets.fill(forward, start, self.length_bp, swaps)
     for name, head in HEADS.items():
       forward[f"{name}_known"][: -(-first_new_bp // head.resolution_bp)] = False
 
-  def _fill_gene_targets(self, forward: Window, start: int, reverse: bool) -> None:
-    """Writes gene structure, operon junctions and the weights of genes and pairs."""
-    targets, n = self._gene_targets, len(forward["sequence"])
-    at = np.arange(start, start + n)
-    swap = list(HEADS["gene_structure"].swap) if reverse else slice(None)
-    for key, bits in (("", targets.structure), ("_known", targets.structure_known)):
-      forward[f"gene_structure{key}"][...] = unpack(bits.take(at, mode="wrap"))[:, swap]
-    label = wrapped(targets.junction, start, n, self.length_bp)
-    weight = wrapped(targets.junction_weight, start, n, self.length_bp)
-    label, weight = (label[:, ::-1], weight[:, ::-1]) if reverse else (label, weight)
-    forward["operon_junction_known"][...] = ~np.isnan(label)
-    forward["operon_junction"][...] = np.nan_to_num(label)
-    forward["operon_junction_weight"][...] = weight
-    weight = wrapped(targets.expression_weight, start, n, self.length_bp)
-    order = self._reverse_order if reverse else slice(None)
-    forward["gene_expression_weight"][...] = weight[:, order]
-
   def target_weight(self, head: str, start: int, n: int) -> Shaped[np.ndarray, "S T"]:
-    """Returns the weights of n bases' targets from `start` on: 1 / length of their gene or pair."""
-    targets = self._gene_targets
-    track = targets.expression_weight if head == "gene_expression" else targets.junction_weight
-    return wrapped(track, start % self.length_bp, n, self.length_bp)
+    """Returns `GeneTargets.weight`."""
+    return self._gene_targets.weight(head, start, n, self.length_bp)
 
   @functools.cached_property
   def _gene_targets(self) -> GeneTargets:
@@ -278,7 +270,7 @@ class TrackStore:
     np.copyto(forward["sequence"][where], self.sequence[source])
     np.copyto(forward["operon_membership"][where, 0], self.operon_membership[source])
     value, stored = forward["gene_expression"][where], self.gene_expression[source]
-    if reverse and self._swaps:
+    if reverse and self._reverse_order != sorted(self._reverse_order):
       for i, j in enumerate(self._reverse_order):
         value[:, i] = stored[:, j]
     else:
@@ -293,9 +285,16 @@ class TrackStore:
     for name, entry in self.manifest["files"].items():
       if hash_file(self.path / name) != entry["sha256"]:
         raise DataError(f"{self.path / name}: not what was written; {_REBUILD}")
+    for store in self._others:
+      store.verify()
 
 
-def open_store(path: str | os.PathLike[str]) -> TrackStore:
+def replicon_folder(index: int) -> str:
+  """Returns the folder of the store of one of a genome's further contigs, from 0."""
+  return f"replicon_{index + 2}"
+
+
+def open_store(path: PathLike) -> TrackStore:
   """Opens the track store in a directory.
 
   Raises:
@@ -312,14 +311,15 @@ def open_store(path: str | os.PathLike[str]) -> TrackStore:
     found = manifest["format"], manifest["format_version"]
   except (ValueError, KeyError, TypeError) as error:
     raise DataError(f"{manifest_path}: broken manifest ({error}); {_REBUILD}") from error
-  if found not in ((FORMAT, FORMAT_VERSION), (FORMAT, MASKED_VERSION)):
+  if found not in [(FORMAT, version) for version in VERSIONS]:
     raise DataError(
       f"{path}: {found[0]} version {found[1]}; expected {FORMAT} version {FORMAT_VERSION}; "
       f"{_REBUILD}"
     )
   try:
     _check_files(path, manifest)
-    return TrackStore(path, manifest)
+    others = range(len(manifest.get("replicons", ())))
+    return TrackStore(path, manifest, [open_store(path / replicon_folder(i)) for i in others])
   except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
     raise DataError(f"{manifest_path}: broken manifest ({brief(error)}); {_REBUILD}") from error
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,3 +190,30 @@ def trained_heads(weights: LossWeights, table: TrackTable) -> tuple[str, ...]:
   """Returns the heads that have data and a weight above 0, in the order of the table of heads."""
   active = active_weights(weights, table)
   return tuple(head for head in HEADS if getattr(active, head) > 0)
+
+
+def store_paths(
+  meta: Mapping[str, Any], workdir: Path, organism: str | int | None = None
+) -> tuple[list[Path], str]:
+  """Returns where the track store of a run may lie, likeliest first, and its fingerprint.
+
+  Args:
+    meta: JSON item of a checkpoint of the run.
+    workdir: directory of the run; of a fold, the stores of all lie beside it, even where all were
+      moved.
+    organism: name or row of one of several.
+
+  Raises:
+    ConfigError: no such organism, or several to choose from.
+  """
+  data, beside = meta["config"]["data"], workdir.absolute().parent / "tracks"
+  if paths := data.get("stores"):
+    trained = organisms_of(meta)
+    row = choose_organism(trained, organism)
+    path = Path(paths[row]).expanduser()
+    return [path, beside / path.name], trained[row].store_fingerprint
+  folders = [workdir / "tracks"]
+  if data["store_dir"]:
+    folders = [Path(data["store_dir"]).expanduser(), *folders, beside]
+  fingerprint = meta["store_fingerprint"]
+  return [folder / fingerprint[:16] for folder in folders], fingerprint  # as process_data does

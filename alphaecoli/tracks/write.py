@@ -1,11 +1,12 @@
 """Writing of a track store: all files under a temporary name, then one rename."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from alphaecoli.tracks.store import (
   MASKED_VERSION,
   PARTIAL_SUFFIX,
   QUALITY,
+  REPLICONS_VERSION,
   TrackStore,
   open_store,
+  replicon_folder,
 )
 from alphaecoli.tracks.track_table import UNKNOWN_OPERON
 
@@ -35,15 +38,16 @@ _CHUNK_BP = 1 << 18
 _SOFTWARE = ("numpy", "pymongo")
 
 
-def write_store(path: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> TrackStore:
+def write_store(path: Path, genome: Sequence[Tracks], metadata: Mapping[str, Any]) -> TrackStore:
   """Writes a store that is either whole or absent.
 
   Several writers may write the same store at once: the first to finish wins, the others use it.
 
   Args:
     path: directory of the store; missing parents are created.
-    tracks: content of the store.
-    metadata: further entries of the manifest, the fingerprint among them.
+    genome: content of the store; that of the other contigs' stores after it.
+    metadata: further entries of the manifest: the fingerprint, config and, where there are other
+      contigs, `replicons`, what each of them is for.
 
   Raises:
     DataError: the store can not be written; names the directory and the reason.
@@ -51,8 +55,9 @@ def write_store(path: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> Trac
   partial = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}"
   try:
     partial.mkdir(parents=True)
-    _write_files(partial, tracks)
-    write_json(partial / MANIFEST, _manifest(partial, tracks, metadata))
+    for i, tracks in enumerate(genome[1:]):
+      _write_files(partial / replicon_folder(i), tracks, _of_replicon(metadata, i, tracks))
+    _write_files(partial, genome[0], metadata)
     _rename(partial, path)
   except (OSError, DataError) as error:
     reason = getattr(error, "strerror", None) or error
@@ -76,8 +81,18 @@ def _rename(partial: Path, path: Path) -> None:
   _sync(path.parent)
 
 
-def _write_files(directory: Path, tracks: Tracks) -> None:
-  """Writes everything but the manifest."""
+def _of_replicon(metadata: Mapping[str, Any], index: int, tracks: Tracks) -> dict[str, Any]:
+  """Returns the entries of the manifest of a further contig's store."""
+  found = {key: value for key, value in metadata.items() if key != "replicons"}
+  fingerprint = hashlib.sha256(f"{metadata['fingerprint']} {index}".encode()).hexdigest()
+  settings = {**metadata["config"], **tracks.settings}
+  name = {"contig_name": tracks.contig.name} if "contig_name" in found else {}
+  return {**found, **name, "config": settings, "fingerprint": fingerprint}
+
+
+def _write_files(directory: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> None:
+  """Writes the store of one contig, the manifest last."""
+  directory.mkdir(exist_ok=True)
   _save(directory / "sequence.npy", np.ascontiguousarray(tracks.contig.codes))
   _save(directory / "operon_membership.npy", tracks.operons)
   length_bp, n_tracks = len(tracks.contig.codes), len(tracks.table.expression)
@@ -89,6 +104,7 @@ def _write_files(directory: Path, tracks: Tracks) -> None:
     os.fsync(file.fileno())
   write_genes(directory / GENES, tracks.genes, tracks.table.names)
   write_json(directory / QUALITY, tracks.report.to_json())
+  write_json(directory / MANIFEST, _manifest(directory, tracks, metadata))
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -114,9 +130,10 @@ def _manifest(directory: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> d
   }
   genes = tracks.genes
   masked = bool((tracks.operons == UNKNOWN_OPERON).any())
+  version_written = MASKED_VERSION if masked else FORMAT_VERSION
   return {
     "format": FORMAT,
-    "format_version": MASKED_VERSION if masked else FORMAT_VERSION,
+    "format_version": REPLICONS_VERSION if "replicons" in metadata else version_written,
     **metadata,
     "contig": {
       "name": tracks.contig.name,

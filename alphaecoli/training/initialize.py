@@ -14,7 +14,7 @@ from alphaecoli.model.finetuning import head_of
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.schema import DATA_BEFORE, HEADS, Config, ModelConfig
 from alphaecoli.tracks.organisms import Organisms
-from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION, hash_genome, mask_of
+from alphaecoli.tracks.splits import TEST, TRAIN, VALIDATION, hash_genome, mask_of, total_bp
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
 from alphaecoli.training.pretrained import PretrainedValues, read_pretrained
@@ -172,7 +172,7 @@ Seen = Sequence[Mapping[str, Any]]
 
 
 def training_data(store: TrackStore) -> dict[str, Any]:
-  """Describes the bases that training on a store sees; "arcs" is a key of the checkpoints."""
+  """Describes the bases of a contig that training sees; "arcs" is a key of the checkpoints."""
   return {
     "contig": store.contig,
     "genome_sha256": hash_genome(store.sequence),
@@ -187,27 +187,28 @@ def trained_on(source: PretrainedValues, store: TrackStore) -> Seen | None:
   if "trained_on" in source.meta:
     return source.meta["trained_on"]
   same = source.meta["store_fingerprint"] == store.fingerprint  # it is older than this record
-  return [training_data(store)] if same else None
+  return [training_data(own) for own in store.replicons] if same else None
 
 
 def with_stores(seen: Seen, stores: Sequence[TrackStore]) -> list[dict[str, Any]]:
   """Adds to a record what training on stores sees."""
   entries = [dict(entry) for entry in seen]
-  for now in map(training_data, stores):
+  for now in (training_data(own) for store in stores for own in store.replicons):
     entries += [] if now in entries else [now]
   return entries
 
 
 def held_out_seen(seen: Seen, store: TrackStore) -> dict[str, int]:
   """Counts the bases of each held-out split of a store that have been trained on."""
-  now, mask = training_data(store), np.zeros(store.length_bp, bool)
-  for entry in seen:
-    if entry["genome_sha256"] == now["genome_sha256"]:
-      mask |= mask_of(entry["arcs"], store.length_bp)
-  return {
-    split: int((mask & mask_of(store.regions(split), store.length_bp)).sum())
-    for split in (VALIDATION, TEST)
-  }
+  counts = {VALIDATION: 0, TEST: 0}
+  for own in store.replicons:
+    digest, mask = hash_genome(own.sequence), np.zeros(own.length_bp, bool)
+    for entry in seen:
+      if entry["genome_sha256"] == digest:
+        mask |= mask_of(entry["arcs"], own.length_bp)
+    for split in counts:
+      counts[split] += int((mask & mask_of(own.regions(split), own.length_bp)).sum())
+  return counts
 
 
 def check_seen(source: PretrainedValues, store: TrackStore, allowed: bool) -> dict[str, int] | None:
@@ -230,7 +231,7 @@ def check_seen(source: PretrainedValues, store: TrackStore, allowed: bool) -> di
   counts = held_out_seen(seen, store)
   if not any(counts.values()):
     return counts
-  total = {s: sum(region.length_bp for region in store.regions(s)) for s in counts}
+  total = {s: sum(total_bp(own.regions(s)) for own in store.replicons) for s in counts}
   parts = " and ".join(f"{n:,} of {total[s]:,} bases of {s}" for s, n in counts.items() if n)
   text = (
     f"init.checkpoint={source.path} was trained on {parts}, so that metrics on them say nothing"

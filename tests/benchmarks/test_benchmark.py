@@ -35,8 +35,9 @@ SMALL = [
     ),
     (["predict", "--bases=4096"], ["bases_per_s", "seconds", "margin_bp"]),
     (["predict", "--bases=2048"], ["bases_per_s", "seconds"]),
+    (["predict", "--bases=4096", "--contig-bp=1000"], ["contigs", "ratio_to_whole_windows"]),
   ],
-  ids=["bson", "pipeline", "step", "predict", "predict-one-window"],
+  ids=["bson", "pipeline", "step", "predict", "predict-one-window", "predict-contigs"],
 )  # fmt: skip
 def test_every_part_prints_its_figures_as_json(arguments, figures, tmp_path, capsys):
   out = tmp_path / "out.json"

@@ -20,6 +20,7 @@ from alphaecoli.evaluation import evaluator as evaluation
 from alphaecoli.evaluation.evaluator import assemble, evaluate, summarise
 from alphaecoli.evaluation.gene_values import split_genes, split_pairs
 from alphaecoli.evaluation.results import Report
+from alphaecoli.evaluation.run import gene_table
 from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.genomics.sequence import encode, reverse_complement
 from alphaecoli.schema import HEADS, LossWeights
@@ -534,3 +535,46 @@ def test_two_processes_with_global_outputs_find_what_one_finds(store):
       process.wait()
   expected = run(store, Noisy(store)).to_json()
   assert [json.loads(text.splitlines()[-1]) for text in outputs] == [expected, expected]
+
+
+def over_contigs(store: TrackStore, *tests: list[list[int]]) -> TrackStore:
+  """The same chromosome several times: each contig has some of the test regions."""
+  nothing = {"train": [], "validation": []}
+  each = [{**(nothing if i else SPLITS), "test": regions} for i, regions in enumerate(tests)]
+  return with_splits(store, *each)
+
+
+def with_splits(store: TrackStore, *each: dict[str, list[list[int]]]) -> TrackStore:
+  """The same chromosome several times, each with splits of its own."""
+  parts: list[TrackStore] = []
+  for i, splits in enumerate(each):
+    contig = {**store.manifest["contig"], "name": f"contig {i + 1}"}
+    parts.append(TrackStore("nowhere", {**store.manifest, "contig": contig, "splits": splits}))
+  whole = TrackStore("nowhere", parts[0].manifest, parts[1:])
+  for part in whole.replicons:
+    names = ("sequence", "gene_expression", "operon_membership", "genes")
+    vars(part).update({name: getattr(store, name) for name in names})
+  return whole
+
+
+def test_figures_of_contigs_are_those_of_all_their_values_together(one_track_store):
+  store, noisy = one_track_store, Noisy(one_track_store)
+  two, one = run(over_contigs(store, *([r] for r in SPLITS["test"])), noisy), run(store, noisy)
+  assert two.to_json() == one.to_json() and two.n_bases == one.n_bases
+  assert two.scalars().keys() >= {"gene_calls/stop_precision", "operon_junction/bases_auroc"}
+  columns, single = two.predictions.genes, one.predictions.genes
+  for name in ("gene_id", "start", "end", "first", "last", "predicted_z"):
+    np.testing.assert_array_equal(columns[name], single[name], err_msg=name)
+  n = sum(last <= SPLITS["test"][0][1] - SPLITS["test"][0][0] for last in columns["last"])
+  assert columns["contig"].tolist() == ["contig 1"] * n + ["contig 2"] * (len(columns["row"]) - n)
+  assert (columns["row"][n:] == single["row"][n:] + len(store.genes)).all()
+  table = gene_table(columns, store.table)
+  assert list(table)[:2] == ["contig", "gene_id"] and "contig" not in gene_table(
+    single, store.table
+  )
+
+
+def test_a_contig_for_training_alone_counts_in_no_figure(store):
+  first, noisy = SPLITS["test"][:1], Noisy(store)
+  alone = run(over_contigs(store, first), noisy)
+  assert run(over_contigs(store, first, []), noisy).to_json() == alone.to_json()

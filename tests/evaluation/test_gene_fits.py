@@ -1,6 +1,7 @@
 """Models of genes beside the network: their fits, and what evaluation makes of them."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -28,7 +29,17 @@ from alphaecoli.inference.prediction import Prediction
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.splits import Region
-from tests.evaluation.test_evaluator import LENGTH_BP, WINDOW_BP, Noisy, make_store, perfect
+from alphaecoli.tracks.store import TrackStore
+from tests.evaluation.test_evaluator import (
+  LENGTH_BP,
+  SPLITS,
+  WINDOW_BP,
+  Noisy,
+  make_store,
+  over_contigs,
+  perfect,
+  with_splits,
+)
 from tests.evaluation.test_rivals import small_store
 
 
@@ -201,18 +212,25 @@ def made_up():
   store = small_store(codes, genes, circular=False, splits=splits)
   reports = {}
   for split in names[1:]:
-    (a, b) = splits[split][0]
-    assembly = Assembly(Layout(((a, b),), n), 1)
+    reports[split] = summarise(blind(store, split), store, split)
+  return store, reports
+
+
+def blind(store: TrackStore, split: str) -> Assembly:
+  """What a network says of a split, and the density, where it tells nothing of genes."""
+  parts = []
+  for own in store.replicons:
+    parts.append(assembly := Assembly(Layout.of_contig(own, split), 1))
     for head, values in assembly.predictions.items():
       values[:] = 0
       assembly.heads.add(head)
     assembly.predictions["gene_structure"][:] = -2
     assembly.targets["gene_structure"][:] = 0
-    density = DensityIndex.of_genes([[gene[:2]] for gene in genes], n, False)
-    bins = np.arange(0, b - a - BIN_BP, BIN_BP)
-    assembly.targets["gene_density"][bins, 0] = density.counts(a, len(bins))
-    reports[split] = summarise(assembly, store, split)
-  return store, reports
+    density = DensityIndex.of_genes(own.genes.fragments, own.length_bp, False)
+    for a, b in assembly.layout.regions:
+      bins = np.arange(0, b - a - BIN_BP, BIN_BP)
+      assembly.targets["gene_density"][bins, 0] = density.counts(a, len(bins))
+  return Assembly.joined(parts)
 
 
 def test_codon_use_and_starts_call_genes_that_the_network_does_not_see(made_up):
@@ -276,7 +294,7 @@ def test_expression_weighs_codon_use_and_the_network_on_validation_genes(noisy):
     np.testing.assert_allclose(line.coef_, [1, 0], atol=1e-6)
   names = [metric.name for metric in found.metrics]
   assert "gene_expression/annotated_r2" in names
-  assert len(codon_counts(contig_genes(store))) == len(data.contig)
+  assert len(codon_counts(contig_genes(store))) == len(data.genome.codons[0])
 
 
 def test_gene_models_are_the_same_after_json(made_up, noisy):
@@ -296,3 +314,73 @@ def test_density_of_called_genes_is_a_line_fitted_on_validation(made_up):
   assert models.density is not None and len(models.density.weights) == 8
   found = with_gene_models(reports["test"], store, models)
   assert found.scalars()["gene_calls/density_r2"] > 0.5 > found.scalars()["gene_density/r2"]
+
+
+def test_models_of_pairs_and_expression_over_contigs_are_those_of_all_genes(weighs, monkeypatch):
+  monkeypatch.setattr(gene_fits, "LEAST_GENES", 1)
+  splits = {**SPLITS, "validation": [[2_100, 6_600], [6_600, 11_000]]}
+  store = with_splits(make_store(), splits)
+  predict = Noisy(store)
+  of_contigs = ({name: regions[i : i + 1] for name, regions in splits.items()} for i in range(2))
+  two = with_splits(store, *of_contigs)
+  found, figures = [], []
+  for own in (store, two):
+    models = GeneFit(WINDOW_BP).fit(evaluate(predict, own, "validation", **OPTIONS), own)
+    models = dataclasses.replace(models, calls=None, density=None)
+    found.append(models)
+    test = with_gene_models(evaluate(predict, own, "test", **OPTIONS), own, models)
+    figures.append(test.scalars())
+    assert np.isfinite(test.predictions.genes["annotated_z"]).any()
+  one, other = found
+  assert JUNCTION in one.pairs.weights and any(t.predicted for t in one.expression.tracks.values())
+  assert other.pairs.weights == pytest.approx(one.pairs.weights, rel=1e-6, abs=1e-9)
+  for track, expected in one.expression.tracks.items():
+    again = other.expression.tracks[track]
+    np.testing.assert_allclose(again.weights, expected.weights, rtol=1e-6, atol=1e-9)
+    assert again.predicted == pytest.approx(expected.predicted, rel=1e-6)
+  assert figures[1] == pytest.approx(figures[0], rel=1e-6, nan_ok=True)
+
+
+def test_figures_of_gene_models_over_contigs_are_those_of_all_their_values(noisy, weighs):
+  store, predict, report = noisy
+  models = GeneFit(WINDOW_BP).fit(report, store)
+  two = over_contigs(store, *([region] for region in SPLITS["test"]))
+  one, other = (
+    with_gene_models(evaluate(predict, own, "test", **OPTIONS), own, models).scalars()
+    for own in (store, two)
+  )
+  assert other == pytest.approx(one, rel=1e-9, nan_ok=True)
+  assert {NAME, "gene_expression/annotated_r2", "gene_calls/exact_precision"} <= one.keys()
+
+
+def test_a_genome_in_pieces_has_the_models_of_calls_and_density_of_the_whole():
+  codes, genes = made_up_genome()
+  # Between genes: training ends in the second piece, which has validation too.
+  cuts = [0, *(genes[k][1] + 20 for k in (120, 200, 265)), len(codes)]
+  train, more, validation, test = ([[a, b]] for a, b in itertools.pairwise(cuts))
+  splits = {"train": train + more, "validation": validation, "test": test}
+  whole = small_store(codes, genes, circular=False, splits=splits)
+  ends = [cuts[0], cuts[1], cuts[3], cuts[4]]
+  pieces = []
+  for start, end in itertools.pairwise(ends):
+    own = [(a - start, b - start, *rest) for a, b, *rest in genes if start <= a < end]
+    moved = {
+      name: [[a - start, b - start] for a, b in regions if start <= a < end]
+      for name, regions in splits.items()
+    }
+    pieces.append(small_store(codes[start:end], own, circular=False, splits=moved))
+  several = TrackStore("elsewhere", pieces[0].manifest, pieces[1:])
+  vars(several).update(sequence=pieces[0].sequence, genes=pieces[0].genes)
+  (one, expected), (other, figures) = (
+    (models, with_gene_models(summarise(blind(own, "test"), own, "test"), own, models).scalars())
+    for own in (whole, several)
+    for models in [GeneFit(4096).fit(summarise(blind(own, "validation"), own, "validation"), own)]
+  )
+  # Pairs of triplets across the cuts, which no gene has, are all that is not counted.
+  np.testing.assert_allclose(other.calls.codon_pairs, one.calls.codon_pairs, atol=0.03)
+  np.testing.assert_allclose(other.calls.motif, one.calls.motif, rtol=1e-9)
+  for key in ("start_weights", "call_weights"):
+    assert getattr(other.calls, key) == pytest.approx(getattr(one.calls, key), rel=0.02, abs=0.02)
+  assert other.density.weights == pytest.approx(one.density.weights, rel=0.02, abs=0.02)
+  assert expected["gene_calls/stop_sensitivity"] > 0.95
+  assert figures == pytest.approx(expected, rel=0.01, nan_ok=True)

@@ -14,7 +14,7 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.evaluation import called_genes, rivals
 from alphaecoli.evaluation.called_genes import CalledGenes
 from alphaecoli.evaluation.evaluator import evaluate
-from alphaecoli.evaluation.gene_values import contig_genes
+from alphaecoli.evaluation.gene_values import GenomeGenes, contig_genes
 from alphaecoli.genomics import gene_features
 from alphaecoli.genomics.sequence import encode, read_fasta, reverse_complement
 from alphaecoli.regulondb.dump import builtin_genome
@@ -23,7 +23,15 @@ from alphaecoli.tracks.gene_table import GeneTable
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import ExpressionTrack, TrackTable
-from tests.evaluation.test_evaluator import LENGTH_BP, TEST_ROWS, WINDOW_BP, make_store, perfect
+from tests.evaluation.test_evaluator import (
+  LENGTH_BP,
+  SPLITS,
+  TEST_ROWS,
+  WINDOW_BP,
+  make_store,
+  over_contigs,
+  perfect,
+)
 from tests.stores import config_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:sequence should be at least")  # Prodigal's
@@ -250,7 +258,7 @@ def test_call_accuracy_by_hand():
   whole = [[0, 2000]]
   store = small_store(np.zeros(2000), rows, splits={"train": [], "validation": [], "test": whole})
   genes = called((100, 400, 1), (500, 770, -1), (1330, 1600, 1), (1700, 1760, 1), (1980, 2100, 1))
-  found = called_genes.call_accuracy(genes, store, "test")
+  found = called_genes.call_accuracy([genes], store, "test")
   assert found == {
     "stop_sensitivity": (pytest.approx(2 / 3), 3),
     "stop_precision": (pytest.approx(2 / 3), 3),
@@ -260,13 +268,37 @@ def test_call_accuracy_by_hand():
 
 
 @needs_prodigal
+def test_rivals_over_contigs_are_those_of_all_their_values_together(store, found):
+  two = over_contigs(store, *([region] for region in SPLITS["test"]))
+  again = rivals.measure(two, "test", WINDOW_BP)
+  assert again.chosen == found.chosen and again.skipped == found.skipped
+  for rival, values in found.metrics.items():
+    assert again.metrics[rival].keys() == values.keys()
+    for name, value in values.items():
+      ours = again.metrics[rival][name]
+      assert ours == (pytest.approx(value.value, rel=1e-9), value.n, value.over), (rival, name)
+
+
+def test_features_of_contigs_have_the_same_columns_whatever_types_of_genes_they_have():
+  codes = chromosome()[:3000]
+  first = small_store(codes, [(100, 400, 1, "mRNA"), (500, 800, 1, "tRNA")])
+  second = small_store(codes, [(100, 400, 1, "mRNA"), (700, 900, -1, "ncRNA")])
+  whole = TrackStore("nowhere", first.manifest, [second])
+  vars(whole).update(sequence=first.sequence, genes=first.genes)
+  features = GenomeGenes(whole).expression_features(50)
+  assert len(features) == 4
+  # Columns of types after codon use of the gene and its mates, in the order of the alphabet.
+  assert features[:, 128:131].tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]
+
+
+@needs_prodigal
 def test_prodigal_reads_across_the_origin():
   n, shift = LENGTH_BP, 1_000  # within thrA
 
   def call(by, circular=True):
     regions = {"train": [[shift - by, n - by]], "validation": [], "test": []}  # the same bases
     moved = small_store(np.roll(chromosome(), -by), circular=circular, splits=regions)
-    return called_genes.call_genes(moved)
+    return called_genes.call_genes(moved)[0]
 
   def places(genes, by):
     return {((a + by) % n, b - a, s) for a, b, s in zip(*genes, strict=True)}

@@ -2,11 +2,13 @@
 
 import logging
 
+import numpy as np
 import pytest
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import place_genes
-from alphaecoli.genomics.read import read_annotated
+from alphaecoli.genomics.read import read_annotated, read_variants
+from alphaecoli.genomics.sequence import Contig
 
 
 @pytest.fixture
@@ -127,3 +129,28 @@ def test_genbank_is_an_annotation_of_a_fasta(tmp_path, log):
     ("NC_1.3", "bla", 1, 10)
   ]
   assert annotation.circular == {"NC_1.3"}
+
+
+@pytest.mark.parametrize(
+  ("names", "header", "expected"),
+  [
+    (["NC_1"], {}, ["NC_1.1"]),
+    (["nc_1.1", "gi|7|ref|NC_2.1|"], {}, ["NC_1.1", "NC_2.1"]),
+    (["chrNC_1.1", "chr2"], {}, ["NC_1.1", "2"]),
+    (["AL_9.3"], {"AL_9.3": 400}, ["NC_1.1"]),  # INSDC's, by the length that the header says
+    (["NC_1.2"], {"NC_1.2": 400}, ["NC_1.1"]),
+    (["NC_1.2"], {}, ["NC_1.2"]),  # another version may be another sequence
+    (["AL_9.3"], {"AL_9.3": 401}, ["AL_9.3"]),
+    (["AL_9.3"], {}, ["AL_9.3"]),
+    (["chr"], {}, ["chr"]),
+  ],
+  ids=str,
+)
+def test_contigs_of_variants_are_named_as_those_of_annotations(tmp_path, names, header, expected):
+  path = tmp_path / "v.vcf"
+  lines = [f"##contig=<ID={n},length={bp},assembly=x>" for n, bp in header.items()]
+  lines += ["#CHROM\tPOS\tID\tREF\tALT", *(f"{name}\t7\t.\tA\tC" for name in names)]
+  path.write_text("\n".join(["##fileformat=VCFv4.2", *lines]) + "\n")
+  sizes = {"NC_1.1": 400, "NC_2.1": 300, "2": 200}
+  contigs = [Contig(name, np.zeros(n, np.uint8)) for name, n in sizes.items()]
+  assert [v.contig for v in read_variants(path, contigs)] == expected

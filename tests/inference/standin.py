@@ -107,12 +107,12 @@ def predictor(batch_windows: int = 3, margin_bp: int | None = 512, **options: An
 
 
 def whole_contig(codes: np.ndarray, circular: bool) -> dict[str, np.ndarray]:
-  """The stand-in model on a whole contig at once, without tiles."""
+  """The stand-in model on a whole contig at once, without tiles; in one window it is repeated."""
   length = len(codes)
   bins = -(-length // 128)
   flank = 8 * 128
   positions = np.arange(-flank, bins * 128 + flank)
-  if circular:
+  if circular or length < WINDOW_BP:
     window = codes[positions % length]
   else:
     inside = (positions >= 0) & (positions < length)

@@ -538,3 +538,30 @@ def test_broken_files_of_ensembles_are_one_line(folder, tmp_path, content, messa
   with pytest.raises(DataError, match=message) as caught:
     alphaecoli.load_predictor(tmp_path)
   assert "\n" not in str(caught.value)
+
+
+class AnyWindows(Scaled):
+  """Takes windows of any number and length."""
+
+  def __call__(self, windows, both):
+    self.shape = windows.shape
+    return super().__call__(windows, both)
+
+
+def test_members_of_other_windows_predict_short_contigs_in_short_windows_of_their_own():
+  sizes = {"first": 16_384, "second": 8_192}
+  members = [
+    single(AnyWindows(gain, window_bp), name=name, margin_bp=2048)
+    for gain, (name, window_bp) in zip((1.0, 2.0), sizes.items(), strict=True)
+  ]
+  model = EnsemblePredictor(members, about={"checkpoint": "E"})
+  lengths = [900, 5000, 20_000, 1, 1500, 9000, 700]
+  contigs = [random_codes(n, seed=i) for i, n in enumerate(lengths)]
+  requests, done = [Request(codes, False) for codes in contigs], []
+  found = list(model.predict_many(requests, progress=done.append))
+  each = [list(member.predict_many(requests)) for member in members]
+  assert [len(result.gene_expression) for result in found] == lengths
+  for result, *own in zip(found, *each, strict=True):
+    mean = np.mean([prediction.gene_expression for prediction in own], axis=0)
+    np.testing.assert_allclose(result.gene_expression, mean, atol=1e-5)
+  assert sum(done) == pytest.approx(sum(lengths), abs=1)

@@ -10,7 +10,10 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.inference.genome_files import GenomeFile, find_genome_files
 from alphaecoli.inference.genomes import Topology, read_aliases, read_genome, read_topology
+from alphaecoli.prepare import prepare
 from tests.inference.standin import random_codes
+from tests.stores import config_of
+from tests.tracks.test_replicons import LENGTHS, SETTINGS, write
 
 BASES = decode(random_codes(1000, seed=3))
 
@@ -162,3 +165,16 @@ def test_compressed_genomes_are_read_whatever_their_names(tmp_path, pack):
   path.write_bytes(pack(f">c\n{BASES}\n".encode()))
   (contig,) = read_genome(GenomeFile(path), Topology(), {}).contigs
   assert decode(contig.codes) == BASES
+
+
+def test_a_store_of_several_contigs_gives_the_genes_of_each(tmp_path, log):
+  data = config_of(**SETTINGS).data
+  store = prepare(write(tmp_path / "f", LENGTHS), data, tmp_path / "it", name="it")
+  genome = read_genome(GenomeFile(tmp_path / "f" / "genome.fna"), Topology(), {}, store)
+  assert genome.observed and "the store is not used" not in log.text
+  found = {contig.name: contig for contig in genome.contigs}
+  counts = {own.contig: len(own.genes) for own in store.replicons} | {"tiny": 0}
+  assert {name: len(contig.genes) for name, contig in found.items()} == counts
+  assert found["big"].circular and not found["tiny"].circular
+  row = store.all_genes.row(found["small"].genes[2])
+  assert store.all_genes.gene_id[row] == "small2" and store.log_tpm(row, "mean") > 0

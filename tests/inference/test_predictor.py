@@ -3,8 +3,17 @@ import pytest
 
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.sequence import decode, encode
+from alphaecoli.inference.compiled import MOST_WAITING
 from alphaecoli.inference.prediction import Request
-from tests.inference.standin import TABLE, predictor, random_codes, raw_tracks, whole_contig
+from alphaecoli.inference.predictor import Predictor
+from tests.inference.standin import (
+  TABLE,
+  StandIn,
+  predictor,
+  random_codes,
+  raw_tracks,
+  whole_contig,
+)
 
 HEADS = ("gene_expression", "gene_density", "operon_membership")
 LENGTHS = [1, 100, 128, 2048, 2049, 5000, 10_240, 12_345]
@@ -53,6 +62,49 @@ def test_contigs_share_batches_and_come_back_in_order():
     alone = predictor(batch_windows=1).predict(one, circular=True)
     for head in HEADS:
       assert np.array_equal(getattr(result, head), getattr(alone, head))
+
+
+class AnyShape(StandIn):
+  """Takes batches of any shape, and keeps them."""
+
+  def __init__(self):
+    super().__init__(1)
+    self.shapes = []
+
+  def __call__(self, windows, both):
+    self.shapes.append(windows.shape)
+    self.shape = windows.shape
+    return super().__call__(windows, both)
+
+
+def test_short_linear_contigs_have_short_windows_and_come_back_in_order():
+  options = {"window_bp": 16_384, "margin_bp": 4096, "batch_windows": 2}
+  model = Predictor(AnyShape(), TABLE, **options)
+  lengths = [*(900 for _ in range(20)), 5000, 40_000, 1, 1500, 8193, 2049, 700]
+  codes = [random_codes(n, seed=i) for i, n in enumerate(lengths)]
+  results = list(model.predict_many([Request(c, False) for c in codes], units="z"))
+  assert [len(result.gene_expression) for result in results] == lengths
+  for one, result in zip(codes, results, strict=True):
+    expected = whole_contig(one, len(one) <= 16_384)["gene_expression"]
+    np.testing.assert_allclose(result.gene_expression, expected, atol=2e-5)
+  # 23 of up to 2,048 bp, two of up to 8,192, and whole windows, as many bases a batch.
+  assert sorted(set(model._forward.shapes)) == [(2, 16_384), (4, 8192), (16, 2048)]
+  assert model._forward.shapes.count((16, 2048)) == 2
+
+
+def test_a_waiting_batch_delays_what_follows_by_so_much():
+  model = Predictor(AnyShape(), TABLE, window_bp=16_384, margin_bp=4096, batch_windows=1)
+  requests = [Request(random_codes(500), False)]
+  requests += [Request(random_codes(16_384, seed=i), False) for i in range(40)]
+  taken = []
+
+  def given():
+    for i, request in enumerate(requests):
+      taken.append(i)
+      yield request
+
+  next(model.predict_many(given()))
+  assert MOST_WAITING < len(taken) <= MOST_WAITING + 4
 
 
 @pytest.mark.parametrize("interval", [(0, 1), (3000, 5000), (4999, 5000), (128, 4000)])

@@ -63,7 +63,9 @@ def test_genes_of_contigs_that_the_genome_lacks_are_one_reason_with_their_names(
 
   def take(genes):
     annotation = Annotation(tuple(genes), frozenset(), Path("g.gff3"))
-    return take_genes(annotation, contig, ["p"], circular=False, exclude_types=(), report=report)[0]
+    return take_genes(
+      annotation, [contig], ["p"], circular={contig.name: False}, exclude_types=(), report=report
+    )[0]
 
   assert len(take(genes)) == 7
   assert report["gene on a contig that is not in the genome"] == 2

@@ -11,6 +11,7 @@ from alphaecoli import prepare as command
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.organism.read import Files
 from alphaecoli.prepare import prepare
+from alphaecoli.tracks import replicons
 from alphaecoli.tracks.process import process_data
 from alphaecoli.tracks.store import open_store
 from tests import toy
@@ -18,6 +19,12 @@ from tests.organism.export import export, read_records, write_genbank
 from tests.stores import config_of, toy_config
 
 TOY = {"n_blocks": 6, "n_folds": 6, "fold": 2}  # leaves the measured genes in training
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch):
+  """Lets the toy be prepared, whose blocks of 1,024 bp hold no window."""
+  monkeypatch.setattr(replicons, "SHORTEST_WINDOW_BP", 1024)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +138,7 @@ def test_counts_become_tpm_through_the_length_of_genes(dump, tmp_path):
   assert problems["summary row of htseq-count, no gene"] == 1
 
 
-GENOME = ">chr\n" + "ACGT" * 2000 + "\n>plasmid\n" + "ACGT" * 500 + "\n"
+GENOME = ">chr\n" + "ACGT" * 2000 + "\n>plasmid\n" + "ACGT" * 800 + "\n"
 
 
 def gene_line(tag, first, last, strand="+", contig="chr", more=""):
@@ -191,8 +198,8 @@ def test_everything_skipped_or_repaired_is_counted_by_reason(tmp_path):
   store = prepared(write_files(tmp_path, genes, rows, operons), tmp_path)
   problems = store.manifest["quality"]["problems"]
   assert problems == {
-    "contig left out: a store holds one": 1,
-    "base of a contig that is left out": 2000,
+    "contig left out: shorter than data.window_bp": 1,
+    "base of a contig that is left out": 3200,
     "gene outside chr": 1,
     "gene on a contig that is left out": 1,
     "gene without strand": 1,
@@ -247,19 +254,20 @@ def test_without_expression_or_operons_those_heads_have_no_targets(tmp_path):
   assert window["gene_density"].sum() > 10
 
 
-def test_one_contig_is_prepared_and_the_others_are_named_loudly(tmp_path, caplog):
+def test_contigs_shorter_than_a_window_are_left_out_loudly(tmp_path, caplog):
   genes = [
     *GENES,
-    *(gene_line(f"p{i}", 200 * i + 1, 200 * i + 150, "+", "plasmid") for i in range(9)),
+    *(gene_line(f"p{i}", 340 * i + 1, 340 * i + 150, "+", "plasmid") for i in range(9)),
   ]
   rows = [*ROWS, *(f"p{i}\t{500 + 20 * i}\t{1000 - i}" for i in range(9))]
   files = write_files(tmp_path, genes, rows)
   settings = config_of(**SETTINGS).data
   with caplog.at_level("WARNING", "alphaecoli"):
     store = prepare(files, settings, tmp_path / "chr", name="chr")
-  assert store.contig == "chr" and "left out are 1" in caplog.text and "plasmid" in caplog.text
+  assert store.contig == "chr" and len(store.replicons) == 1
+  assert "1 of 2 contigs" in caplog.text and "plasmid" in caplog.text
   store = prepare(files, settings, tmp_path / "plasmid", name="p", contig="plasmid")
-  assert (store.contig, store.length_bp, len(store.genes)) == ("plasmid", 2000, 9)
+  assert (store.contig, store.length_bp, len(store.genes)) == ("plasmid", 3200, 9)
   with pytest.raises(ConfigError, match=r"--contig=plasmit: no such contig .*nearest: plasmid"):
     prepare(files, settings, tmp_path / "x", name="p", contig="plasmit")
 

@@ -15,7 +15,7 @@ import alphaecoli
 from alphaecoli import evaluate, plot, predict, report, train
 from alphaecoli.checkpoints.read import read_meta
 from alphaecoli.data.pipeline import training_batches
-from alphaecoli.data.windows import draw_organism
+from alphaecoli.data.windows import draw_source
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.compiled import CompiledModel
 from alphaecoli.prepare import prepare
@@ -72,7 +72,7 @@ def test_windows_are_those_of_the_organism_they_name(stores):
 def test_shares_of_the_stream_match_the_weights(weights):
   shares = [weight / sum(weights) for weight in weights]
   n = 20_000
-  drawn = np.bincount([draw_organism(5, i, shares) for i in range(n)], minlength=len(shares))
+  drawn = np.bincount([draw_source(5, i, shares) for i in range(n)], minlength=len(shares))
   for count, share in zip(drawn, shares, strict=True):
     assert abs(count - n * share) < 5 * math.sqrt(n * share * (1 - share))
 

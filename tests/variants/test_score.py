@@ -108,7 +108,7 @@ def test_offsets_and_background_of_the_command(run):
   )
 
 
-def test_file_without_a_variant_that_fits_says_why(run):
+def test_file_without_a_variant_that_fits_says_why(run, caplog):
   path = run.folder / "v.vcf"
   path.write_text(vcf_of((1, "A", "C")).replace("c\t", "chr\t"))
   with pytest.raises(
@@ -116,6 +116,7 @@ def test_file_without_a_variant_that_fits_says_why(run):
   ):
     run("--vcf", path)
   assert "which has c" in (run.folder / "out.tsv").read_text()
+  assert "has not: chr; give them the genome's names (bcftools" in caplog.text
   path.write_text("##fileformat=VCFv4.2\n")
   with pytest.raises(DataError, match="no variant in it"):
     run("--vcf", path)
