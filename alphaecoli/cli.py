@@ -1,17 +1,18 @@
-"""What every command shares: parsing, one-line errors, exit codes, progress bars."""
+"""What every command shares: parsing, completion, one-line errors, exit codes, progress bars."""
 
 import argparse
 import contextlib
 import errno
 import importlib
 import importlib.metadata
+import io
 import logging
 import os
 import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -45,6 +46,7 @@ COMMANDS = {
   "phases": "how predictions depend on the windows' places",
   "benchmark": "speed and memory on this machine",
 }
+_PARSERS: dict[str, argparse.ArgumentParser] = {}  # made so far, by command
 LINE_EVERY_S = 10.0  # of progress in a log, where there is no terminal
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE_SPACE = "make room on that disk; a training run then goes on from its newest checkpoint"
@@ -63,13 +65,88 @@ def console() -> None:
   elif name in ("-h", "--help"):
     print(f"usage: {NAME} COMMAND …; {NAME} COMMAND --help; {NAME} --version\n")
     print("\n".join(f"  {command:<15}{what}" for command, what in COMMANDS.items()))
+    print(f'\nTAB completes them after: eval "$({NAME} --completion bash)", or zsh')
+  elif name == "--completion" and rest in (["bash"], ["zsh"]):
+    print(completion(rest[0]))
   elif name in COMMANDS:
     sys.argv = [sys.argv[0], *rest]
     run(importlib.import_module(f"alphaecoli.{name}").main)
+  elif name == "--completion":
+    print("error: --completion: expected bash or zsh", file=sys.stderr)
+    sys.exit(2)
   else:
     near = nearest(name, COMMANDS, 1)
     print(f"error: no command {name[:40]!r}; nearest: {near}; see {NAME} --help", file=sys.stderr)
     sys.exit(2)
+
+
+def completion(shell: str) -> str:
+  """Writes the script by which bash or zsh completes commands, flags, choices, keys and files.
+
+  Nothing of this package runs when TAB is pressed. zsh reads what is written for bash.
+  """
+  from alphaecoli.config import key_names
+
+  flags = {"": [*COMMANDS, "--help", "--version", "--completion"]}
+  values = {"--completion --completion": ["bash", "zsh"]}
+  for command in COMMANDS:
+    made = _made_parser(command)
+    flags[command], values[command] = [], []
+    for action in made._actions:
+      choices = [str(choice) for choice in action.choices or ()]
+      flags[command] += action.option_strings
+      if action.option_strings and choices:
+        values |= {f"{command} {flag}": choices for flag in action.option_strings}
+      else:
+        values[command] += choices
+    if "--config" in made.format_help():
+      flags[command] += ["--config", *(f"--config.{key}=" for key in key_names())]
+  head = "autoload -U +X compinit && compinit; autoload -U +X bashcompinit && bashcompinit\n"
+  return (head if shell == "zsh" else "") + _SCRIPT % {
+    "name": NAME,
+    "flags": _cases({key: words for key, words in flags.items() if key}),
+    "commands": " ".join(flags[""]),
+    "after": _cases({key: words for key, words in values.items() if " " in key and words}),
+    "free": _cases({key: words for key, words in values.items() if " " not in key and words}),
+  }
+
+
+_SCRIPT = """\
+_%(name)s() {
+  local command='' words=''
+  [ "$COMP_CWORD" -gt 1 ] && command=${COMP_WORDS[1]}
+  case "$command $3" in
+%(after)s
+  esac
+  if [ -z "$words" ] && [ -z "$command" ] && [ "$COMP_CWORD" -eq 1 ]; then
+    words="%(commands)s"
+  fi
+  case "$2" in
+    -*) case "$command" in
+%(flags)s
+    esac;;
+    *) [ -n "$words" ] || case "$command" in
+%(free)s
+    esac;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$2"))
+  case "${COMPREPLY[*]}" in
+    *=) type compopt >/dev/null 2>&1 && compopt -o nospace;;
+  esac
+}
+complete -o default -F _%(name)s %(name)s"""
+
+
+def _cases(words: Mapping[str, Sequence[str]]) -> str:
+  """Formats the branches of a shell's case that set words."""
+  return "\n".join(f"    '{key}') words='{' '.join(found)}';;" for key, found in words.items())
+
+
+def _made_parser(command: str) -> argparse.ArgumentParser:
+  """Returns the parser of a command, which it makes before it does anything else."""
+  with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    importlib.import_module(f"alphaecoli.{command}").main(["--help"])
+  return _PARSERS[command]
 
 
 def versions() -> str:
@@ -126,12 +203,14 @@ def configure_logging() -> None:
 def parser(command: str, description: str) -> argparse.ArgumentParser:
   """Makes the argument parser of a command: whole flag names, the description as written."""
   called = os.path.basename(sys.argv[0]).removesuffix(".exe") == NAME
-  return argparse.ArgumentParser(
+  made = argparse.ArgumentParser(
     prog=f"{NAME} {command}" if called else f"python -m alphaecoli.{command}",
     description=description,
     allow_abbrev=False,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
+  _PARSERS[command] = made
+  return made
 
 
 @contextlib.contextmanager

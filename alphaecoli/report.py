@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Writes one HTML file about a finished or running run: metrics of a held-out split beside baselines,
 expression by gene, calibration, a browser of the chromosome, a circular overview, loss curves, data
-quality, configuration. It holds everything it needs; opening it uses no network.
+quality, configuration. It holds everything it needs; opening it uses no network. Beside it a
+methods paragraph, ready to paste: methods.txt.
 What the metrics mean: docs/evaluation.md."""
 
 
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
   """Reads the run, predicts its chromosome, writes the page."""
   options = _options(arguments)
   from alphaecoli.reporting.chromosome import choose_loci, genome_view
+  from alphaecoli.reporting.methods import METHODS_FILE, paragraph
   from alphaecoli.reporting.page import render
   from alphaecoli.reporting.run import read_run
   from alphaecoli.reporting.sections import missing_evaluation
@@ -45,8 +47,10 @@ def main(arguments: Sequence[str]) -> int:
     cli.LOGGER.warning(missing_evaluation(run))
   out = options.out or options.workdir / "report.html"
   make_folder(out.parent)
-  write_text(out, render(run, view, origin))
-  cli.LOGGER.info("wrote %s, %.1f MB", out, out.stat().st_size / 1e6)
+  methods = paragraph(run)
+  write_text(out.with_name(METHODS_FILE), methods + "\n")
+  write_text(out, render(run, view, origin, methods))
+  cli.LOGGER.info("wrote %s, %.1f MB, and %s", out, out.stat().st_size / 1e6, METHODS_FILE)
   return 0
 
 

@@ -86,3 +86,65 @@ def test_console_script_runs_every_command_by_its_name(monkeypatch, capsys):
   assert shown["alphaecoli"] == alphaecoli.__version__ and shown["jax"] == jax.__version__
   assert console(monkeypatch, "predikt") == 2
   assert "nearest: predict" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory) -> Path:
+  """The completion of bash, as the console script prints it."""
+  path = tmp_path_factory.mktemp("completion") / "script.bash"
+  path.write_text(cli.completion("bash"))
+  return path
+
+
+def completed(script, *words) -> set[str]:
+  """What bash offers for the last of the words, pressed TAB at."""
+  program = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_alphaecoli alphaecoli "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}" 2>/dev/null
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+  command = ["bash", "-uc", program, "bash", str(script), "alphaecoli", *words]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+  ("words", "offered"),
+  [
+    (["p"], {"predict", "prepare", "plot", "phases"}),
+    (["--v"], {"--version"}),
+    (["--completion", ""], {"bash", "zsh"}),
+    (["report", "--l"], {"--loci"}),
+    (["report", "--workdir", "runs/a", "--sp"], {"--split"}),
+    (["report", "--split", ""], {"test", "validation"}),
+    (["report", "--split", "v"], {"validation"}),
+    (["report", "--workdir", "r"], set()),  # a file, which bash adds
+    (["models", "e"], {"export"}),
+    (["benchmark", "st"], {"step"}),
+    (["train", "--config.train.st"], {"--config.train.steps="}),
+    (["train", "--config.optimizer.na"], {"--config.optimizer.name="}),
+    (["predict", "--config.tr"], set()),  # which has no configuration
+    (["nothing", "--"], set()),
+  ],
+  ids=" ".join,
+)
+def test_bash_completes_commands_flags_and_choices(script, words, offered):
+  assert completed(script, *words) == offered
+
+
+def test_every_flag_of_every_command_is_offered(script):
+  for command in cli.COMMANDS:
+    parser = cli._made_parser(command)
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    assert flags <= completed(script, command, "-"), command
+
+
+def test_completion_is_printed_for_bash_and_for_zsh(monkeypatch, capsys):
+  assert console(monkeypatch, "--completion", "bash") == 0
+  bash = capsys.readouterr().out
+  assert console(monkeypatch, "--completion", "zsh") == 0
+  zsh = capsys.readouterr().out
+  assert zsh.endswith(bash) and "bashcompinit" in zsh.removesuffix(bash)
+  assert console(monkeypatch, "--completion", "fish") == 2
+  assert "expected bash or zsh" in capsys.readouterr().err

@@ -20,13 +20,14 @@ TEMPLATE = "template.html"
 _PREDICTED = "predicted_log_tpm:"
 
 
-def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
+def render(run: Run, view: Mapping[str, Any], predictions: str, methods: str) -> str:
   """Renders the page.
 
   Args:
     run: content of the work directory.
     view: object that `genome_view` returns.
     predictions: origin of the predictions, in words.
+    methods: methods paragraph.
 
   Returns:
     HTML that needs no other file and no network.
@@ -53,6 +54,7 @@ def render(run: Run, view: Mapping[str, Any], predictions: str) -> str:
     "held_out": sections.held_out(run),
     "step_note": _step_note(run),
     "predictions": sections.escape(predictions),
+    "methods": sections.escape(methods),
     "quality": sections.quality(run.store.quality),
     "configuration": sections.configuration(run),
     "metadata": sections.metadata(run),

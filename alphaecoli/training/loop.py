@@ -30,6 +30,7 @@ from alphaecoli.training.optimizer import learning_rate
 from alphaecoli.training.profiler import (
   NOT_STEPS,
   Profiler,
+  StepTimes,
   closing_text,
   goodput,
   memory,
@@ -95,11 +96,11 @@ class Loop:
     """
     self.setup, self.state = setup, state
     self.checkpoints, self.log, self.interruption = checkpoints, log, interruption
-    self.clock, self.profiler = clock, profiler
+    self.clock, self.profiler, self.times = clock, profiler, StepTimes(clock)
     self.config, self.mesh = setup.config, setup.definition.mesh
     self.step = self.first_step = int(state.step)
     saved = saved or {"watch": None, "best": None, "unmeasured": False}
-    self.watch, self.best = Watch(saved["watch"]), saved["best"]
+    self.watch, self.best = Watch(saved["watch"], self.times.mark), saved["best"]
     self.unmeasured = saved["unmeasured"]  # this step's evaluation is still to do
     self.saved = checkpoints.steps[-1] if checkpoints.steps else None
     self._gene_fit = GeneFit(self.config.data.window_bp)
@@ -126,6 +127,7 @@ class Loop:
     if self.unmeasured and not self._measure():
       return self._stop()
     main = jax.process_index() == 0
+    self.times.begin()
     with progress_bar(config.train.steps, self.step, active=main) as show, self.profiler:
       while self.step < config.train.steps:
         with self.clock.phase("input"):
@@ -211,8 +213,9 @@ class Loop:
       **self._speed(rate),
     }
     self._logged = (self.step, now)
-    LOGGER.info(train_line(self.step, config.train.steps, scalars, speed_text(scalars)))
-    self.log.write("train", self.step, {**scalars, "time": time.time()})
+    text, spent = self.times.recent()
+    LOGGER.info(train_line(self.step, config.train.steps, scalars, f"{text}{speed_text(scalars)}"))
+    self.log.write("train", self.step, {**scalars, **spent, "time": time.time()})
 
   def _speed(self, rate: float) -> dict[str, float]:
     """Measures what differs between two runs of the same steps, from steps a second."""
@@ -314,8 +317,9 @@ class Loop:
     done = self.step - self.first_step
     speed = self._speed(done / max(self.clock.outside(*NOT_STEPS), 1e-9))
     LOGGER.info("%d steps in %s", done, closing_text(self.clock))
-    LOGGER.info("on average %s", speed_text(speed))
-    return {"step": self.step, "seconds": self.clock.elapsed(), **speed}
+    text, times = self.times.whole()
+    LOGGER.info("on average %s%s", text, speed_text(speed))
+    return {"step": self.step, "seconds": self.clock.elapsed(), **speed, "step_seconds": times}
 
   def _last_good(self) -> str:
     """Names the last good checkpoint, for an error message."""

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,13 +19,22 @@ _MOST_WINDOWS = 8  # named in a message
 class Watch:
   """Holds the metrics of the steps since the last log line, on the devices until needed."""
 
-  def __init__(self, saved: Mapping[str, Any] | None = None) -> None:
-    """Starts empty, or from what `to_json` gave."""
+  def __init__(
+    self, saved: Mapping[str, Any] | None = None, ended: Callable[[int], None] | None = None
+  ) -> None:
+    """Starts empty, or from what `to_json` gave.
+
+    Args:
+      saved: what `to_json` gave.
+      ended: receiver of the number of each step, when it is seen to be done.
+    """
     saved = saved or {"checked": [], "known": {}}
     self._pending: list[tuple[int, Mapping[str, Array]]] = []
     self._checked: list[dict[str, float]] = list(saved["checked"])
     self._known: dict[str, float] = dict(saved["known"])
     self._warned: set[str] = set()
+    self._ended = ended
+    self._waited = 0  # of the pending steps, how many are seen to be done
 
   def add(self, step: int, metrics: Mapping[str, Array]) -> None:
     """Keeps the metrics of a step; waits until the step two before is done.
@@ -33,8 +42,15 @@ class Watch:
     Without the wait a fast host would queue steps, and their batches, without bound.
     """
     self._pending.append((step, metrics))
-    if len(self._pending) > 2:
-      jax.block_until_ready(self._pending[-3][1])
+    self._wait(len(self._pending) - 2)
+
+  def _wait(self, count: int) -> None:
+    """Waits until the first so many of the pending steps are done."""
+    for step, metrics in self._pending[self._waited : max(count, 0)]:
+      jax.block_until_ready(metrics)
+      self._waited += 1
+      if self._ended is not None:
+        self._ended(step)
 
   def check(self, last_good: str) -> None:
     """Fetches what is pending.
@@ -45,7 +61,8 @@ class Watch:
     Raises:
       UserError: a loss or the gradient is not finite; says which head, step and windows.
     """
-    pending, self._pending = self._pending, []
+    self._wait(len(self._pending))
+    pending, self._pending, self._waited = self._pending, [], 0
     for (step, _), values in zip(pending, jax.device_get([m for _, m in pending]), strict=True):
       scalars = {name: float(v) for name, v in values.items() if np.ndim(v) == 0}
       bad = [n for n, v in scalars.items() if _must_be_finite(n) and not math.isfinite(v)]

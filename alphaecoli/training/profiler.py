@@ -1,13 +1,15 @@
-"""An XProf trace of some steps: where their time goes, on the host and on the devices."""
+"""Where the time goes: an XProf trace of some steps, shares by phase, seconds a step."""
 
+import array
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
@@ -131,6 +133,97 @@ def goodput(clock: Stopwatch) -> dict[str, float]:
   return {"goodput/steps": 1 - sum(shares.values())} | {
     f"goodput/{name}": share for name, share in shares.items()
   }
+
+
+class Lap(NamedTuple):
+  """The time from the end of one step to the end of the next.
+
+  Attributes:
+    seconds: all of it, whatever the run did besides.
+    step: number of the step that ended it.
+    phase: phase of the stopwatch that took most of it; "" for none.
+    phase_seconds: time in that phase.
+  """
+
+  seconds: float
+  step: int
+  phase: str = ""
+  phase_seconds: float = 0.0
+
+
+class StepTimes:
+  """How long steps take, from end to end, and why the slowest took so long."""
+
+  def __init__(self, clock: Stopwatch) -> None:
+    """Begins the first step.
+
+    Args:
+      clock: stopwatch of the run, which knows the phases.
+    """
+    self._clock = clock
+    self.begin()
+    self._all = array.array("d")
+    self._slowest = Lap(0.0, 0)
+    self._recent: list[Lap] = []
+
+  def begin(self) -> None:
+    """Begins a step; what was before belongs to none."""
+    self._at, self._phases = self._clock.elapsed(), dict(self._clock.seconds)
+
+  def mark(self, step: int) -> None:
+    """Ends a step, and begins the next."""
+    before, phases = self._at, self._phases
+    self.begin()
+    within = {name: s - phases.get(name, 0.0) for name, s in self._phases.items()}
+    phase = max(within, key=within.__getitem__, default="")
+    lap = Lap(self._at - before, step, phase, within.get(phase, 0.0))
+    self._all.append(lap.seconds)
+    self._recent.append(lap)
+    self._slowest = max(self._slowest, lap)
+
+  def recent(self) -> tuple[str, dict[str, float]]:
+    """Describes the steps since the last call: for the log, and as scalars of a record."""
+    laps, self._recent = self._recent, []
+    if not laps:
+      return "", {}
+    times = _step_seconds([lap.seconds for lap in laps], max(laps))
+    return step_text(times), {f"step_seconds/{k}": times[k] for k in ("median", "p95", "slowest")}
+
+  def whole(self) -> tuple[str, dict[str, Any]]:
+    """Describes all steps: for the log, and with the slowest one's number and cause."""
+    times = _step_seconds(self._all, self._slowest) if self._all else {}
+    return step_text(times), times
+
+
+def _step_seconds(seconds: Sequence[float], slowest: Lap) -> dict[str, Any]:
+  """Summarises the times of steps.
+
+  Median and 95th percentile are times of real steps (nearest rank). The cause is a phase if that
+  explains at least half of what the slowest took above the median, else "step".
+  """
+  median, high = np.quantile(seconds, [0.5, 0.95], method="inverted_cdf").tolist()
+  explained = slowest.phase and slowest.phase_seconds >= (slowest.seconds - median) / 2
+  return {
+    "median": median,
+    "p95": high,
+    "slowest": slowest.seconds,
+    "slowest_step": slowest.step,
+    "slowest_cause": slowest.phase if explained and slowest.phase_seconds > 0 else "step",
+  }
+
+
+_CAUSES = {"input": "waiting for windows", "compile": "compiling", "step": "the step itself"}
+
+
+def step_text(times: Mapping[str, Any]) -> str:
+  """Formats what `StepTimes` gives; nothing before the first step."""
+  if not times:
+    return ""
+  cause = _CAUSES.get(times["slowest_cause"], times["slowest_cause"])
+  return (
+    f"step {times['median']:.3g} s (95% within {times['p95']:.3g} s, slowest "
+    f"{times['slowest']:.3g} s at {times['slowest_step']}: {cause})  "
+  )
 
 
 def utilisation(flops_per_s: float, mesh: Mesh) -> dict[str, float]:

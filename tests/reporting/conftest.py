@@ -14,6 +14,7 @@ from alphaecoli.evaluation.run import write_genes
 from alphaecoli.files import write_json
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.reporting.chromosome import choose_loci, genome_view
+from alphaecoli.reporting.methods import paragraph
 from alphaecoli.reporting.page import render
 from alphaecoli.reporting.run import read_run
 from alphaecoli.tracks.process import process_data
@@ -111,7 +112,7 @@ def odd_page(finished, tmp_path_factory) -> Path:
   loci = choose_loci(run.store, f"{ODD},{run.store.contig}:1001-9000", "test")
   view = genome_view(run.store, prediction, 0, "test", loci)
   path = workdir / "report.html"
-  path.write_text(render(run, view, "step 4"), encoding="utf-8")
+  path.write_text(render(run, view, "step 4", paragraph(run)), encoding="utf-8")
   return path
 
 

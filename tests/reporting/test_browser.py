@@ -299,6 +299,16 @@ def test_the_circle_reads_values_and_opens_the_browser(driver):
   assert shown(driver) == (1, 40_000)
 
 
+def test_the_methods_paragraph_is_copied_or_selected(driver):
+  driver.find_element(By.ID, "copy").click()
+  said = driver.find_element(By.ID, "copied")
+  WebDriverWait(driver, 10).until(lambda _: said.text)
+  assert said.text.startswith(("Copied", "Selected"))
+  if said.text.startswith("Selected"):
+    chosen = driver.execute_script("return getSelection().toString()")
+    assert chosen == driver.find_element(By.ID, "methods-text").text
+
+
 def test_dark_and_light_follow_the_system_or_the_button(driver):
   def ground():
     return driver.execute_script("return getComputedStyle(document.body).backgroundColor")

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from alphaecoli import config, predict, report
+from alphaecoli.checkpoints.read import hash_checkpoint
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import hash_file
 from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.regulondb.dump import builtin_dump
 from alphaecoli.reporting import page as page_module
 from alphaecoli.reporting import sections as tables
+from alphaecoli.reporting.methods import paragraph
 from alphaecoli.reporting.run import Evaluation, read_run
 from tests import stores
 from tests.reporting.conftest import ODD, predictor_of
@@ -107,6 +111,68 @@ def test_calibration_and_scatter_are_those_of_the_evaluation(page, finished):
   assert track["name"] == [r["name"] for r in measured]
   assert track["predicted"] == [float(r["predicted_log_tpm:mean"]) for r in measured]
   assert track["r2"] == found["metrics"]["gene_expression/genes_r2"]["model"]
+
+
+def test_the_methods_paragraph_says_what_the_files_of_the_run_say(page, finished):
+  text = (finished / "methods.txt").read_text()
+  assert text.count("\n") == 1 and tables.escape(text.strip()) in page
+  (start,) = read(finished, "run.json")["starts"]
+  assert all(f"{name} {number}" in text for name, number in start["versions"].items())
+  assert all(f"{f['name']} {f['sha256']}" in text for f in start["inputs"].values())
+  settings = read(finished, "config.json")
+  assert f"4 steps of {settings['train']['batch_windows']} windows" in text
+  assert f"windows of {settings['data']['window_bp']:,} bp" in text
+  step = read(finished, "evaluation_test.json")["step"]
+  digest = hash_checkpoint(finished / "checkpoints" / str(step))
+  assert f"checkpoint of step {step}, the best on validation (SHA-256 {digest})" in text
+  metric = read(finished, "evaluation_test.json")["metrics"]["gene_density/r2"]
+  model, baseline = (f"{metric[of]:.3f}".replace("-", "−") for of in ("model", "baseline"))
+  assert f"genes per 128 bp, R² {model} (training mean {baseline})" in text
+  assert "s41586-025-10014-0" in text and "gkad1072" in text  # AlphaGenome, RegulonDB
+  assert "EcoCyc" not in text and "Prodigal" not in text  # not of this run
+
+
+def test_methods_of_a_fold_give_deviations_over_folds_and_cite_prodigal(finished, tmp_path):
+  workdir = tmp_path / f"fold_{read(finished, 'config.json')['data']['fold']}"
+  shutil.copytree(finished, workdir)
+  data = read(finished, "config.json")["data"]
+
+  def gathered(split):
+    entry = {
+      "over": "bins",
+      "model": {"mean": 0.34, "std": 0.0364},
+      "baseline": {"mean": -0.001, "std": None},
+      "prodigal_density": {"mean": 0.5728, "std": 0.0994},
+    }
+    found = {"split": split, "n_folds": data["n_folds"], "folds": [data["fold"]]}
+    metrics = {"gene_density/r2": entry}
+    found |= {"baselines": {"gene_density": "training mean"}, "metrics": metrics}
+    (tmp_path / "crossvalidation.json").write_text(json.dumps(found))
+    return paragraph(read_run(workdir, "test"))
+
+  text = gathered("test")
+  expected = "R² 0.340 ± 0.036 (training mean −0.001, prodigal_density 0.573 ± 0.099)"
+  assert expected in text and f"1 of {data['n_folds']} folds" in text
+  assert "Rules: prodigal_density (number of" in text and "Hyatt et al. 2010" in text
+  assert "±" not in gathered("validation")
+
+
+def test_methods_of_a_run_without_figures_claim_none(started):
+  text = paragraph(read_run(started, "test"))
+  assert "has not been measured yet" in text
+  assert "The checkpoint of step" not in text
+
+
+def test_methods_name_the_sources_of_the_embedded_data(finished):
+  run = read_run(finished, "test")
+  files = [p for p in builtin_dump().rglob("*.gz") if "metadata" not in p.name]
+  assert len(files) == 5
+  inputs = {p.name: {"name": p.name, "sha256": hash_file(p)} for p in files}
+  several = {"K-12": inputs, "other": {"genome": {"name": "x.fna", "sha256": "0" * 64}}}
+  start = {**run.starts[-1], "inputs": several, "organisms": [{"name": "K-12"}, {"name": "other"}]}
+  text = paragraph(dataclasses.replace(run, starts=(start,)))
+  assert "trained on K-12 and other" in text and f"x.fna {'0' * 64}" in text
+  assert all(word in text for word in ("EcoCyc", "vEcoli", "PRECISE-278", "NC_000913.3"))
 
 
 def test_the_page_loads_nothing(page):

@@ -77,3 +77,16 @@ def test_a_healthy_run_gives_no_warning(caplog):
   watch.check("")
   watch.summary()
   assert not caplog.records
+
+
+def test_every_step_is_reported_once_in_order_and_two_may_be_under_way():
+  ended = []
+  watch = Watch(None, ended.append)
+  for step in range(1, 5):
+    watch.add(step, _figures())
+  assert ended == [1, 2]
+  watch.check("")
+  assert ended == [1, 2, 3, 4]
+  watch.add(5, _figures())
+  watch.check("")
+  assert ended == [1, 2, 3, 4, 5]

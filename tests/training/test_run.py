@@ -19,6 +19,7 @@ from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import loop as loop_module
 from alphaecoli.training import monitor as watch_module
+from alphaecoli.training.profiler import PHASES
 from alphaecoli.training.resume import EXIT_STOPPED
 from alphaecoli.training.run import train_on
 from tests import stores, toy
@@ -28,7 +29,7 @@ from tests.training.small import stand_in, stream, tiny_config, with_mesh
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 # What differs between two runs of the same steps: time and memory.
-TIMED = re.compile("goodput/|memory/|mfu|.*_per_s|seconds_left|time")
+TIMED = re.compile("goodput/|memory/|step_seconds/|mfu|.*_per_s|seconds_left|time")
 
 
 class Killed(BaseException):
@@ -300,6 +301,10 @@ def test_the_work_directory_describes_the_run(store, finished):
     assert last[name] >= 0
   shares = [value for name, value in last.items() if name.startswith("goodput/")]
   assert len(shares) == 6 and min(shares) >= 0 and sum(shares) == pytest.approx(1)
+  times = run["end"]["step_seconds"]
+  assert 0 < times["median"] <= times["p95"] <= times["slowest"] and 1 <= times["slowest_step"] <= 8
+  assert times["slowest_cause"] in (*PHASES, "step")
+  assert 0 < last["step_seconds/median"] <= last["step_seconds/p95"] <= last["step_seconds/slowest"]
   assert last["model_flops_per_s_and_device"] > 0 and "mfu" not in last  # a CPU has no known peak
   assert 2**26 < last["memory/host_peak_bytes"] < 2**40
   assert json.loads((finished / "validation.json").read_text())["step"] == 8

@@ -91,6 +91,69 @@ def test_goodput_is_the_share_of_each_phase_and_steps_are_the_rest():
   assert "steps 50.0%, start 10.0%" in speed.closing_text(clock)
 
 
+class FakeClock(speed.Stopwatch):
+  """A stopwatch that a test moves."""
+
+  def __init__(self):
+    super().__init__()
+    self.now = 0.0
+
+  def elapsed(self):
+    return self.now
+
+  def spend(self, seconds, phase=None):
+    self.now += seconds
+    if phase:
+      self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+
+def test_step_times_run_from_end_to_end_and_the_slowest_has_a_cause():
+  clock = FakeClock()
+  clock.spend(50, "start")
+  times = speed.StepTimes(clock)
+  assert times.whole() == times.recent() == ("", {})
+  clock.spend(30, "compile")
+  for step in range(1, 20):  # 31 s and 18 times 1 s
+    clock.spend(1)
+    times.mark(step)
+  clock.spend(0.25, "input")
+  clock.spend(1.75)
+  times.mark(20)
+  assert times.whole()[1] == {
+    "median": 1, "p95": 2, "slowest": 31, "slowest_step": 1, "slowest_cause": "compile",
+  }  # fmt: skip
+  text = "step 1 s (95% within 2 s, slowest 31 s at 1: compiling)  "
+  assert times.recent() == (
+    text,
+    {"step_seconds/median": 1, "step_seconds/p95": 2, "step_seconds/slowest": 31},
+  )
+  assert times.whole()[0] == text
+  clock.spend(1)
+  times.mark(21)
+  assert times.recent()[1]["step_seconds/slowest"] == 1 and times.whole()[1]["slowest"] == 31
+
+
+@pytest.mark.parametrize(
+  ("phase", "within", "besides", "cause"),
+  [
+    ("evaluation", 9, 1, "evaluation"),
+    ("checkpoint", 5, 5, "checkpoint"),
+    ("input", 4, 6, "step"),  # explains less than half of the 9 s above the median
+    (None, 0, 10, "step"),
+  ],
+)
+def test_a_phase_is_the_cause_only_if_it_explains_half(phase, within, besides, cause):
+  clock = FakeClock()
+  times = speed.StepTimes(clock)
+  for step in range(1, 6):
+    clock.spend(1)
+    times.mark(step)
+  clock.spend(within, phase)
+  clock.spend(besides)
+  times.mark(6)
+  assert times.whole()[1]["slowest_step"] == 6 and times.whole()[1]["slowest_cause"] == cause
+
+
 def test_the_high_water_mark_of_memory_stays_when_memory_is_freed():
   before = hardware.host_peak_bytes()
   block = np.ones((before + 2**28) // 8)

@@ -74,12 +74,27 @@ function addTheme() {
   });
 }
 
+/** Copies the methods paragraph; where that is not allowed, selects it. */
+function addCopy() {
+  const text = byId("methods-text");
+  byId("copy").addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      byId("copied").textContent = "Copied.";
+    } catch {
+      getSelection().selectAllChildren(text);
+      byId("copied").textContent = "Selected: copy it with Ctrl+C.";
+    }
+  });
+}
+
 drawScatter();
 drawCalibration();
 drawCircle();
 drawCurves();
 addControls();
 addTheme();
+addCopy();
 const [first] = VIEW.loci;
 browser.show(first?.start ?? 0, first?.end ?? VIEW.length_bp);
 document.documentElement.dataset.ready = "true";
