@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
+import json
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +28,6 @@ from alphaecoli.inference.output import (
   GenomeOutput,
   Settings,
   is_done,
-  key_of,
   read_json,
 )
 from alphaecoli.inference.prediction import Prediction, Request
@@ -259,6 +260,11 @@ class GenomeBatch:
           add([file.path, file.folder, "done", len(done["contigs"]), bases, ""])
         else:
           add([file.path, file.folder, "waiting", "", "", ""])
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+  """Hashes everything that decides what is written."""
+  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 T = TypeVar("T")

@@ -93,7 +93,7 @@ class PredictedGenes:
     self._contig = ContigGenes.of(genes, codes, circular)
 
   @functools.cached_property
-  def _codons(self) -> Float64[np.ndarray, "G 64"]:
+  def codons(self) -> Float64[np.ndarray, "G 64"]:
     """Counts the codons of each gene."""
     return codon_counts(self._contig)
 
@@ -103,7 +103,7 @@ class PredictedGenes:
     length = self._contig.length_bp if self._contig.circular else None
     found = neighbours(self._contig.start, self._contig.end, self._contig.strand, length)
     places = (found.left, found.right, found.distance_bp)
-    return pair_features(self._contig, self._codons, *places)
+    return pair_features(self._contig, self.codons, *places)
 
   def pairs(
     self, prediction: Prediction, models: Sequence[GeneModels]
@@ -162,7 +162,7 @@ class PredictedGenes:
     if not fits or len(fits) < len(models) or not self.genes:
       return None
     own = self._z(prediction)
-    z = np.stack([model.z(self._contig, self._codons, own) for model in fits])
+    z = np.stack([model.z(self._contig, self.codons, own) for model in fits])
     shares = self._shares(prediction, len(fits))
     mean = np.average(z, axis=0, weights=np.broadcast_to(shares[..., None], z.shape))
     return np.asarray(from_z(mean, "log_tpm", prediction.table), np.float64)

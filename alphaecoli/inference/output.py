@@ -1,7 +1,6 @@
 """The folder of one genome: written aside, moved into place when complete, and read back."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -37,6 +36,7 @@ from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import n_bins
 from alphaecoli.outputs.browsers import gene_features, write_bed, write_browser_files
 from alphaecoli.outputs.genbank import AnnotatedContig, write_genbank
+from alphaecoli.outputs.known_genes import KnownGeneColumns
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable
@@ -106,7 +106,9 @@ class GenomeOutput:
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
     out_of_fold = any(predictor.is_out_of_fold(c.codes) for c in genome.contigs)
     self._has_spread = predictor.has_spread and not out_of_fold
-    self._models = [p.gene_models for p in predictor.members or (predictor,)]
+    members = predictor.members or (predictor,)
+    self._models = [p.gene_models for p in members]
+    self._known = KnownGeneColumns([p.about for p in members])
     self._caller = GeneCaller(predictor.gene_models.calls)
     self._members = predictor.member_names
     self._partial = folder / PARTIAL
@@ -172,6 +174,7 @@ class GenomeOutput:
     has_expression = "gene_expression" in self._heads
     annotated = genes.log_tpm(prediction, self._models) if has_expression else None
     rows = tables.gene_rows(contig, prediction, names, store, self._members, annotated)
+    self._known.add(contig.label, contig.codes, genes.codons, rows)
     self._genes += rows
     if GENBANK in self._settings.formats:
       self._annotated.append(tables.annotated(contig, rows, operons, names, pairs))
@@ -191,6 +194,7 @@ class GenomeOutput:
 
   def _publish(self) -> None:
     """Describes the files and moves them into place."""
+    self._known.finish(str(self._genome.file.path), self._genes)
     found = [row for w in self._writers for row in w.describe(self._settings.units)]
     tracks = [row for row in found if "track" in row]
     other = [row for row in found if "track" not in row]
@@ -210,6 +214,7 @@ class GenomeOutput:
       "units": {"gene_expression": UNITS[self._settings.units]},
       "contigs": [
         {"name": c.name, "label": c.label, "length_bp": len(c.codes), "circular": c.circular}
+        | self._known.contigs.get(c.label, {})
         for c in self._genome.contigs
       ],
       "tracks": tracks,
@@ -277,11 +282,6 @@ def is_done(folder: Path, key: str) -> bool:
     return False
   sizes = {folder / name: size for name, size in manifest["bytes"].items()}
   return all(path.exists() and writers.size_of(path) == size for path, size in sizes.items())
-
-
-def key_of(content: Mapping[str, Any]) -> str:
-  """Hashes everything that decides what is written."""
-  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
