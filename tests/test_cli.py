@@ -127,7 +127,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
     (["predict", "--config.tr"], set()),  # which has no configuration
     (["nothing", "--"], set()),
   ],
-  ids=" ".join,
+  ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value),
 )
 def test_bash_completes_commands_flags_and_choices(script, words, offered):
   assert completed(script, *words) == offered
