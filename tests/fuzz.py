@@ -61,7 +61,10 @@ OUTCOMES = (READ, REFUSED, TRACEBACK, HANG, MEMORY, CRASH)
 MOST_SECONDS, MOST_BYTES = 20.0, 2 << 30  # of one input
 MOST_LETTERS = 800  # of a message: 300 of the input, paths, and what to do
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.py"
-PREPARED = ("--values", "tpm", "--config.data.window_bp=2048", "--config.data.min_genes_per_unit=3")
+PREPARED = (
+  "--values", "tpm", "--config.data.window_bp=2048", "--config.data.min_genes_per_unit=3",
+  "--config.data.n_blocks=3", "--config.data.n_folds=3",
+)  # fmt: skip
 
 
 class Case(NamedTuple):
