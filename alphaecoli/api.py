@@ -1,5 +1,6 @@
 """What `import alphaecoli` gives: a predictor from a checkpoint, genomes, variants, stores."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,23 +9,31 @@ import jax
 
 from alphaecoli.checkpoints.packed import DEFAULT_MEMBERS, GENOMES, MARGIN_BP, locate_model
 from alphaecoli.checkpoints.read import (
+  LoadedCheckpoint,
   find_ensemble,
   gene_models_of,
-  load_inference,
+  open_checkpoint,
   read_ensemble,
-  read_meta,
 )
+from alphaecoli.config import heads_of
 from alphaecoli.errors import ConfigError
 from alphaecoli.files import DEFAULT_MODEL, read_json
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.read import read_variants
 from alphaecoli.genomics.vcf import as_variants
 from alphaecoli.inference.arguments import as_genome, locate
-from alphaecoli.inference.compiled import CompiledModel, data_mesh, default_batch, local_devices
+from alphaecoli.inference.compiled import (
+  CompiledModel,
+  Programs,
+  data_mesh,
+  default_batch,
+  hash_sources,
+  local_devices,
+)
 from alphaecoli.inference.ensemble import Ensemble
 from alphaecoli.inference.predictor import Predictor as WindowPredictor
 from alphaecoli.schema import PAIR_BP
-from alphaecoli.tracks.track_table import choose_organism, trained_heads
+from alphaecoli.tracks.track_table import TrackTable, choose_organism, trained_heads
 from alphaecoli.variants.attribution import STEPS, attribution
 from alphaecoli.variants.edits import UPSTREAM_BP
 from alphaecoli.variants.mutagenesis import SUBSTITUTIONS, Mutagenesis, as_target, mutagenesis
@@ -167,17 +176,17 @@ def load_predictor(
         f"{checkpoint} is no ensemble, and out of fold needs one, such as the directory of "
         "alphaecoli.crossvalidate"
       )
-    return _load(Path(located), *options)[0]
-  loaded: list[Predictor] = []
-  models: list[CompiledModel] = []
-  paths = read_ensemble(ensemble)
-  for path in paths:
-    member, model = _load(Path(path), *options)
-    model.share_programs(models)
-    loaded.append(member)
-    models.append(model)
+    predictor, model, _ = _load(Path(located), *options, {})
+    _ = model.values  # now, so that what is broken is said here
+    return predictor
+  most = most_members(members, read_json(ensemble).get(DEFAULT_MEMBERS))
+  shared: dict[str, tuple[Programs, LoadedCheckpoint]] = {}
+  each = [_load(Path(path), *options, shared) for path in read_ensemble(ensemble)]
+  for _, model, _ in each[:most]:  # the others' values are read where they are asked
+    _ = model.values
+  loaded = [member for member, _, _ in each]
+  metas = [meta for _, _, meta in each]
   about = {"checkpoint": str(ensemble), "organism": loaded[0].about["organism"]}
-  metas = [read_meta(path) for path in paths]
   known = out_of_fold or (out_of_fold is None and all("trained_on" in meta for meta in metas))
   return EnsemblePredictor(
     loaded,
@@ -185,7 +194,7 @@ def load_predictor(
     trained=metas if known else None,
     strict=bool(out_of_fold),
     genomes=Path(ensemble).parent / GENOMES,
-    most=most_members(members, read_json(ensemble).get(DEFAULT_MEMBERS)),
+    most=most,
   )
 
 
@@ -213,9 +222,23 @@ def _load(
   margin_bp: int | None,
   window_bp: int | None,
   organism: str | int | None,
-) -> tuple[Predictor, CompiledModel]:
-  """Loads one checkpoint; arguments as for `load_predictor`."""
-  loaded = load_inference(path, mesh=data_mesh(devices))
+  shared: dict[str, tuple[Programs, LoadedCheckpoint]],
+) -> tuple[Predictor, CompiledModel, dict[str, Any]]:
+  """Loads one checkpoint, but for its arrays, which are read when they are needed.
+
+  Args:
+    path: directory of a checkpoint or run.
+    devices: devices of the windows; the other arguments are those of `load_predictor`.
+    batch_windows: windows at once.
+    margin_bp: bases dropped.
+    window_bp: bases seen at once.
+    organism: name or row.
+    shared: programs of the checkpoints loaded before, to which this one's are added.
+
+  Returns:
+    The predictor, its model, and the JSON item of the checkpoint.
+  """
+  loaded = open_checkpoint(path, mesh=data_mesh(devices))
   row = choose_organism(loaded.organisms, organism)
   name, table = loaded.organisms[row].name, loaded.organisms[row].table
   window_bp = window_bp or loaded.config.data.window_bp
@@ -224,13 +247,14 @@ def _load(
   batch = batch_windows or default_batch(window_bp, devices)
   if margin_bp is None and window_bp == loaded.config.data.window_bp:
     margin_bp = loaded.meta.get(MARGIN_BP)
-  model = CompiledModel(loaded.model, table, devices, row)
+  batch = -(-batch // len(devices)) * len(devices)
+  model = _compiled(loaded, table, devices, row, (batch, window_bp), shared)
   predictor = Predictor(
     model,
     table,
     window_bp=window_bp,
     margin_bp=margin_bp,
-    batch_windows=-(-batch // len(devices)) * len(devices),
+    batch_windows=batch,
     trained_heads=trained_heads(loaded.config.loss.weights, table),
     about={
       "checkpoint": str(loaded.path),
@@ -240,4 +264,39 @@ def _load(
     },
     gene_models=gene_models_of(loaded.meta, name),
   )
-  return predictor, model
+  return predictor, model, loaded.meta
+
+
+def _compiled(
+  loaded: LoadedCheckpoint,
+  table: TrackTable,
+  devices: Sequence[jax.Device],
+  row: int,
+  shape: tuple[int, int],
+  shared: dict[str, tuple[Programs, LoadedCheckpoint]],
+) -> CompiledModel:
+  """Makes the model of a checkpoint; those that differ in their values alone share programs."""
+  heads = heads_of(loaded.meta["config"])
+  described: dict[str, Any] = {
+    "model": loaded.config.to_dict()["model"],
+    "heads": [dataclasses.astuple(head) for head in heads.values()],
+    "reverse_order": table.reverse_order,
+    "organism": row,
+    "sources": hash_sources(),
+  }
+  name, own = repr(described), any(head.module for head in heads.values())  # not in this package
+  if name not in shared:
+
+    def build(values: Any) -> Any:
+      return loaded.functional.without_factors().merge(*values)
+
+    shared[name] = Programs(build, table, devices, row, None if own else described), loaded
+  programs, first = shared[name]
+
+  def values() -> Any:
+    known = programs.abstract(shape)
+    if known is None:
+      known = first.functional.without_factors().abstract(loaded.mesh)
+    return loaded.values(known)
+
+  return CompiledModel(programs, values)

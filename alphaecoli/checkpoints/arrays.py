@@ -16,12 +16,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
 from alphaecoli.errors import DataError, UserError
 from alphaecoli.files import CHECKSUM, checksum_files, is_whole, sealed
-from alphaecoli.model.alphagenome import Tree
+
+Tree = Mapping[str, Mapping[str, Any]]  # parameters as published: by haiku's module and name
 
 LOGGER = logging.getLogger(__name__)
 ARRAYS = ("params", "stats", "train")  # items
@@ -97,6 +97,8 @@ def read_item(path: Any, abstract: Any) -> Any:
 
   Each process reads for itself: none waits for another, which may have failed.
   """
+  import orbax.checkpoint as ocp  # half a second, and models for prediction alone have no use of it
+
   index = jax.process_index()
   alone = ocp.options.MultiprocessingOptions(
     primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index}"
@@ -175,6 +177,8 @@ def read_published(root: Path) -> tuple[Tree, Tree]:
   Raises:
     DataError: it can not be read, or holds something else.
   """
+  import orbax.checkpoint as ocp
+
   try:
     with clear_after_error(), ocp.PyTreeCheckpointer() as reader:
       described = reader.metadata(root.absolute()).item_metadata

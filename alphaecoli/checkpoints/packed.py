@@ -180,7 +180,6 @@ def read_packed(
   }
   if shapes != {key: value.shape for key, value in values.items()}:
     raise DataError(f"{file}: holds the arrays of another model than its metadata describes")
-  return [
-    {name: jax.device_put(values[f"{item}/{name}"], x.sharding) for name, x in named.items()}
-    for item, named in abstract.items()
-  ]
+  found = [{name: values[f"{item}/{name}"] for name in named} for item, named in abstract.items()]
+  where = [{name: x.sharding for name, x in named.items()} for named in abstract.values()]
+  return list(jax.device_put(found, where))  # all at once: one by one takes several times longer

@@ -9,6 +9,7 @@ docs/training.md. One for prediction alone has its arrays in one file (checkpoin
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -26,8 +27,6 @@ from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError, brief
 from alphaecoli.files import CHECKSUM, is_whole, read_json, version
 from alphaecoli.genomics.gene_models import GeneModels
-from alphaecoli.model.functional import FunctionalModel
-from alphaecoli.model.model import AlphaEcoli
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import Config, MeshConfig
 from alphaecoli.tracks.track_table import TrackTable, TrainedOrganism, organisms_of
@@ -44,10 +43,9 @@ ENSEMBLE_FILE, ENSEMBLE_FORMAT, ENSEMBLE_VERSION = "ensemble.json", "alphaecoli-
 
 @dataclasses.dataclass(frozen=True)
 class LoadedCheckpoint:
-  """A checkpoint ready for inference.
+  """A checkpoint for inference, whose arrays are read when they are first asked for.
 
   Attributes:
-    model: model with parameters and running statistics.
     config: configuration of the training run.
     table: names, units, transform and statistics of its tracks; where it has several organisms,
       their means.
@@ -55,15 +53,62 @@ class LoadedCheckpoint:
     step: number of steps done.
     path: directory of that step.
     meta: JSON item.
+    mesh: devices for the arrays.
   """
 
-  model: AlphaEcoli
   config: Config
   table: TrackTable
   organisms: tuple[TrainedOrganism, ...]
   step: int
   path: Path
   meta: dict[str, Any]
+  mesh: Any
+
+  @functools.cached_property
+  def functional(self) -> Any:
+    """Returns the FunctionalModel, with the LoRA factors of the run."""
+    from alphaecoli.model.functional import FunctionalModel  # flax: half a second
+
+    return FunctionalModel.of_config(self.config, self.table, heads_of(self.meta["config"]))
+
+  @functools.cached_property
+  def model(self) -> Any:
+    """Returns the AlphaEcoli with parameters and running statistics.
+
+    Raises:
+      DataError: they are broken.
+    """
+    return self.functional.without_factors().merge(*self.values())
+
+  def values(self, abstract: Any = None) -> Any:
+    """Reads parameters, LoRA factors being added to their kernels, and running statistics.
+
+    Args:
+      abstract: shapes, types and shardings of both, by name, where they are known already.
+
+    Raises:
+      DataError: they are broken.
+    """
+    if self.config.init.lora_rank:
+      functional = self.functional
+      return functional.split(functional.merge(*self._read(functional.abstract(self.mesh))))
+    return self._read(self.functional.abstract(self.mesh) if abstract is None else abstract)
+
+  def _read(self, abstract: Any) -> tuple[Any, ...]:
+    """Reads the arrays as they are on disk."""
+    found = epath.Path(self.path)
+    items = dict(zip(("params", "stats"), abstract, strict=True))
+    with _naming_others(found):
+      if WEIGHTS_KEY in self.meta:
+        return tuple(read_packed(found, self.meta, items))
+      check_files(found, self.meta, items)
+      values = []
+      for name, shapes in items.items():
+        try:
+          values.append(read_item(found / name, shapes))
+        except BROKEN as error:
+          raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
+      return tuple(values)
 
 
 def gene_models_of(meta: Mapping[str, Any], organism: str) -> GeneModels:
@@ -227,31 +272,24 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
   Raises:
     DataError: there is no checkpoint, or it is broken.
   """
+  loaded = open_checkpoint(path, which, mesh)
+  _ = loaded.model  # now, so that what is broken is said here
+  return loaded
+
+
+def open_checkpoint(path: str | Path, which: str = "best", mesh: Any = None) -> LoadedCheckpoint:
+  """Reads what describes a checkpoint; arguments and errors as for `load_inference`."""
   found = find_checkpoint(path, which)
   meta, config, table = read_description(found)
-  functional = FunctionalModel.of_config(config, table, heads_of(meta["config"]))
   devices = jax.local_devices()[:1]
-  mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh
-  items = dict(zip(("params", "stats"), functional.abstract(mesh), strict=True))
-  values = []
-  with _naming_others(found):
-    if WEIGHTS_KEY in meta:
-      values, items = read_packed(found, meta, items), {}
-    else:
-      check_files(found, meta, items)
-    for name, abstract in items.items():
-      try:
-        values.append(read_item(found / name, abstract))
-      except BROKEN as error:
-        raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
   return LoadedCheckpoint(
-    model=functional.merge(*values),
     config=config,
     table=table,
     organisms=organisms_of(meta),
     step=int(meta["step"]),
     path=Path(found),
     meta=meta,
+    mesh=make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), devices) if mesh is None else mesh,
   )
 
 

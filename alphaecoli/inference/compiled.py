@@ -1,21 +1,23 @@
 """The model as a function of windows, compiled once and spread over the devices."""
 
 import functools
+import hashlib
+import importlib.metadata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, UInt8
 
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.sequence import UNKNOWN
-from alphaecoli.model.model import AlphaEcoli, mean_of_strands
+from alphaecoli.parallel.hardware import kept_program
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, MeshConfig
 from alphaecoli.tracks.track_table import TrackTable
@@ -126,94 +128,100 @@ def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
   return make_mesh(MeshConfig(data=-1, fsdp=1, sequence=1), list(devices))
 
 
-class CompiledModel:
-  """A `Forward` with its parameters on every device and the windows spread over them.
+class Programs:
+  """The compiled functions of models that differ in their values alone.
 
-  A program is compiled at its first call, for one shape of windows.
+  One is compiled at its first call, for one shape of windows. On one CPU those that predict are
+  kept in the user's cache, where there is one, and then neither traced nor compiled again.
   """
 
   def __init__(
-    self, model: AlphaEcoli, table: TrackTable, devices: Sequence[jax.Device], organism: int = 0
+    self,
+    build: Callable[[Any], Any],
+    table: TrackTable,
+    devices: Sequence[jax.Device],
+    organism: int = 0,
+    described: Mapping[str, Any] | None = None,
   ):
-    self._mesh = data_mesh(devices)
-    everywhere = NamedSharding(self._mesh, PartitionSpec())
-    self._by_window = NamedSharding(self._mesh, PartitionSpec("data"))
-    self._graph, state = nnx.split(model)
-    self._state = jax.device_put(state, everywhere)
-    self._table, self._row = table, organism
-    self._heads, self._both_strands, self._trunk = (
-      jax.jit(run, in_shardings=(everywhere, self._by_window), out_shardings=self._by_window)
+    """Compiles nothing yet.
+
+    Args:
+      build: function that makes the module from values.
+      table: tracks of the model, for the mean of both strands.
+      devices: devices over which windows are spread.
+      organism: row of the organism embedding.
+      described: all of the model that decides its programs; None where it can not be told.
+    """
+    self.mesh = data_mesh(devices)
+    self.everywhere = NamedSharding(self.mesh, PartitionSpec())
+    self.by_window = NamedSharding(self.mesh, PartitionSpec("data"))
+    self._build, self._table, self._row = build, table, organism
+    alone = len(devices) == 1 and devices[0].platform == "cpu"
+    self._described = described if alone else None
+    self._kept: dict[tuple[bool, tuple[int, ...]], Any] = {}
+    self._heads, self._both_strands, self.trunk = (
+      jax.jit(run, in_shardings=(self.everywhere, self.by_window), out_shardings=self.by_window)
       for run in (self._outputs, self._strand_mean, self._embeddings)
     )
-    self._gradients = jax.jit(
+    self.gradients = jax.jit(
       self._input_gradient,
-      in_shardings=(everywhere, self._by_window, self._by_window),
-      out_shardings=self._by_window,
+      in_shardings=(self.everywhere, self.by_window, self.by_window),
+      out_shardings=self.by_window,
       static_argnums=3,
     )
 
-  def share_programs(self, others: Iterable["CompiledModel"]) -> None:
-    """Takes over the programs of the first of some models that differs in its values alone."""
-    for other in others:
-      if other._kind() == self._kind():
-        self._heads, self._both_strands, self._trunk, self._gradients = (
-          other._heads,
-          other._both_strands,
-          other._trunk,
-          other._gradients,
-        )
-        return
+  def outputs(self, values: Any, codes: Array, both: bool) -> dict[str, Array]:
+    """Computes z-scores, genes per bin and probabilities of windows; `both` averages strands."""
+    run = self._both_strands if both else self._heads
+    if self._described is None:
+      return run(values, codes)
+    key = both, codes.shape
+    if key not in self._kept:
+      build = lambda: run.lower(values, codes).compile()  # noqa: E731
+      self._kept[key] = kept_program(self._described | {"called": key}, build)
+    return self._kept[key](values, codes)
 
-  def _kind(self) -> tuple[Any, ...]:
-    """Returns what decides the programs."""
-    return self._graph, self._table.reverse_order, self._row, self._mesh
+  def abstract(self, shape: tuple[int, int]) -> Any:
+    """Returns shapes and types of values, where a program for windows of a shape is kept."""
+    key = False, shape
+    if self._described is None:
+      return None
+    program = self._kept.get(key) or kept_program(self._described | {"called": key})
+    if program is None:
+      return None
+    self._kept[key] = program
+    (values, _), _ = program.args_info
+    is_one = lambda x: hasattr(x, "shape")  # noqa: E731
+    as_asked = functools.partial(jax.ShapeDtypeStruct, sharding=self.everywhere)
+    return jax.tree.map(lambda x: as_asked(x.shape, x.dtype), values, is_leaf=is_one)
 
-  def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
-    """Implements `Forward`."""
-    return self._run(self._both_strands if both else self._heads, windows)
-
-  def embed(self, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
-    """Implements `Forward`."""
-    return self._run(self._trunk, windows)
-
-  def gradient(
-    self, bases: Float32[np.ndarray, "B W 4"], weights: dict[str, np.ndarray], both: bool
-  ) -> Any:
-    """Implements `Forward`."""
-    with jax.set_mesh(self._mesh):
-      placed = jax.device_put((bases, weights), self._by_window)
-      return self._gradients(self._state, *placed, both)
-
-  def _run(self, compiled: Any, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
-    """Calls a compiled function on windows, spread over the devices."""
-    with jax.set_mesh(self._mesh):
-      return compiled(self._state, jax.device_put(windows, self._by_window))
-
-  def _outputs(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+  def _outputs(self, values: Any, codes: Array) -> dict[str, Array]:
     """Computes z-scores, genes per bin and probabilities of windows."""
-    return _for_users(self._raw(state, codes))
+    return _for_users(self._raw(values, codes))
 
-  def _strand_mean(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+  def _strand_mean(self, values: Any, codes: Array) -> dict[str, Array]:
     """Computes the same, averaged over windows and their reverse complements."""
-    raw = functools.partial(self._raw, state)
+    from alphaecoli.model.model import mean_of_strands
+
+    raw = functools.partial(self._raw, values)
     return _for_users(mean_of_strands(raw, codes, self._table))
 
-  def _raw(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+  def _raw(self, values: Any, codes: Array) -> dict[str, Array]:
     """Computes raw outputs of windows."""
-    return nnx.merge(self._graph, state)(codes, self._organism(codes))
+    return self._build(values)(codes, self._organism(codes))
 
-  def _embeddings(self, state: nnx.State, codes: Array) -> dict[str, Array]:
+  def _embeddings(self, values: Any, codes: Array) -> dict[str, Array]:
     """Computes the trunk's embeddings of windows."""
-    values = nnx.merge(self._graph, state).embed(codes, self._organism(codes))
-    return {name: x.astype(jnp.float32) for name, x in values._asdict().items()}
+    found = self._build(values).embed(codes, self._organism(codes))
+    return {name: x.astype(jnp.float32) for name, x in found._asdict().items()}
 
   def _input_gradient(
-    self, state: nnx.State, bases: Array, weights: dict[str, Array], both: bool
+    self, values: Any, bases: Array, weights: dict[str, Array], both: bool
   ) -> Array:
     """Differentiates the weighted sum of what users get by one-hot bases."""
 
     def total(x: Array) -> Array:
-      outputs = self._strand_mean(state, x) if both else self._outputs(state, x)
+      outputs = self._strand_mean(values, x) if both else self._outputs(values, x)
       return sum((outputs[name] * weight).sum() for name, weight in weights.items())  # type: ignore[return-value]
 
     return jax.grad(total)(bases)
@@ -223,9 +231,68 @@ class CompiledModel:
     return jnp.full(len(codes), self._row, jnp.int32)
 
 
+class CompiledModel:
+  """A `Forward` with its parameters on every device and the windows spread over them."""
+
+  def __init__(self, programs: Programs, load: Callable[[], Any]):
+    """Takes the programs of models of its kind, and what makes its values when they are needed."""
+    self.programs, self._load = programs, load
+
+  @classmethod
+  def of(
+    cls, model: Any, table: TrackTable, devices: Sequence[jax.Device], organism: int = 0
+  ) -> "CompiledModel":
+    """Wraps a module that is there; arguments as for `Programs`."""
+    from flax import nnx
+
+    graph, state = nnx.split(model)
+    programs = Programs(functools.partial(nnx.merge, graph), table, devices, organism)
+    return cls(programs, lambda: jax.device_put(state, programs.everywhere))
+
+  @functools.cached_property
+  def values(self) -> Any:
+    """Returns parameters and running statistics.
+
+    Raises:
+      DataError: they can not be read.
+    """
+    return self._load()
+
+  def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
+    """Implements `Forward`."""
+    with jax.set_mesh(self.programs.mesh):
+      placed = jax.device_put(windows, self.programs.by_window)
+      return self.programs.outputs(self.values, placed, both)
+
+  def embed(self, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
+    """Implements `Forward`."""
+    with jax.set_mesh(self.programs.mesh):
+      placed = jax.device_put(windows, self.programs.by_window)
+      return self.programs.trunk(self.values, placed)
+
+  def gradient(
+    self, bases: Float32[np.ndarray, "B W 4"], weights: dict[str, np.ndarray], both: bool
+  ) -> Any:
+    """Implements `Forward`."""
+    with jax.set_mesh(self.programs.mesh):
+      placed = jax.device_put((bases, weights), self.programs.by_window)
+      return self.programs.gradients(self.values, *placed, both)
+
+
 def _for_users(values: Mapping[str, Array]) -> dict[str, Array]:
   """Turns raw outputs into what users get."""
   return {name: OUTPUTS[HEADS[name].output](value) for name, value in values.items()}
+
+
+@functools.cache
+def hash_sources() -> str:
+  """Hashes the code that a model's programs are made from."""
+  package, here = Path(__file__).parents[1], Path(__file__)
+  parts = [*(package / "model").glob("*.py"), package / "parallel" / "sharding.py", here]
+  total = hashlib.sha256(importlib.metadata.version("flax").encode())
+  for file in sorted([*parts, package / "schema.py"]):
+    total.update(file.read_bytes())
+  return total.hexdigest()
 
 
 # Bases in a batch, per device: more gains nothing on two CPU cores.

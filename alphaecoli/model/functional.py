@@ -120,6 +120,10 @@ class FunctionalModel:
     factors = {factor for kernel in self.lora_kernels for factor in factor_names(kernel)}
     return {name: v for name, v in self.params.items() if name not in factors}
 
+  def without_factors(self) -> "FunctionalModel":
+    """Returns the model for values whose factors are added to their kernels already."""
+    return dataclasses.replace(self, params=self.base, lora_kernels=())
+
   def learning(self, values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those of some parameters or statistics that are not frozen."""
     return {name: value for name, value in values.items() if name not in self.frozen}

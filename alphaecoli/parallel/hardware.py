@@ -1,13 +1,19 @@
 """Peak arithmetic of the chips that JAX names, memory, and where compiled programs are kept."""
 
 import hashlib
+import json
 import os
+import pickle
 import platform
 import resource
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
+import jaxlib
+from jax.experimental import serialize_executable
 
 # Dense bfloat16 FLOP/s of one device as JAX counts devices.
 # Sources: NVIDIA's data sheets for A100, H100 SXM, H200 SXM, B200; Google Cloud's TPU pages
@@ -94,6 +100,48 @@ def use_user_cache() -> None:
     return
   if os.access(cache, os.W_OK):
     use_compilation_cache(cache)
+
+
+_PROGRAM_FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_debug_nans")
+
+
+def kept_program(
+  description: Mapping[str, Any], build: Callable[[], jax.stages.Compiled] | None = None
+) -> jax.stages.Compiled | None:
+  """Returns a compiled program of one CPU, kept beside JAX's own where a cache is in use.
+
+  JAX keeps what its compiler makes; here tracing and lowering are spared, too. The file begins with
+  a checksum, since what is behind it is unpickled and run: it belongs to its user, as JAX's do.
+
+  Args:
+    description: all that decides the program, apart from JAX, its settings and this machine.
+    build: makes it where it is not there; without, None is returned.
+  """
+  told = getattr(jax.config, "jax_compilation_cache_dir", None)
+  if not told:
+    return build() if build else None
+  flags = {name: str(getattr(jax.config, name, None)) for name in _PROGRAM_FLAGS}
+  flags |= {"xla": os.environ.get("XLA_FLAGS", ""), "cpus": str(len(os.sched_getaffinity(0)))}
+  flags |= {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "cpu": cpu_kind()}
+  name = hashlib.sha256(json.dumps([description, flags], sort_keys=True).encode()).hexdigest()
+  file = Path(told) / f"program-{name[:32]}"
+  try:
+    content = file.read_bytes()
+    if hashlib.sha256(content[32:]).digest() == content[:32]:
+      return serialize_executable.deserialize_and_load(*pickle.loads(content[32:]))
+  except OSError:
+    pass
+  if build is None:
+    return None
+  program = build()
+  content = pickle.dumps(serialize_executable.serialize(program))
+  temporary = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+  try:
+    temporary.write_bytes(hashlib.sha256(content).digest() + content)
+    os.replace(temporary, file)
+  except OSError:  # the next call builds it again
+    temporary.unlink(missing_ok=True)
+  return program
 
 
 def cpu_kind() -> str:

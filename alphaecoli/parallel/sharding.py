@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
@@ -171,8 +170,9 @@ def whole(kernel: jax.Array) -> jax.Array:
   return constrain(kernel, *(None,) * kernel.ndim)
 
 
-def variable_shardings(mesh: Mesh, state: nnx.State) -> nnx.State:
-  """Returns shardings of a (possibly abstract) state, from its variables' metadata `axes`."""
+def variable_shardings(mesh: Mesh, state: Any) -> Any:
+  """Returns shardings of a (possibly abstract) nnx.State, from its variables' metadata `axes`."""
+  from flax import nnx  # of prediction, whose program may be kept, half a second
 
   def one(variable: nnx.Variable) -> NamedSharding:
     shape = variable.get_value().shape
