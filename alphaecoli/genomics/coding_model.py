@@ -26,6 +26,7 @@ _PRIOR = 20.0  # pseudocounts of a codon's followers
 _ROUNDS = 15  # of expectation and maximisation
 _LETTERS = "ACGT"
 _ARRAYS = ("codon_pairs", "motif", "spacing")
+_COMPLEMENTS = np.array([16 * (3 - c) + 4 * (3 - b) + 3 - a for a, b, c in np.ndindex(4, 4, 4)])
 
 
 class Counts(NamedTuple):
@@ -88,20 +89,29 @@ class CodingModel:
     """Returns the model of another genome: evidence from its counts, and the same weights."""
     return CodingModel.of(counts, self.start_weights, self.call_weights)
 
-  def motif_odds(self, codes: UInt8[np.ndarray, " L"]) -> Float64[np.ndarray, " L"]:
-    """Returns, for a start codon at each base, the log odds of what lies before it."""
+  def motif_odds(
+    self, codes: UInt8[np.ndarray, " L"], starts: Int64[np.ndarray, " n"] | None = None
+  ) -> Float64[np.ndarray, " n"]:
+    """Returns, for a start codon at each base, or at some, the log odds of what lies before it."""
     width = len(self.motif)
-    found = np.zeros(len(codes))
+    found = np.zeros(len(codes) if starts is None else len(starts))
     if len(codes) <= UPSTREAM_BP:
       return found
-    weights = np.concatenate([self.motif, np.zeros((width, 1))], axis=1)  # unknown bases: 0
-    windows = sliding_window_view(codes, width)
-    odds = np.exp(sum(weights[i][windows[:, i]] for i in range(width)))
-    n = len(codes) - UPSTREAM_BP
-    mean = np.full(n, 1 - self.spacing.sum())
+    # Of every motif that there can be, unknown bases counting 0; and which one is at each base.
+    sums, n = np.zeros(1), len(codes) - width + 1
+    numbers = np.zeros(n, np.int32)
+    for i, weights in enumerate(np.pad(self.motif, ((0, 0), (0, 1)))):
+      sums = (sums[:, None] + weights).ravel()
+      numbers = numbers * (UNKNOWN + 1) + codes[i : n + i]
+    odds = np.exp(sums)[numbers]
+    late = slice(UPSTREAM_BP, None) if starts is None else starts >= UPSTREAM_BP
+    mean = np.full(len(found[late]), 1 - self.spacing.sum())
     for place, share in enumerate(self.spacing):
-      mean += share * odds[place : place + n]
-    found[UPSTREAM_BP:] = np.log(mean)
+      if starts is None:
+        mean += share * odds[place : place + len(mean)]
+      else:
+        mean += share * odds[starts[late] - UPSTREAM_BP + place]
+    found[late] = np.log(mean)
     return found
 
   def to_json(self) -> dict[str, Any]:
@@ -131,17 +141,17 @@ def word(codon: str) -> int:
 def words(codes: UInt8[np.ndarray, " L"]) -> Int64[np.ndarray, " L"]:
   """Returns the number of the triplet that begins at each base; -1 where a base is unknown."""
   found = np.full(len(codes), -1, np.int64)
-  triplets = sliding_window_view(codes, 3) if len(codes) > 2 else np.zeros((0, 3), np.uint8)
-  numbers = triplets.astype(np.int64) @ (16, 4, 1)
-  found[: len(triplets)] = np.where((triplets < UNKNOWN).all(axis=1), numbers, -1)
+  a, b, c = (codes[i : max(len(codes) - 2 + i, i)] for i in range(3))
+  numbers = 16 * a + 4 * b + c  # at most 84 with unknown ones
+  found[: len(numbers)] = np.where((a | b | c) < UNKNOWN, numbers.view(np.int8), np.int8(-1))
   return found
 
 
 def pair_odds(model: CodingModel, codons: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
   """Returns the log odds of each codon after the one before it; 0 of the first and unknown ones."""
   found = np.zeros(len(codons))
-  known = (codons[1:] >= 0) & (codons[:-1] >= 0)
-  found[1:][known] = model.codon_pairs[codons[:-1][known], codons[1:][known]]
+  odds = np.pad(model.codon_pairs, ((1, 0), (1, 0))).ravel()  # zeros for unknown ones, which are -1
+  found[1:] = odds[65 * codons[:-1] + codons[1:] + 66]
   return found
 
 
@@ -152,34 +162,32 @@ def count(codes: UInt8[np.ndarray, " L"], genes: Iterable[tuple[int, int, int]])
     codes: bases A C G T as 0 1 2 3, anything else 4; genes that pass the end go on at the start.
     genes: start, end (half-open) and strand of each gene.
   """
-  length = len(codes)
-  coding, background = np.zeros((64, 64), np.int64), np.zeros((64, 64), np.int64)
-  upstream: list[np.ndarray] = []
-  genes = list(genes)
+  forward = words(codes)
+  ahead = _pairs(forward[:-3], forward[3:])
+  back = ahead[np.ix_(_COMPLEMENTS, _COMPLEMENTS)].T  # of the other strand
+  genes, coding, upstream = list(genes), np.zeros((64, 64), np.int64), []
   for strand in (1, -1):
+    own = np.array([(a, b) for a, b, on in genes if on == strand], np.int64).reshape(-1, 2)
+    first, size = own[:, 0] if strand > 0 else len(codes) - own[:, 1], own[:, 1] - own[:, 0]
     bases = codes if strand > 0 else reverse_complement(codes)
-    numbers = words(bases)
-    _add_pairs(background, numbers[:-3], numbers[3:])
-    for start, end, own in genes:
-      if own != strand:
-        continue
-      first = start if strand > 0 else length - end
-      at = np.arange(first, first + end - start, 3) % length
-      codons = numbers[at]
-      _add_pairs(coding, codons[:-1], codons[1:])
-      before = bases[max(first - UPSTREAM_BP, 0) : first]
-      if len(before) == UPSTREAM_BP and (before < UNKNOWN).all():
-        upstream.append(before)
-  found = np.array(upstream, np.uint8).reshape(-1, UPSTREAM_BP)
-  return Counts(len(genes), coding, background, found)
+    sizes = -(-size // 3)
+    number = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    codons = (forward if strand > 0 else words(bases))[
+      (np.repeat(first, sizes) + 3 * number) % len(codes)
+    ]
+    follows = number[1:] > 0  # another codon of the same gene
+    coding += _pairs(codons[:-1][follows], codons[1:][follows])
+    before = first[first >= UPSTREAM_BP, None] + np.arange(-UPSTREAM_BP, 0)
+    upstream.append(bases[before][(bases[before] < UNKNOWN).all(axis=1)])
+  return Counts(len(genes), coding, ahead + back, np.concatenate(upstream))
 
 
-def _add_pairs(
-  total: Int64[np.ndarray, "64 64"], first: Int64[np.ndarray, " n"], then: Int64[np.ndarray, " n"]
-) -> None:
-  """Counts pairs of triplets, unknown ones left out."""
-  known = (first >= 0) & (then >= 0)
-  total += np.bincount(64 * first[known] + then[known], minlength=64 * 64).reshape(64, 64)
+def _pairs(
+  first: Int64[np.ndarray, " n"], then: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, "64 64"]:
+  """Counts pairs of triplets, unknown ones, of number -1, left out."""
+  counts = np.bincount(65 * first + then + 66, minlength=65 * 65)
+  return counts.reshape(65, 65)[1:, 1:]
 
 
 def _conditional(pairs: Int64[np.ndarray, "64 64"]) -> Float64[np.ndarray, "64 64"]:
@@ -254,18 +262,24 @@ def reading_frames(
     model: evidence and weights.
     min_codons: fewest codons, start and stop among them.
   """
-  numbers, motif = words(codes), model.motif_odds(codes)
+  numbers = words(codes)
+  is_stop, is_start = (np.zeros(65, bool) for _ in range(2))  # the last one is of -1
+  is_stop[[word(codon) for codon in STOPS]] = is_start[[word(codon) for codon in STARTS]] = True
+  starts = np.flatnonzero(is_start[numbers])
+  motif = np.zeros(len(codes))
+  motif[starts] = model.motif_odds(codes, starts)
   found = []
   for frame in range(3):
     n = (len(codes) - frame) // 3
     at = slice(frame, frame + 3 * n, 3)
     codons = numbers[at]
-    ends = np.flatnonzero(np.isin(codons, [word(codon) for codon in STOPS]))
+    ends = np.flatnonzero(is_stop[codons])
     if not len(ends):
       continue
     size = int(ends[-1]) + 1
     parts = [logits[frame + i : frame + i + 3 * n : 3, i][:n] for i in range(3)]
-    structure, pairs = _sums(np.sum(parts, axis=0)), _sums(pair_odds(model, codons))
+    structure = _sums(parts[0] + parts[1] + parts[2])
+    pairs = _sums(pair_odds(model, codons))
     start = start_scores(model, codons[:size], motif[at][:size])
     k = np.arange(size)
     # Up to a stop codon the sum from a start on is what comes to it less what comes to the start.

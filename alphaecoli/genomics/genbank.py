@@ -5,10 +5,7 @@ import logging
 import warnings
 from collections import Counter
 from pathlib import Path
-
-from Bio import BiopythonParserWarning, SeqIO
-from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
-from Bio.SeqRecord import SeqRecord
+from typing import Any
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import (
@@ -97,7 +94,7 @@ def read_genbank(path: Path) -> tuple[list[Contig], Annotation]:
   return list(contigs.values()), Annotation(tuple(genes), circular, path, lengths)
 
 
-def _fault(location: SimpleLocation | CompoundLocation | None) -> str:
+def _fault(location: Any) -> str:
   """Says why a feature has no place on its record; "" where it has one."""
   if location is None or any(part.ref for part in location.parts):
     return "their location can not be read, or lies in another record"
@@ -111,8 +108,10 @@ def is_genbank(path: Path) -> bool:
     return next((line for line in file if line.strip()), "").startswith("LOCUS ")
 
 
-def _records(path: Path) -> list[SeqRecord]:
+def _records(path: Path) -> list[Any]:
   """Reads the records; Biopython's errors become one line, its warnings go to the log once each."""
+  from Bio import BiopythonParserWarning, SeqIO  # here, since FASTA does without
+
   # Authors' names are often in another encoding.
   with (
     open_text(path, "GenBank", errors="replace") as file,
@@ -134,7 +133,7 @@ def _records(path: Path) -> list[SeqRecord]:
   return records
 
 
-def _contig(path: Path, record: SeqRecord, rna: list[str]) -> Contig:
+def _contig(path: Path, record: Any, rna: list[str]) -> Contig:
   """Converts the sequence of a record; adds its name to those of RNA where it has the letter U."""
   name = next((n for n in (record.id, record.name) if n not in _NO_NAME), None)
   if name is None:
@@ -154,8 +153,8 @@ def _contig(path: Path, record: SeqRecord, rna: list[str]) -> Contig:
 
 
 def _gene(
-  feature: SeqFeature,
-  location: SimpleLocation | CompoundLocation,
+  feature: Any,
+  location: Any,
   contig: Contig,
   number: int,
 ) -> Gene:

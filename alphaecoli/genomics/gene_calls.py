@@ -9,7 +9,8 @@ dropped.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ MAX_OVERLAP_BP = 60  # with a better gene
 MIN_RNA_BP = 50  # the shortest RNA gene that is called
 MIN_COVERED = 0.05  # fraction of a contig below which the model has not learnt to call genes
 WRAP_BP = 50_000  # bases of a circular contig read again on either side: the longest gene there
+THREADS_FROM_BP = 100_000  # both strands of a longer sequence are read at once
 # Everything that decides which genes are called and used, for the record.
 SETTINGS: Mapping[str, Any] = {
   "start_codons": STARTS,
@@ -119,8 +121,9 @@ class GeneCaller:
     before, model = self._counts, self._model
     if before is not None and before.genes >= LEAST_GENES:
       model = model.recounted(before)
+    region = _Region.of(codes, logits, circular)
     for _ in range(ROUNDS + 1):
-      found = call_genes(codes, logits, circular=circular, model=model)
+      found = region.call(model)
       own = count(codes, [(gene.start, gene.end, gene.strand) for gene in found])
       self._counts = own if before is None else before + own
       if self._counts.genes < LEAST_GENES:
@@ -166,22 +169,57 @@ def call_genes(
     circular: whether the end joins the start; genes may then pass the origin.
     model: weighs all evidence of a gene; without one, the log odds decide.
   """
-  if circular:
-    # Bases near the origin are read twice; of the copies of a gene one starts on the contig.
-    length, around = len(codes), min(len(codes), WRAP_BP)
-    at = np.arange(-around, length + around)
-    found = call_genes(
-      codes.take(at, mode="wrap"), logits.take(at, axis=0, mode="wrap"), model=model
-    )
-    moved = [dataclasses.replace(g, start=g.start - around, end=g.end - around) for g in found]
-    return [g for g in moved if 0 <= g.start < length and g.end - g.start <= length]
-  candidates: list[CalledGene] = []
-  for strand, bases, own in strands(codes, logits):
-    frames = _frames(bases, own) if model is None else _weighed_frames(bases, own, model)
-    for start, end, score in frames:
-      low, high = (start, end) if strand > 0 else (len(codes) - end, len(codes) - start)
-      candidates.append(CalledGene(low, high, strand, score))
-  return _without_overlaps(candidates, len(codes))
+  return _Region.of(codes, logits, circular).call(model)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Region:
+  """What genes are called in, as often as there are models to weigh it by.
+
+  Attributes:
+    length_bp: bases of the contig.
+    around_bp: bases of a circular one that are read again before and after it.
+    strands: what `strands` yields.
+  """
+
+  length_bp: int
+  around_bp: int
+  strands: Sequence[tuple[int, UInt8[np.ndarray, "L"], Float[np.ndarray, "L 3"]]]
+
+  @classmethod
+  def of(
+    cls, codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 8"], circular: bool
+  ) -> "_Region":
+    """Prepares a contig."""
+    around = min(len(codes), WRAP_BP) if circular else 0
+    if around:
+      at = np.arange(-around, len(codes) + around)
+      read = codes.take(at, mode="wrap"), logits.take(at, axis=0, mode="wrap")
+      return cls(len(codes), around, list(strands(*read)))
+    return cls(len(codes), 0, list(strands(codes, logits)))
+
+  def call(self, model: CodingModel | None) -> list[CalledGene]:
+    """Calls genes. Near an origin they are found twice; of the copies one starts on the contig."""
+    total, candidates = self.length_bp + 2 * self.around_bp, list[CalledGene]()
+
+    def find(own: tuple[int, Any, Any]) -> list[tuple[int, int, float]]:
+      return _frames(*own[1:]) if model is None else _weighed_frames(*own[1:], model)
+
+    with ThreadPoolExecutor(2) as pool:
+      found = (pool.map if total > THREADS_FROM_BP else map)(find, self.strands)
+      for (strand, *_), frames in zip(self.strands, found, strict=True):
+        for start, end, score in frames:
+          low, high = (start, end) if strand > 0 else (total - end, total - start)
+          candidates.append(CalledGene(low, high, strand, score))
+    kept = _without_overlaps(candidates, total)
+    if not self.around_bp:
+      return kept
+    places = ((gene, gene.start - self.around_bp, gene.end - self.around_bp) for gene in kept)
+    return [
+      dataclasses.replace(gene, start=start, end=end)
+      for gene, start, end in places
+      if 0 <= start < self.length_bp and end - start <= self.length_bp
+    ]
 
 
 def strands(

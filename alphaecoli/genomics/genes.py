@@ -72,6 +72,8 @@ class Gene:
 
   def bases(self, length_bp: int) -> Int[np.ndarray, " n"]:
     """Returns the positions of the gene's bases on a contig of this length, wrapped, each once."""
+    if not self.fragments and self.end <= length_bp:  # nearly all
+      return np.arange(self.start, self.end)
     positions = [np.arange(start, end) for start, end in self.intervals]
     return np.unique(np.concatenate(positions) % length_bp)
 

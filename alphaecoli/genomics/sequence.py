@@ -5,6 +5,7 @@ which one-hot encodes to zeros.
 """
 
 import dataclasses
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -87,14 +88,17 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Contig]:
   if not path.is_file():
     raise DataError(f"{path}: no such genome file; expected a FASTA, plain or compressed")
   contigs: dict[str, Contig] = {}
-  header: str | None = None
-  first = 0  # number of the header's line
-  lines: list[str] = []
   rna: list[str] = []
-
-  def finish() -> None:
-    if header is None:
-      return
+  with open_text(path, "FASTA", errors="replace") as file:
+    every = list(map(str.strip, file))
+  headers = [number for number, line in enumerate(every) if line.startswith(">")]
+  stray = next((number for number, line in enumerate(every[: (headers or [None])[0]]) if line), -1)
+  if stray >= 0:
+    raise DataError(f"{path}: line {stray + 1}: not FASTA; the first line must start with '>'")
+  for at, end in itertools.pairwise([*headers, len(every)]):
+    header, first, lines = every[at][1:].strip().replace("\t", " "), at + 1, every[at + 1 : end]
+    if not header:
+      raise DataError(f"{path}: line {first}: a contig without a name after '>'")
     name, _, description = header.partition(" ")
     if not any(lines):
       raise DataError(f"{path}: line {first}: contig '{cut(name)}' has no sequence")
@@ -106,20 +110,6 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Contig]:
     contigs[name] = contig_of(name, letters, description.strip())
     if is_rna(letters):
       rna.append(name)
-
-  with open_text(path, "FASTA", errors="replace") as file:
-    for number, raw in enumerate(file, start=1):
-      line = raw.strip()
-      if line.startswith(">"):
-        finish()
-        header, first, lines = line[1:].strip().replace("\t", " "), number, []
-        if not header:
-          raise DataError(f"{path}: line {number}: a contig without a name after '>'")
-      elif header is not None:
-        lines.append(line)
-      elif line:
-        raise DataError(f"{path}: line {number}: not FASTA; the first line must start with '>'")
-  finish()
   if not contigs:
     raise DataError(f"{path}: holds no sequence; expected a FASTA, plain or compressed")
   say_rna(path, rna)

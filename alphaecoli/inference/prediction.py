@@ -40,12 +40,12 @@ def from_z(values: np.ndarray, units: str, table: TrackTable) -> Float32[np.ndar
   return np.asarray(values, np.float32)
 
 
-def spread_of(members: Sequence[Any]) -> Any:
-  """Computes the standard deviation over an ensemble's members, of arrays or numbers.
+def spread_of(members: Any, axis: int = 0) -> Any:
+  """Computes the standard deviation over an ensemble's members, along one axis.
 
   With n - 1: the members are a sample of the models that training could have given.
   """
-  return np.std(np.stack(members), axis=0, ddof=1)
+  return np.std(np.asarray(members), axis=axis, ddof=1)
 
 
 def check_units(units: str) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
@@ -23,8 +23,10 @@ from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import UNITS, Prediction, spread_of
 from alphaecoli.outputs.bigbed import Feature
 from alphaecoli.outputs.browsers import OPERON
-from alphaecoli.outputs.genbank import AnnotatedContig
 from alphaecoli.tracks.store import TrackStore
+
+if TYPE_CHECKING:
+  from alphaecoli.outputs.genbank import AnnotatedContig
 
 LOGGER = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def gene_rows(
   """
   log_tpm = prediction.in_units("log_tpm")
   logs, origin = log_tpm.gene_expression, prediction.origin
-  rows = []
+  rows, each = [], []
   for number, gene in enumerate(contig.genes):
     bases = gene.bases(len(logs))
     row: Row = {
@@ -79,8 +81,8 @@ def gene_rows(
       for track, value in zip(prediction.tracks, annotated[number].tolist(), strict=True):
         row[f"log_tpm_annotated:{track}"] = value
     row["operon"] = operon_names.get(number, "")
-    each = [_gene_values(m.gene_expression, m, bases) for m in log_tpm.members]
-    row |= _spreads(values, each)
+    each.append([_gene_values(m.gene_expression, m, bases) for m in log_tpm.members])
+    row |= dict.fromkeys(map(_spread_name, values if log_tpm.members else ()))
     if origin is not None:
       used = np.flatnonzero(origin.by[:, bases].any(axis=1))
       row["members"] = ",".join(members[number] for number in used.tolist())
@@ -88,6 +90,7 @@ def gene_rows(
     if store is not None:
       row |= _observed(gene, prediction.tracks, store)
     rows.append(row)
+  _fill_spreads(rows, each)
   return rows
 
 
@@ -103,13 +106,19 @@ def _gene_values(
   return {**row, "operon_probability": float(membership.mean(dtype=np.float64))}
 
 
-def _spreads(values: Mapping[str, Any], members: Sequence[Mapping[str, float]]) -> Row:
-  """Computes the deviations of columns over members, `log_tpm_spread:<track>`; none without."""
-  row: Row = {}
-  for name in values if members else ():
-    kind, colon, track = name.partition(":")
-    row[f"{kind}_spread{colon}{track}"] = float(spread_of([m[name] for m in members]))
-  return row
+def _spread_name(column: str) -> str:
+  """Names the column of a deviation over members: `log_tpm_spread:<track>`."""
+  kind, colon, track = column.partition(":")
+  return f"{kind}_spread{colon}{track}"
+
+
+def _fill_spreads(rows: Sequence[Row], each: Sequence[Sequence[Mapping[str, float]]]) -> None:
+  """Computes the deviations of columns over members, of all rows at once, in their places."""
+  names = each[0][0] if each and each[0] else ()
+  for name in (name for name in names if _spread_name(name) in rows[0]):
+    values = np.array([[member[name] for member in members] for members in each])
+    for row, value in zip(rows, spread_of(values, axis=1).tolist(), strict=True):
+      row[_spread_name(name)] = value
 
 
 def _observed(gene: Gene, tracks: Sequence[str], store: TrackStore) -> Row:
@@ -141,7 +150,7 @@ def pair_rows(
       differ); these are left out without one.
     members: the same pairs by each member of an ensemble.
   """
-  rows = []
+  rows, each = [], []
   for number, pair in enumerate(pairs):
     left, right = contig.genes[pair.left], contig.genes[pair.right]
     row: Row = {"contig": contig.label, "strand": STRANDS[left.strand]}
@@ -154,10 +163,12 @@ def pair_rows(
     }
     probabilities = _probabilities(pair)
     row |= probabilities
-    row |= _spreads(probabilities, [_probabilities(member[number]) for member in members])
+    each.append([_probabilities(member[number]) for member in members])
+    row |= dict.fromkeys(map(_spread_name, probabilities if members else ()))
     if store is not None:
       row |= _observed_pair(left, right, store)
     rows.append(row)
+  _fill_spreads(rows, each)
   return rows
 
 
@@ -338,8 +349,10 @@ def annotated(
   operons: Sequence[PredictedOperon],
   names: Mapping[int, str],
   pairs: Sequence[GenePair],
-) -> AnnotatedContig:
+) -> "AnnotatedContig":
   """Collects what GenBank says of a contig: its rows, operons, their names by gene, and pairs."""
+  from alphaecoli.outputs.genbank import AnnotatedContig  # Biopython, for this format alone
+
   called = [(names[o.genes[0]] if o.genes else "", o) for o in operons]
   places = [(o.start, o.end, o.strand, name, o.probability) for name, o in called]
   links = {pair.left: (pair.right, pair.best) for pair in pairs}

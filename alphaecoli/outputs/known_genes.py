@@ -14,8 +14,8 @@ from jaxtyping import Float64, Int64, UInt8
 
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts, frequencies
 from alphaecoli.genomics.genes import Gene
-from alphaecoli.genomics.sequence import UNKNOWN, read_fasta
-from alphaecoli.tracks.exposure import EMBEDDED
+from alphaecoli.genomics.sequence import UNKNOWN
+from alphaecoli.tracks.exposure import EMBEDDED, embedded_genomes
 
 LOGGER = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Reference:
     """Reads the genome in the package and the table of its genes."""
     with (_FOLDER / "genes.tsv").open(newline="", encoding="utf-8") as file:
       rows = list(csv.DictReader(file, dialect="excel-tab"))
-    codes = read_fasta(next(_FOLDER.glob("*.fna.gz")))[0].codes
+    (codes,) = embedded_genomes().values()
     genes = [
       Gene(r["name"], r["name"], "", int(r["start"]), int(r["end"]), int(r["strand"]), "gene")
       for r in rows
@@ -169,9 +169,8 @@ def tetranucleotides(
 
   Windows of which not half is known are left out.
   """
-  parts = [codes[i : len(codes) - 3 + i].astype(np.int64) for i in range(4)]
-  words = sum(part * 4 ** (3 - i) for i, part in enumerate(parts))
-  words = np.where(np.max(parts, axis=0) < UNKNOWN, words, 256)
+  a, b, c, d = (codes[i : len(codes) - 3 + i] for i in range(4))
+  words = np.where((a | b | c | d) < UNKNOWN, ((a * 4 + b) * 4 + c) * 4 + d, np.int16(256))
   count = min(most, -(-len(codes) // window_bp))
   starts = np.linspace(0, len(codes) - window_bp, count).astype(np.int64)
   counts = np.array(

@@ -6,6 +6,7 @@ looked at, chosen by its hash, so that both sides choose the same ones.
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -135,9 +136,9 @@ def sample_words(
     return np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, bool)
   ours, theirs = _words(codes), _words(reverse_complement(codes))[::-1]
   hashes = np.minimum(ours, theirs) * _MIXER
-  unknown = np.concatenate([[0], np.cumsum(codes == UNKNOWN)])
-  sampled = (hashes >> _SAMPLED_BITS == 0) & (unknown[K:] == unknown[:-K])
-  places = np.flatnonzero(sampled)
+  places = np.flatnonzero(hashes < np.uint64(1) << _SAMPLED_BITS)
+  unknown = np.concatenate([[0], np.cumsum(codes == UNKNOWN, dtype=np.int32)])
+  places = places[unknown[places + K] == unknown[places]]
   return places, hashes[places], (ours < theirs)[places]
 
 
@@ -168,7 +169,8 @@ class Origin:
     return cls(by, (by & (exposures == SEEN)).any(axis=0))
 
 
-def embedded_genomes() -> dict[str, UInt8[np.ndarray, " L"]]:
+@functools.cache
+def embedded_genomes() -> Mapping[str, UInt8[np.ndarray, " L"]]:
   """Reads the chromosomes in the package, by hash."""
   contigs = (contig for file in EMBEDDED.glob("*/*.fna.gz") for contig in read_fasta(file))
   return {hash_genome(contig.codes): contig.codes for contig in contigs}
@@ -245,7 +247,7 @@ class Exposures:
     self._trained = [(meta["trained_on"], meta["config"]["data"]) for meta in trained]
     self._digests = {entry["genome_sha256"] for seen, _ in self._trained for entry in seen}
     self._folder = folder
-    self._indices: list[tuple[GenomeIndex, UInt8[np.ndarray, "M L"]]] | None = None
+    self._indices: list[GenomeIndex] | None = None
     self._seen: dict[str, UInt8[np.ndarray, "M L"]] = {}  # of genomes of training, by hash
     self._found: dict[str, Any] = {}  # by hash of a sequence, what of it each genome has
 
@@ -256,9 +258,11 @@ class Exposures:
       return self._whole(codes)
     result = np.full((len(self._trained), len(codes)), UNTOUCHED, np.uint8)
     if digest not in self._found:
-      self._found[digest] = [index.find(codes) for index, _ in self._genomes()]
-    for (stretches, repeated), (_, whole) in zip(self._found[digest], self._genomes(), strict=True):
-      np.minimum(result, _of_parts(stretches, repeated, whole, len(codes)), out=result)
+      self._found[digest] = [index.find(codes) for index in self._genomes()]
+    for (stretches, repeated), index in zip(self._found[digest], self._genomes(), strict=True):
+      if stretches or repeated:
+        parts = _of_parts(stretches, repeated, self._whole(index.codes), len(codes))
+        np.minimum(result, parts, out=result)
     return result
 
   def _whole(self, codes: UInt8[np.ndarray, " L"]) -> UInt8[np.ndarray, "M L"]:
@@ -268,14 +272,14 @@ class Exposures:
       self._seen[digest] = np.stack([exposure(seen, data, codes) for seen, data in self._trained])
     return self._seen[digest]
 
-  def _genomes(self) -> list[tuple[GenomeIndex, UInt8[np.ndarray, "M L"]]]:
-    """Returns the genomes of training that are there, with what the members saw of them."""
+  def _genomes(self) -> list[GenomeIndex]:
+    """Returns the genomes of training that are there."""
     if self._indices is None:
-      contigs = embedded_genomes()
+      contigs = dict(embedded_genomes())
       for file in self._folder.glob("*.fna.gz") if self._folder else ():
         contigs |= {hash_genome(contig.codes): contig.codes for contig in read_fasta(file)}
       known = [contigs[digest] for digest in sorted(self._digests & contigs.keys())]
-      self._indices = [(GenomeIndex(codes), self._whole(codes)) for codes in known]
+      self._indices = [GenomeIndex(codes) for codes in known]
     return self._indices
 
 
