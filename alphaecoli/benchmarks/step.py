@@ -162,7 +162,7 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   devices = jax.local_devices()
   model = AlphaEcoli(config.model, table, rngs=Keys(jax.random.key(config.train.seed)))
   predictor = Predictor(
-    CompiledModel(model, table, devices),
+    CompiledModel.of(model, table, devices),
     table,
     window_bp=config.data.window_bp,
     batch_windows=default_batch(config.data.window_bp, devices),

@@ -157,7 +157,7 @@ class Programs:
     self.by_window = NamedSharding(self.mesh, PartitionSpec("data"))
     self._build, self._table, self._row = build, table, organism
     alone = len(devices) == 1 and devices[0].platform == "cpu"
-    self._described = described if alone else None
+    self._described, self._device = described if alone else None, devices[0]
     self._kept: dict[tuple[bool, tuple[int, ...]], Any] = {}
     self._heads, self._both_strands, self.trunk = (
       jax.jit(run, in_shardings=(self.everywhere, self.by_window), out_shardings=self.by_window)
@@ -178,7 +178,7 @@ class Programs:
     key = both, codes.shape
     if key not in self._kept:
       build = lambda: run.lower(values, codes).compile()  # noqa: E731
-      self._kept[key] = kept_program(self._described | {"called": key}, build)
+      self._kept[key] = kept_program(self._described | {"called": key}, self._device, build)
     return self._kept[key](values, codes)
 
   def abstract(self, shape: tuple[int, int]) -> Any:
@@ -186,7 +186,7 @@ class Programs:
     key = False, shape
     if self._described is None:
       return None
-    program = self._kept.get(key) or kept_program(self._described | {"called": key})
+    program = self._kept.get(key) or kept_program(self._described | {"called": key}, self._device)
     if program is None:
       return None
     self._kept[key] = program

@@ -87,7 +87,7 @@ def _features(contig: AnnotatedContig, fifths: Sequence[int | None]) -> list[Seq
     names |= {"gene": [gene.name]} if gene.name else {}
     look = _notes(contig, number, row, fifths[number])
     found.append((gene.start, 2, SeqFeature(location, "gene", qualifiers=names | look)))
-    protein = _protein(location.extract(text)) if coding[number] else ""
+    protein = protein_of(location.extract(text)) if coding[number] else ""
     if protein.endswith("*") and "*" not in protein[:-1]:
       words = {"codon_start": ["1"], "transl_table": [str(TABLE)]}
       words["translation"] = ["M" + protein[1:-1]]  # whatever the start codon
@@ -98,7 +98,7 @@ def _features(contig: AnnotatedContig, fifths: Sequence[int | None]) -> list[Seq
   return [feature for *_, feature in sorted(found, key=lambda item: item[:2])]
 
 
-def _protein(gene: Seq) -> str:
+def protein_of(gene: Seq) -> str:
   """Translates a gene, as Seq.translate does: that is slow, and needed where bases are unknown."""
   text = str(gene)
   if "N" in text:

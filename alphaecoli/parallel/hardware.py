@@ -106,7 +106,9 @@ _PROGRAM_FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_debug_n
 
 
 def kept_program(
-  description: Mapping[str, Any], build: Callable[[], jax.stages.Compiled] | None = None
+  description: Mapping[str, Any],
+  device: jax.Device,
+  build: Callable[[], jax.stages.Compiled] | None = None,
 ) -> jax.stages.Compiled | None:
   """Returns a compiled program of one CPU, kept beside JAX's own where a cache is in use.
 
@@ -115,6 +117,7 @@ def kept_program(
 
   Args:
     description: all that decides the program, apart from JAX, its settings and this machine.
+    device: CPU that it runs on.
     build: makes it where it is not there; without, None is returned.
   """
   told = getattr(jax.config, "jax_compilation_cache_dir", None)
@@ -122,13 +125,20 @@ def kept_program(
     return build() if build else None
   flags = {name: str(getattr(jax.config, name, None)) for name in _PROGRAM_FLAGS}
   flags |= {"xla": os.environ.get("XLA_FLAGS", ""), "cpus": str(len(os.sched_getaffinity(0)))}
-  flags |= {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "cpu": cpu_kind()}
+  flags |= {
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+    "cpu": cpu_kind(),
+    "device": str(device),
+  }
   name = hashlib.sha256(json.dumps([description, flags], sort_keys=True).encode()).hexdigest()
   file = Path(told) / f"program-{name[:32]}"
   try:
     content = file.read_bytes()
     if hashlib.sha256(content[32:]).digest() == content[:32]:
-      return serialize_executable.deserialize_and_load(*pickle.loads(content[32:]))
+      return serialize_executable.deserialize_and_load(
+        *pickle.loads(content[32:]), execution_devices=[device]
+      )
   except OSError:
     pass
   if build is None:

@@ -131,3 +131,46 @@ def test_the_model_is_the_same_after_json_to_4_digits():
   assert again.to_json() == model.to_json()
   np.testing.assert_allclose(again.codon_pairs, model.codon_pairs, atol=1e-4)
   assert CodingModel.from_json(None) is None
+
+
+def test_triplets_are_numbered_base_by_base():
+  codes = np.random.default_rng(5).integers(0, 5, 300).astype(np.uint8)
+  for size in (0, 1, 2, 3, 300):
+    expected = [
+      word("".join("ACGT"[c] for c in codes[i : i + 3]))
+      if i + 3 <= size and codes[i : i + 3].max() < 4
+      else -1
+      for i in range(size)
+    ]
+    assert words(codes[:size]).tolist() == expected
+
+
+def test_pairs_of_the_other_strand_are_counted_from_this_one():
+  codes = np.random.default_rng(6).integers(0, 5, 3000).astype(np.uint8)
+  expected = np.zeros((64, 64), int)
+  for strand in (codes, reverse_complement(codes)):
+    numbers = words(strand)
+    for a, b in zip(numbers[:-3], numbers[3:], strict=True):
+      expected[a, b] += a >= 0 and b >= 0
+  assert (count(codes, []).background == expected).all()
+
+
+def test_genes_on_both_strands_and_past_the_end_are_counted():
+  codes = np.random.default_rng(7).integers(0, 4, 999).astype(np.uint8)
+  genes = [(30, 90, 1), (200, 260, -1), (969, 1029, 1), (600, 660, -1)]
+  expected, twice = np.zeros((64, 64), int), np.append(codes, codes)
+  for start, end, strand in genes:
+    bases = twice[start:end] if strand > 0 else reverse_complement(twice[start:end])
+    codons = words(bases)[::3]
+    np.add.at(expected, (codons[:-1], codons[1:]), 1)
+  found = count(codes, genes)
+  assert found.genes == 4 and (found.coding == expected).all()
+  assert found.upstream.tolist()[0] == codes[30 - UPSTREAM_BP : 30].tolist()
+  assert len(found.upstream) == 4
+
+
+def test_motifs_at_some_bases_are_those_at_all():
+  codes, start = planted()
+  model = model_of(count(codes, [(start, len(codes) - 9, 1)]))
+  at = np.array([0, 23, 24, start, len(codes) - 1])
+  assert (model.motif_odds(codes, at) == model.motif_odds(codes)[at]).all()

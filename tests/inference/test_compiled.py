@@ -11,6 +11,7 @@ from flax import nnx
 
 import alphaecoli
 from alphaecoli.api import Predictor
+from alphaecoli.checkpoints import read
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import make_predict
 from alphaecoli.genomics.sequence import Contig, decode, encode, reverse_complement
@@ -37,7 +38,7 @@ def model():
 @pytest.fixture(scope="module")
 def forward(model):
   """Compiled once for two devices; all tests use batches of two windows."""
-  return CompiledModel(model, TABLE, jax.local_devices()[:2])
+  return CompiledModel.of(model, TABLE, jax.local_devices()[:2])
 
 
 def predictor(forward, margin_bp=None) -> Predictor:
@@ -236,3 +237,39 @@ def test_missing_checkpoint_is_one_line(tmp_path):
     alphaecoli.load_predictor(tmp_path)
   with pytest.raises(ConfigError, match="batch_windows=0"):
     alphaecoli.load_predictor(tmp_path, batch_windows=0)
+
+
+@pytest.fixture
+def cache(tmp_path):
+  """Tells JAX of a directory for compiled programs."""
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+  yield tmp_path
+  jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_second_load_takes_the_program_from_the_cache(run, cache, monkeypatch):
+  one = {"device": jax.devices()[0], "batch_windows": 1}
+  first = alphaecoli.load_predictor(run, **one).predict(CODES[:WINDOW_BP], one_window=True)
+  monkeypatch.setattr(FunctionalModel, "of_config", None)  # nothing is traced
+  again = alphaecoli.load_predictor(run, **one).predict(CODES[:WINDOW_BP], one_window=True)
+  for head in HEADS:
+    np.testing.assert_array_equal(getattr(first, head), getattr(again, head))
+
+
+def test_a_shipped_ensemble_is_traced_once_and_reads_the_members_it_uses(monkeypatch):
+  calls = {"of_config": 0, "read_packed": 0}
+
+  def counted(name, function):
+    def call(*args, **kwargs):
+      calls[name] += 1
+      return function(*args, **kwargs)
+
+    return call
+
+  monkeypatch.setattr(FunctionalModel, "of_config", counted("of_config", FunctionalModel.of_config))
+  monkeypatch.setattr(read, "read_packed", counted("read_packed", read.read_packed))
+  loaded = alphaecoli.load_predictor("k12", device=jax.devices()[0])
+  assert len(loaded.members) == 10
+  assert calls == {"of_config": 1, "read_packed": 2}
+  assert loaded.members[0]._forward.programs is loaded.members[9]._forward.programs

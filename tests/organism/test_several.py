@@ -188,9 +188,7 @@ class Rows(nnx.Module):
 @pytest.mark.parametrize("row", [0, 2])
 @pytest.mark.parametrize("both", [False, True])
 def test_prediction_reads_the_row_of_its_organism(stores, row, both):
-  model = CompiledModel.__new__(CompiledModel)
-  make = CompiledModel.__init__.__wrapped__  # without the type check of its model
-  make(model, Rows(), stores[0].table, jax.devices()[:1], row)
+  model = CompiledModel.of(Rows(), stores[0].table, jax.devices()[:1], row)
   found = model(np.zeros((1, WINDOW_BP), np.uint8), both)["gene_expression"]
   assert (np.asarray(found) == row + 1).all()
 

@@ -1,7 +1,9 @@
 """Where compiled programs are kept between commands."""
 
 import jax
+import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from alphaecoli.parallel import hardware
 
@@ -39,3 +41,39 @@ def test_without_a_place_nothing_is_kept_and_nothing_is_said(directory, monkeypa
   finally:
     jax.config.update("jax_compilation_cache_dir", before)
   assert directory == []
+
+
+@pytest.fixture
+def cache(tmp_path):
+  """Tells JAX of a directory for compiled programs."""
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+  yield tmp_path
+  jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_kept_program_is_neither_traced_nor_compiled_again(cache):
+  built, device = [], jax.devices()[1]
+
+  def build():
+    built.append(1)
+    one = jax.ShapeDtypeStruct((3,), "float32", sharding=SingleDeviceSharding(device))
+    return jax.jit(lambda x: {"double": 2 * x}).lower(one).compile()
+
+  assert hardware.kept_program({"model": 1}, device) is None
+  for _ in range(2):
+    program = hardware.kept_program({"model": 1}, device, build)
+    assert program(np.ones(3, np.float32))["double"].tolist() == [2, 2, 2]
+  assert len(built) == 1
+  assert hardware.kept_program({"model": 2}, device) is None
+  (file,) = cache.glob("program-*")
+  for damaged in (file.read_bytes()[:-1], b""):  # is made again
+    file.write_bytes(damaged)
+    hardware.kept_program({"model": 1}, device, build)
+  assert len(built) == 3
+
+
+def test_without_a_cache_programs_are_built():
+  program = jax.jit(lambda: 1).lower().compile()
+  assert hardware.kept_program({}, jax.devices()[0], lambda: program) is program
+  assert hardware.kept_program({}, jax.devices()[0]) is None

@@ -25,10 +25,12 @@ SPAN = (2100, 2300)  # of the target
 CHANNELS = ("expression:heat/+", "expression:heat/-", "density", "membership")
 
 
-def load(seed=0, like=()):
+def load(seed=0, like=None):
   model = tiny_model(seed)
-  forward = CompiledModel(model, TABLE, jax.local_devices()[:1])
-  forward.share_programs(like)
+  forward = CompiledModel.of(model, TABLE, jax.local_devices()[:1])
+  if like is not None:  # whose values alone differ
+    own = forward.values
+    forward = CompiledModel(like.programs, lambda: own)
   return model, Predictor(forward, TABLE, window_bp=WINDOW_BP, batch_windows=2, trained_heads=HEADS)
 
 
@@ -129,7 +131,7 @@ def test_simplex_correction_takes_out_what_all_letters_share(loaded):
 
 
 def test_ensemble_is_the_mean_of_its_members_with_a_spread(loaded):
-  one, other = loaded[1], load(1, [loaded[1]._forward])[1]
+  one, other = loaded[1], load(1, loaded[1]._forward)[1]
   for number, member in enumerate((one, other)):
     member.about = {"checkpoint": str(number)}
   together = EnsemblePredictor([one, other], about={"checkpoint": "E"})
