@@ -7,6 +7,7 @@ genome has several, that of the longest one holds those of the others, each in a
 import functools
 import json
 import os
+import tokenize
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -334,17 +335,16 @@ def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
     expected = manifest["files"][name]["bytes"]
     if not (path / name).is_file():
       raise DataError(f"{path / name}: missing; {_REBUILD}")
-    size = (path / name).stat().st_size
-    if size != expected:
+    if (size := (path / name).stat().st_size) != expected:
       raise DataError(f"{path / name}: {size} bytes, expected {brief(expected)}; {_REBUILD}")
   for name in ARRAYS:
     entry = manifest["arrays"][name]
     try:
       array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, tokenize.TokenError) as error:  # the last of a header
       raise DataError(f"{path / name}.npy: broken array ({error}); {_REBUILD}") from error
     length_bp, good = manifest["contig"]["length_bp"], [*array.shape] == entry["shape"]
     if not good or len(array) != length_bp or array.dtype != np.dtype(entry["dtype"]):
       expected = f"{entry['dtype']} {tuple(entry['shape'])}"[:99] + f" of {brief(length_bp)} bp"
-      shape = f"{path / name}.npy: {array.dtype} {array.shape}"
-      raise DataError(f"{shape}, expected {expected}; {_REBUILD}")
+      found = f"{path / name}.npy: {array.dtype} {array.shape}"
+      raise DataError(f"{found}, expected {expected}; {_REBUILD}")

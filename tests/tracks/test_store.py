@@ -304,6 +304,13 @@ def test_an_array_of_another_shape_is_refused(broken):
     open_store(broken)
 
 
+def test_an_array_whose_header_is_cut_is_refused(broken):
+  path = broken / "sequence.npy"
+  path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))  # numpy looks for the end of it
+  with pytest.raises(DataError, match=r"sequence\.npy: broken array"):
+    open_store(broken)
+
+
 def test_changed_bytes_are_found_by_verify(broken):
   with (broken / "sequence.npy").open("r+b") as file:
     file.seek(-1, 2)
