@@ -23,6 +23,11 @@ _ARCHIVES = {
 }
 
 
+def one_line(text: str) -> str:
+  """Returns text without the tabs and line ends that escapes and quotes may hide."""
+  return " ".join(text.split())
+
+
 def cut(text: str, most: int = MAX_SHOWN) -> str:
   """Shortens text of a file for a message."""
   return text if len(text) <= most else f"{text[:most]}…"

@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.bed import Element
+from alphaecoli.genomics.read import Element
 from alphaecoli.variants.mutagenesis import BASES, SUBSTITUTIONS, Mutagenesis
 from alphaecoli.variants.scores import CHANGE_UNITS
 
