@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alphaecoli.errors import ConfigError, brief, nearest, program_of_user
+from alphaecoli.errors import ConfigError, brief, nearest, program_of_user, reason_of
 from alphaecoli.schema import DATA_BEFORE, HEADS, Config, Head
 
 LOGGER = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     try:
       node[leaf] = value
     except TypeError as error:
-      raise ConfigError(f"{key}={brief(value)}: {error}") from error
+      raise ConfigError(f"{key}={brief(value)}: {reason_of(error)}") from error
 
 
 def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[Config, str]:
@@ -261,7 +261,7 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
     config, overrides = flag.value, dict(flag.override_values)
     name = Path(flag.config_filename.split(":")[0]).stem
   except (SyntaxError, *_UNREADABLE) as error:
-    raise ConfigError(" ".join(str(error).split())[:400]) from error
+    raise ConfigError(reason_of(error, 400)) from error
   if rest:
     raise ConfigError(f"unexpected argument {brief(rest[0])}; write --config.section.key=value")
   with config.unlocked():

@@ -10,7 +10,7 @@ from Bio import BiopythonParserWarning, SeqIO
 from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
-from alphaecoli.errors import DataError
+from alphaecoli.errors import DataError, reason_of
 from alphaecoli.genomics.feature_types import (
   feature_kind,
   gene_type,
@@ -121,8 +121,7 @@ def _records(path: Path) -> list[SeqRecord]:
     try:
       records = list(SeqIO.parse(file, "genbank"))
     except (ValueError, AssertionError, IndexError, BiopythonParserWarning) as error:
-      reason = one_line(str(error))[:200] or "broken record"
-      raise DataError(f"{path}: not a whole GenBank file: {reason}") from error
+      raise DataError(f"{path}: not a whole GenBank file: {reason_of(error)}") from error
   found = Counter(cut(one_line(str(warning.message)), 200) for warning in caught)
   for text, count in found.most_common(MAX_WARNINGS):
     LOGGER.warning("%s: %s (%d times)", path, text, count)

@@ -328,6 +328,17 @@ def test_a_broken_gene_table_is_refused(broken):
     _ = open_store(broken).genes
 
 
+def test_an_error_about_a_gene_table_does_not_repeat_it(broken):
+  path = broken / "genes.tsv"
+  path.write_text(path.read_text().replace("\t1\t", "\t1" + 5000 * "x" + "\t"))
+  manifest = json.loads((broken / "manifest.json").read_text())
+  manifest["files"]["genes.tsv"]["bytes"] = path.stat().st_size
+  (broken / "manifest.json").write_text(json.dumps(manifest))
+  with pytest.raises(DataError, match="broken gene table") as error:
+    open_store(broken).annotation()
+  assert len(str(error.value)) < 800
+
+
 def test_a_directory_above_stores_names_one(store):
   with pytest.raises(DataError, match=f"did you mean .*{store.path.name}"):
     open_store(store.path.parent)
