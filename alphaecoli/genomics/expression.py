@@ -14,7 +14,7 @@ from alphaecoli.genomics.quality import QualityReport
 
 LOGGER = logging.getLogger(__name__)
 MILLION = 1e6
-UNKNOWN = ("", "NA")  # cells without a value
+EMPTY = ("", "NA")  # cells without a value
 NUMBER = re.compile(r"[+-]?(\d[\d.,'\u2019\u00a0\u202f ]*|\.\d+)([eE][+-]?\d+)?")
 _SPACES = re.compile(r"(?<=\d)['\u2019\u00a0\u202f ](?=\d{3})")  # thousands, neither . nor ,
 _POINT = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d*)?([eE][+-]?\d+)?")
@@ -103,7 +103,7 @@ def parse_numbers(
   bad = [0] * len(columns)
   for column, cells in enumerate(columns):
     for row, cell in enumerate(cells):
-      if cell in UNKNOWN:
+      if cell in EMPTY:
         continue
       try:
         value = float("nan" if "_" in cell else _plain(cell, drop, point))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
+from alphaecoli.genomics.coding_model import words
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import UNKNOWN
 
@@ -47,7 +48,7 @@ class ContigGenes:
     end: bases after the last ones; beyond the contig's length where a gene passes the origin.
     strand: +1, -1 or 0 (unknown).
     type: such as mRNA, protein_coding or tRNA.
-    whole: whether a gene is in one piece.
+    whole: whether a gene is uninterrupted.
     codes: bases of the contig, as 0 to 4.
     circular: whether its end joins its start.
   """
@@ -129,9 +130,8 @@ def codon_counts(genes: ContigGenes) -> Float64[np.ndarray, "G 64"]:
   for row in np.flatnonzero(genes.coding)[:, None].astype(np.int64):
     steps = np.arange((genes.end - genes.start)[row[0]])
     boundary = _ends(genes, row)[0]
-    codons = bases_at(genes, boundary, genes.strand[row], steps).reshape(-1, CODON_BP)
-    mask = (codons < UNKNOWN).all(axis=1)
-    counts[row[0]] = np.bincount(codons[mask].astype(np.int64) @ (16, 4, 1), minlength=64)
+    codons = words(bases_at(genes, boundary, genes.strand[row], steps)[0])[::CODON_BP]
+    counts[row[0]] = np.bincount(codons[codons >= 0], minlength=64)
   return counts
 
 

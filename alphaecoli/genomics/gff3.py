@@ -162,7 +162,7 @@ def read_features(
 
   Args:
     path: file to read.
-    lengths: where to put the lengths of the contigs that ##sequence-region declares.
+    lengths: dictionary that gets the lengths of the contigs that ##sequence-region declares.
 
   Raises:
     DataError: missing, unreadable or not GFF3; names the line.

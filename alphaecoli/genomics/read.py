@@ -149,7 +149,7 @@ def same_contigs(
 
   Args:
     path: the file.
-    named: how many genes or variants the file has on each contig.
+    named: number of genes or variants of the file on each contig.
     theirs: lengths of contigs that the file declares.
     ours: lengths of the genome's contigs.
   """

@@ -1,4 +1,4 @@
-"""Files that are plain or compressed, and pieces of their text."""
+"""Files that are plain or compressed, and text of theirs in messages."""
 
 import bz2
 import codecs

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.expression import UNKNOWN, ExpressionTable, check_scale, to_tpm
+from alphaecoli.genomics.expression import EMPTY, ExpressionTable, check_scale, to_tpm
 from alphaecoli.genomics.genes import Dataset, Gene
 from alphaecoli.genomics.quality import LEAST_MATCH, QualityReport, check_names_match, shown
 from alphaecoli.organism.expression_tables import (
@@ -260,7 +260,7 @@ def read_samples(path: Path, samples: Sequence[str], report: QualityReport) -> l
       report.count("sample sheet row that matches no sample", 1, name[:40])
       unmatched.append(name)
     fields = [(c, v) for i, (c, v) in enumerate(zip(table.columns, cells, strict=True)) if i != at]
-    found[sample] = Dataset(sample, {key: value for key, value in fields if value not in UNKNOWN})
+    found[sample] = Dataset(sample, {key: value for key, value in fields if value not in EMPTY})
   lacking = [sample for sample in samples if sample not in found]
   for sample in lacking:
     report.count("sample without a row in the sample sheet", dataset=sample)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.expression import NUMBER, UNKNOWN, parse_numbers, unit_of_counter
+from alphaecoli.genomics.expression import EMPTY, NUMBER, parse_numbers, unit_of_counter
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.organism.tables import ONLY, Table, read_cells
@@ -218,7 +218,7 @@ def _name_column(path: Path, table: Table, is_gene: Callable[[str], bool]) -> in
 
 def _mostly_numbers(cells: Sequence[str]) -> bool:
   """Returns whether at least half of the cells that hold something are numbers."""
-  written = [cell for cell in cells if cell not in UNKNOWN]
+  written = [cell for cell in cells if cell not in EMPTY]
   return 2 * sum(NUMBER.fullmatch(cell) is not None for cell in written) >= len(written)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alphaecoli.errors import DataError, reason_of
-from alphaecoli.genomics.expression import NUMBER, UNKNOWN
+from alphaecoli.genomics.expression import EMPTY, NUMBER
 from alphaecoli.genomics.quality import shown
 from alphaecoli.genomics.text import open_text
 
@@ -45,8 +45,8 @@ def read_cells(path: Path, what: str, is_gene: Callable[[str], bool] | None = No
 
   Args:
     path: file to read, plain or packed.
-    what: what is expected, for messages.
-    is_gene: whether the annotation has a gene of a name: a table of genes may lack its header.
+    what: words for the expected table, for messages.
+    is_gene: test whether a name is one of a gene: a table of genes may lack its header.
 
   Raises:
     DataError: missing, without rows, or a row has another number of cells; names the line.
@@ -154,5 +154,5 @@ def _split(line: str, separator: str) -> list[str]:
 def _is_data(cells: Sequence[str]) -> bool:
   """Returns whether cells after the first are numbers, as no header has them."""
   return any(NUMBER.fullmatch(cell) for cell in cells[1:]) and all(
-    cell in UNKNOWN or NUMBER.fullmatch(cell) for cell in cells[1:]
+    cell in EMPTY or NUMBER.fullmatch(cell) for cell in cells[1:]
   )

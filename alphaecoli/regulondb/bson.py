@@ -202,7 +202,7 @@ def _json_documents(
 
   Args:
     text: text to decode.
-    position: where to begin.
+    position: index of the letter to begin at.
     depth: arrays that are open there.
     around: whether the array stands within objects, and ends the file.
     more: whether the file goes on after the text.
