@@ -247,12 +247,12 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   if not any(a == "--config" or a.startswith("--config=") for a in arguments):
     arguments.insert(0, f"--config={configs_dir() / 'base.py'}")
   for before, argument in zip(["", *arguments], arguments, strict=False):
-    if argument.startswith("--config."):
+    if argument.startswith("--config=") or before == "--config":
+      load_file(*argument.removeprefix("--config=").split(":", 1))  # whose errors are one line
+    elif argument.startswith("--config."):
       key = argument.removeprefix("--config.").split("=", 1)[0]
       if key not in key_names() and not key.startswith(_GROUPS):
         raise ConfigError(unknown_key(key))
-    elif argument.startswith("--config=") or before == "--config":
-      load_file(*argument.removeprefix("--config=").split(":", 1))  # whose errors are one line
   argv, groups = _with_lists(["alphaecoli", *arguments])
   config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=argv)
   try:
