@@ -26,6 +26,16 @@ _PRIOR = 20.0  # pseudocounts of a codon's followers
 _ROUNDS = 15  # of expectation and maximisation
 _LETTERS = "ACGT"
 _ARRAYS = ("codon_pairs", "motif", "spacing")
+FEATURES = (
+  "structure",  # log odds that a checkpoint predicts, over the bases of the gene
+  "codon_pairs",
+  "start",  # that of the start codon and the motif
+  "codons",
+  "structure_per_codon",
+  "codon_pairs_per_codon",
+  "log_codons",
+)
+START_FEATURES: Sequence[str] = (*STARTS[1:], "motif", "codon_pairs", "codons")
 _COMPLEMENTS = np.array([16 * (3 - c) + 4 * (3 - b) + 3 - a for a, b, c in np.ndindex(4, 4, 4)])
 
 
@@ -55,7 +65,7 @@ class Counts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CodingModel:
-  """Evidence of genes, and what each piece of it weighs.
+  """Evidence of genes, and the weight of each kind of it.
 
   Attributes:
     codon_pairs: log odds of a codon after another in a gene, against any frame.
@@ -80,8 +90,7 @@ class CodingModel:
     """Estimates the evidence from counts."""
     coding, background = _conditional(counts.coding), _conditional(counts.background)
     odds = np.log(coding) - np.log(background)
-    stops = [word(codon) for codon in STOPS]
-    odds[stops] = odds[:, stops] = 0.0
+    odds[_STOPS] = odds[:, _STOPS] = 0.0
     motif, spacing = _estimate_motif(counts.upstream)
     return cls(odds, motif, spacing, start_weights, call_weights)
 
@@ -98,8 +107,8 @@ class CodingModel:
     if len(codes) <= UPSTREAM_BP:
       return found
     # Of every motif that there can be, unknown bases counting 0; and which one is at each base.
-    sums, n = np.zeros(1), len(codes) - width + 1
-    numbers = np.zeros(n, np.int32)
+    n = len(codes) - width + 1
+    sums, numbers = np.zeros(1), np.zeros(n, np.int32)
     for i, weights in enumerate(np.pad(self.motif, ((0, 0), (0, 1)))):
       sums = (sums[:, None] + weights).ravel()
       numbers = numbers * (UNKNOWN + 1) + codes[i : n + i]
@@ -107,10 +116,8 @@ class CodingModel:
     late = slice(UPSTREAM_BP, None) if starts is None else starts >= UPSTREAM_BP
     mean = np.full(len(found[late]), 1 - self.spacing.sum())
     for place, share in enumerate(self.spacing):
-      if starts is None:
-        mean += share * odds[place : place + len(mean)]
-      else:
-        mean += share * odds[starts[late] - UPSTREAM_BP + place]
+      every = slice(place, place + len(mean))
+      mean += share * odds[every if starts is None else starts[late] - UPSTREAM_BP + place]
     found[late] = np.log(mean)
     return found
 
@@ -138,6 +145,9 @@ def word(codon: str) -> int:
   return 16 * a + 4 * b + c
 
 
+_STARTS, _STOPS = ([word(codon) for codon in codons] for codons in (STARTS, STOPS))
+
+
 def words(codes: UInt8[np.ndarray, " L"]) -> Int64[np.ndarray, " L"]:
   """Returns the number of the triplet that begins at each base; -1 where a base is unknown."""
   found = np.full(len(codes), -1, np.int64)
@@ -163,8 +173,8 @@ def count(codes: UInt8[np.ndarray, " L"], genes: Iterable[tuple[int, int, int]])
     genes: start, end (half-open) and strand of each gene.
   """
   forward = words(codes)
-  ahead = _pairs(forward[:-3], forward[3:])
-  back = ahead[np.ix_(_COMPLEMENTS, _COMPLEMENTS)].T  # of the other strand
+  ahead = _pairs(forward[:-3], forward[3:])  # and, next line, those of the other strand
+  background = ahead + ahead[np.ix_(_COMPLEMENTS, _COMPLEMENTS)].T
   genes, coding, upstream = list(genes), np.zeros((64, 64), np.int64), []
   for strand in (1, -1):
     own = np.array([(a, b) for a, b, on in genes if on == strand], np.int64).reshape(-1, 2)
@@ -172,22 +182,20 @@ def count(codes: UInt8[np.ndarray, " L"], genes: Iterable[tuple[int, int, int]])
     bases = codes if strand > 0 else reverse_complement(codes)
     sizes = -(-size // 3)
     number = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    codons = (forward if strand > 0 else words(bases))[
-      (np.repeat(first, sizes) + 3 * number) % len(codes)
-    ]
-    follows = number[1:] > 0  # another codon of the same gene
-    coding += _pairs(codons[:-1][follows], codons[1:][follows])
+    numbers = forward if strand > 0 else words(bases)
+    codons = numbers[(np.repeat(first, sizes) + 3 * number) % len(codes)]
+    second = np.flatnonzero(number > 0)  # and further ones of a gene
+    coding += _pairs(codons[second - 1], codons[second])
     before = first[first >= UPSTREAM_BP, None] + np.arange(-UPSTREAM_BP, 0)
     upstream.append(bases[before][(bases[before] < UNKNOWN).all(axis=1)])
-  return Counts(len(genes), coding, ahead + back, np.concatenate(upstream))
+  return Counts(len(genes), coding, background, np.concatenate(upstream))
 
 
 def _pairs(
   first: Int64[np.ndarray, " n"], then: Int64[np.ndarray, " n"]
 ) -> Int64[np.ndarray, "64 64"]:
   """Counts pairs of triplets, unknown ones, of number -1, left out."""
-  counts = np.bincount(65 * first + then + 66, minlength=65 * 65)
-  return counts.reshape(65, 65)[1:, 1:]
+  return np.bincount(65 * first + then + 66, minlength=65 * 65).reshape(65, 65)[1:, 1:]
 
 
 def _conditional(pairs: Int64[np.ndarray, "64 64"]) -> Float64[np.ndarray, "64 64"]:
@@ -223,17 +231,6 @@ def _estimate_motif(
   return np.log(motif / base), spacing
 
 
-FEATURES = (
-  "structure",  # log odds that a checkpoint predicts, over the bases of the gene
-  "codon_pairs",
-  "start",  # that of the start codon and the motif
-  "codons",
-  "structure_per_codon",
-  "codon_pairs_per_codon",
-  "log_codons",
-)
-
-
 class Frames(NamedTuple):
   """The open reading frames of one strand, each with its best start codon.
 
@@ -263,23 +260,19 @@ def reading_frames(
     min_codons: fewest codons, start and stop among them.
   """
   numbers = words(codes)
-  is_stop, is_start = (np.zeros(65, bool) for _ in range(2))  # the last one is of -1
-  is_stop[[word(codon) for codon in STOPS]] = is_start[[word(codon) for codon in STARTS]] = True
-  starts = np.flatnonzero(is_start[numbers])
-  motif = np.zeros(len(codes))
+  starts, motif = np.flatnonzero(np.isin(numbers, _STARTS)), np.zeros(len(codes))
   motif[starts] = model.motif_odds(codes, starts)
   found = []
   for frame in range(3):
     n = (len(codes) - frame) // 3
     at = slice(frame, frame + 3 * n, 3)
     codons = numbers[at]
-    ends = np.flatnonzero(is_stop[codons])
+    ends = np.flatnonzero(np.isin(codons, _STOPS))
     if not len(ends):
       continue
     size = int(ends[-1]) + 1
     parts = [logits[frame + i : frame + i + 3 * n : 3, i][:n] for i in range(3)]
-    structure = _sums(parts[0] + parts[1] + parts[2])
-    pairs = _sums(pair_odds(model, codons))
+    structure, pairs = _sums(sum(parts[1:], parts[0])), _sums(pair_odds(model, codons))
     start = start_scores(model, codons[:size], motif[at][:size])
     k = np.arange(size)
     # Up to a stop codon the sum from a start on is what comes to it less what comes to the start.
@@ -297,8 +290,7 @@ def reading_frames(
     more = (of_structure / length, of_pairs / length, np.log(length))
     found.append(Frames(frame + 3 * first, frame + 3 * last, np.column_stack(columns + more)))
   if not found:
-    none = np.zeros(0, np.int64)
-    return Frames(none, none, np.zeros((0, len(FEATURES))))
+    return Frames(*np.zeros((2, 0), np.int64), np.zeros((0, len(FEATURES))))
   return Frames(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
@@ -331,7 +323,7 @@ def start_choices(
   Args:
     model: evidence; its weights are not used.
     numbers: triplets of the strand as it is read: `words`.
-    motif: what `motif_odds` returns for it.
+    motif: log odds that `motif_odds` returns for that strand.
     start: first base of the annotated start codon.
     end: base after the stop codon.
 
@@ -340,11 +332,11 @@ def start_choices(
     start codon of the frame.
   """
   before = numbers[: end - 3][::-1][2::3]
-  stops = np.flatnonzero(np.isin(before, [word(codon) for codon in STOPS]))
+  stops = np.flatnonzero(np.isin(before, _STOPS))
   n = int(stops[0]) if len(stops) else len(before)
   first = end - 3 * (n + 1)
   codons = numbers[first:end:3]
-  at = np.flatnonzero(np.isin(codons, [word(codon) for codon in STARTS]))
+  at = np.flatnonzero(np.isin(codons, _STARTS))
   annotated = np.flatnonzero(first + 3 * at == start)
   if not len(annotated):
     return None
@@ -352,9 +344,6 @@ def start_choices(
   kinds: list[Bool[np.ndarray, " s"]] = [codons[at] == word(codon) for codon in STARTS[1:]]
   columns = (*kinds, motif[first:end:3][at], pairs[-1] - pairs[at + 1], len(codons) - at)
   return np.column_stack(columns).astype(np.float64), int(annotated[0])
-
-
-START_FEATURES: Sequence[str] = (*STARTS[1:], "motif", "codon_pairs", "codons")
 
 
 def _sums(values: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " m"]:

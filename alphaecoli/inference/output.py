@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,6 +35,7 @@ from alphaecoli.inference.prediction import (
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.inference.tiling import n_bins
 from alphaecoli.outputs.browsers import gene_features, write_bed, write_browser_files
+from alphaecoli.outputs.genbank import AnnotatedContig, write_genbank
 from alphaecoli.outputs.known_genes import KnownGeneColumns
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks.store import TrackStore
@@ -114,7 +114,7 @@ class GenomeOutput:
     self._partial = folder / PARTIAL
     self._genes: list[tables.Row] = []
     self._pairs: list[tables.Row] = []
-    self._annotated: list[Any] = []  # of contigs, for GenBank
+    self._annotated: list[AnnotatedContig] = []
     self._operons = tables.OperonFiles(genome.contigs)
     calls = settings.calls_genes(self._heads) and not genome.annotated
     self._called = tables.CalledGeneFile(genome.contigs) if calls else None
@@ -145,17 +145,9 @@ class GenomeOutput:
     if not self._has_spread:  # of some contigs there is one, of others none
       prediction = dataclasses.replace(prediction, members=())
     tracks = prediction.in_units(self._settings.units)
-    # Compressing tracks leaves the interpreter free for the genes.
-    with ThreadPoolExecutor(1) as pool:
-      written = pool.submit(self._write_tracks, contig.label, tracks)
-      self._add_features(contig, prediction)
-      written.result()
-
-  def _write_tracks(self, label: str, tracks: Prediction) -> None:
-    """Adds the tracks of one contig."""
     try:
-      for writer in self._writers:
-        writer.write(label, tracks)
+      with writers.writing(self._writers, contig.label, tracks):
+        self._add_features(contig, prediction)
     except OSError as error:
       raise DataError(f"{self._folder}: can not be written: {error.strerror}") from error
 
@@ -239,8 +231,6 @@ class GenomeOutput:
       write_bed(self._partial / "genes.bed", features["genes"])
       files.append({"file": "genes.bed", "format": "bed"})
     if GENBANK in formats:
-      from alphaecoli.outputs.genbank import write_genbank  # Biopython, for this format alone
-
       write_genbank(self._partial / "genome.gbk", self._annotated)
       files.append({"file": "genome.gbk", "format": GENBANK})
     if BROWSER in formats:

@@ -4,10 +4,12 @@ Positions in tables and GFF3 are 1-based and inclusive; in BED they are 0-based 
 """
 
 import dataclasses
+import functools
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
@@ -23,16 +25,18 @@ from alphaecoli.inference.operon_calls import GenePair, PredictedOperon
 from alphaecoli.inference.prediction import UNITS, Prediction, spread_of
 from alphaecoli.outputs.bigbed import Feature
 from alphaecoli.outputs.browsers import OPERON
+from alphaecoli.outputs.genbank import AnnotatedContig
 from alphaecoli.tracks.store import TrackStore
 
 if TYPE_CHECKING:
-  from alphaecoli.outputs.genbank import AnnotatedContig
-
 LOGGER = logging.getLogger(__name__)
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
 STRANDS = {1: "+", -1: "-", 0: "."}
 BED_COLUMNS = ("chrom", "chromStart", "chromEnd", "name", "score", "strand", "probability", "genes")
+
+# Names the column of a deviation over members: log_tpm_spread:<track>, probability_spread.
+_spread_name = functools.partial(re.compile(r"(?=:|$)").sub, "_spread", count=1)
 
 Row = dict[str, Any]
 
@@ -106,19 +110,13 @@ def _gene_values(
   return {**row, "operon_probability": float(membership.mean(dtype=np.float64))}
 
 
-def _spread_name(column: str) -> str:
-  """Names the column of a deviation over members: `log_tpm_spread:<track>`."""
-  kind, colon, track = column.partition(":")
-  return f"{kind}_spread{colon}{track}"
-
-
 def _fill_spreads(rows: Sequence[Row], each: Sequence[Sequence[Mapping[str, float]]]) -> None:
-  """Computes the deviations of columns over members, of all rows at once, in their places."""
-  names = each[0][0] if each and each[0] else ()
-  for name in (name for name in names if _spread_name(name) in rows[0]):
-    values = np.array([[member[name] for member in members] for members in each])
-    for row, value in zip(rows, spread_of(values, axis=1).tolist(), strict=True):
-      row[_spread_name(name)] = value
+  """Computes deviations over members, of all rows at once, in places that are kept for them."""
+  for name in each[0][0] if each and each[0] else ():
+    if (column := _spread_name(name)) in rows[0]:
+      values = np.array([[member[name] for member in members] for members in each])
+      for row, value in zip(rows, spread_of(values, axis=1).tolist(), strict=True):
+        row[column] = value
 
 
 def _observed(gene: Gene, tracks: Sequence[str], store: TrackStore) -> Row:
@@ -349,10 +347,8 @@ def annotated(
   operons: Sequence[PredictedOperon],
   names: Mapping[int, str],
   pairs: Sequence[GenePair],
-) -> "AnnotatedContig":
+) -> AnnotatedContig:
   """Collects what GenBank says of a contig: its rows, operons, their names by gene, and pairs."""
-  from alphaecoli.outputs.genbank import AnnotatedContig  # Biopython, for this format alone
-
   called = [(names[o.genes[0]] if o.genes else "", o) for o in operons]
   places = [(o.start, o.end, o.strand, name, o.probability) for name, o in called]
   links = {pair.left: (pair.right, pair.best) for pair in pairs}

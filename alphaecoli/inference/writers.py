@@ -1,11 +1,13 @@
 """Writers of tracks: BigWig or bedGraph, a file a track; npz or zarr arrays."""
 
+import contextlib
 import gzip
 import io
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -47,6 +49,16 @@ class TrackWriter(Protocol):
 
   def describe(self, units: str) -> list[dict[str, Any]]:
     """Lists the files, for the manifest."""
+
+
+@contextlib.contextmanager
+def writing(files: Sequence[TrackWriter], contig: str, prediction: Prediction) -> Iterator[None]:
+  """Adds a contig while the caller works: what compresses leaves the interpreter free."""
+  with ThreadPoolExecutor(1) as pool:
+    jobs = [pool.submit(file.write, contig, prediction) for file in files]
+    yield
+  for job in jobs:
+    job.result()
 
 
 def track_files(

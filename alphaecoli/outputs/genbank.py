@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from Bio import BiopythonWarning, SeqIO
-from Bio.Data import CodonTable
 from Bio.Seq import Seq
 from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
@@ -21,8 +20,6 @@ from alphaecoli.outputs.browsers import FIFTHS, colour_of, expression_fifths
 
 LOCUS_LETTERS = 16  # what the LOCUS line has room for
 TABLE = 11  # genetic code of bacteria
-_CODE = CodonTable.unambiguous_dna_by_id[TABLE]
-_AMINO_ACIDS = _CODE.forward_table | dict.fromkeys(_CODE.stop_codons, "*")
 
 
 class AnnotatedContig(NamedTuple):
@@ -87,7 +84,7 @@ def _features(contig: AnnotatedContig, fifths: Sequence[int | None]) -> list[Seq
     names |= {"gene": [gene.name]} if gene.name else {}
     look = _notes(contig, number, row, fifths[number])
     found.append((gene.start, 2, SeqFeature(location, "gene", qualifiers=names | look)))
-    protein = protein_of(location.extract(text)) if coding[number] else ""
+    protein = str(location.extract(text).translate(table=TABLE)) if coding[number] else ""
     if protein.endswith("*") and "*" not in protein[:-1]:
       words = {"codon_start": ["1"], "transl_table": [str(TABLE)]}
       words["translation"] = ["M" + protein[1:-1]]  # whatever the start codon
@@ -96,14 +93,6 @@ def _features(contig: AnnotatedContig, fifths: Sequence[int | None]) -> list[Seq
       words = {"ncRNA_class": ["other"]}
       found.append((gene.start, 3, SeqFeature(location, "ncRNA", qualifiers=names | look | words)))
   return [feature for *_, feature in sorted(found, key=lambda item: item[:2])]
-
-
-def protein_of(gene: Seq) -> str:
-  """Translates a gene, as Seq.translate does: that is slow, and needed where bases are unknown."""
-  text = str(gene)
-  if "N" in text:
-    return str(gene.translate(table=TABLE))
-  return "".join(map(_AMINO_ACIDS.__getitem__, map("".join, zip(*[iter(text)] * 3, strict=True))))
 
 
 def _location(

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from Bio import SeqIO
-from Bio.Seq import Seq
 
 from alphaecoli.genomics.genbank import read_genbank
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import decode, encode, reverse_complement
-from alphaecoli.outputs.genbank import TABLE, AnnotatedContig, protein_of, write_genbank
+from alphaecoli.outputs.genbank import AnnotatedContig, write_genbank
 
 LONG = "NODE_1_length_4641652_cov_31.7"
 OPEN = "GTGAAACTGTGA"  # M K L, whatever the start codon
@@ -116,11 +115,3 @@ def test_our_own_reader_finds_the_genes_again(path):
   assert places["a"] == (8, 20, 1) and places["b"] == (22, 34, -1)
   assert places["round"] == (length - 6, length + 6, 1)
   assert np.array_equal(contigs[1].codes, encode("ACGTN" * 20))
-
-
-def test_proteins_are_those_of_biopython():
-  rng = np.random.default_rng(2)
-  for unknown in (0, 0.05):
-    codes = np.where(rng.random(900) < unknown, 4, rng.integers(0, 4, 900)).astype(np.uint8)
-    gene = Seq(decode(codes))
-    assert protein_of(gene) == str(gene.translate(table=TABLE))
