@@ -242,6 +242,8 @@ def make_folder(path: Path) -> None:
   Raises:
     DataError: it can not be made.
   """
+  if str(path).startswith(("gs:/", "s3:/")):  # as pathlib writes it
+    raise DataError(f"{path}: in a bucket; expected a folder of this machine")
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:

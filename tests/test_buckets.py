@@ -9,6 +9,7 @@ import logging
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -179,6 +180,11 @@ def test_a_checkpoint_that_is_being_written_is_not_read(bucket, finished):
   with Checkpoints(workdir / "checkpoints", keep_last=3, keep_best=1) as checkpoints:
     assert checkpoints.steps == [4]
   assert not bucket.names(step)  # cleared away, as on a disk
+  for item in ("params", "stats", "meta"):  # as the accelerator script brings them back
+    copy_folder(
+      finished[1] / "checkpoints" / "8" / item, as_path("gs://bucket/w/checkpoints/8") / item
+    )
+  assert read.find_checkpoint("gs://bucket/w").name == "8"
 
 
 def test_a_run_that_was_copied_into_a_bucket_is_continued_not_deleted(finished, dump):
@@ -352,6 +358,13 @@ def test_a_path_in_a_bucket_without_its_packages_says_what_to_install(
     assert not list(tmp_path.iterdir())
   finally:
     files._prepare_buckets.cache_clear()
+
+
+def test_outputs_are_not_written_to_a_folder_that_is_called_like_a_bucket(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(DataError, match=r"^gs:/bucket/out: in a bucket; expected a folder of this"):
+    files.make_folder(Path("gs://bucket/out"))
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_path_of_this_machine_is_pathlibs(tmp_path):

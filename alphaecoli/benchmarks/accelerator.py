@@ -54,8 +54,10 @@ PIECE_BYTES = 1 << 24  # of a file that is brought back
 METRICS_FILE = "metrics.jsonl"  # of a training run; its module imports JAX
 REPORT, TABLE, LOG = "accelerator.json", "accelerator.md", "log.txt"
 TRACE_FILE, ARCHIVE = "trace.xplane.pb.gz", "weights.tar"
-# All but what CUDA's libraries take of a GPU's memory; programs compiled once for all stages.
-_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.92", "PYTHONUNBUFFERED": "1"}
+# All but what CUDA's libraries take of a GPU's memory; programs, the many small ones too, compiled
+# once for all stages.
+_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.92", "PYTHONUNBUFFERED": "1",
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}  # fmt: skip
 _REHEARSAL = (f"data.window_bp={SMALL_BP}", "model.n_layers=1", "train.steps=2",
               "train.batch_windows=2", "evaluation.both_strands=False")  # fmt: skip
 

@@ -37,6 +37,7 @@ from alphaecoli.model.alphagenome import Tree
 LOGGER = logging.getLogger(__name__)
 ARRAYS = ("params", "stats", "train")  # items
 CHECKSUMS = "checksums.json"  # in each of them: {"crc32": {file: [bytes, checksum]}}
+RUN_FILE = "run.json"  # in a work directory, from the first start on
 COMMITTED = "commit_success.txt"  # in a checkpoint in a bucket, and in its items: it is complete
 _BLOCK_BYTES, _READERS = 1 << 22, 4
 # What orbax raises on files that are missing, cut short or altered.
@@ -205,15 +206,15 @@ def is_complete(path: Any) -> bool:
   """Returns whether the directory of a step holds all of a checkpoint, which on a disk it does.
 
   In a bucket, which has no renames, a checkpoint that is being written has its name already. Orbax
-  adds COMMITTED to it last; a copy of one from a disk is known by its files.
+  adds COMMITTED to it last; a copy of one from a disk is known by its files. One for prediction
+  alone has no `train`, and lies in no run.
   """
   root = epath.Path(path)
-  lists = (root / name / CHECKSUMS for name in ARRAYS)
-  return (
-    not is_remote(root)
-    or (root / COMMITTED).exists()
-    or ((root / "meta" / "metadata").exists() and all(file.exists() for file in lists))
-  )
+  if not is_remote(root) or (root / COMMITTED).exists():
+    return True
+  items = ARRAYS if (root.parent.parent / RUN_FILE).exists() else ARRAYS[:2]
+  files = ("meta/metadata", *(f"{name}/{CHECKSUMS}" for name in items))
+  return all((root / name).exists() for name in files)
 
 
 def mark_copies(directory: epath.Path) -> None:

@@ -5,14 +5,17 @@ import importlib.util
 import json
 import logging
 import math
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from alphaecoli.errors import UserError
-from alphaecoli.files import AnyPath, absolute, is_remote, write_text
+from alphaecoli.files import AnyPath, absolute, copy_folder, is_remote, write_text
 
 LOGGER = logging.getLogger(__name__)
 
@@ -136,7 +139,10 @@ class MetricsLog:
     if tensorboard:
       from tensorboardX import SummaryWriter
 
-      self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+      # Its own writer for buckets goes on writing when it is collected, for minutes if it can not.
+      self._boards = workdir / "tensorboard"
+      self._spool = Path(tempfile.mkdtemp()) if is_remote(workdir) else None
+      self._board = SummaryWriter(str(self._spool or self._boards), purge_step=first_step + 1)
 
   def __enter__(self) -> "MetricsLog":
     return self
@@ -151,6 +157,9 @@ class MetricsLog:
       self._file.close()
     if self._board is not None:
       self._board.close()
+      if self._spool is not None:
+        copy_folder(self._spool, self._boards)
+        shutil.rmtree(self._spool)
     if self._tracker is not None:
       self._tracker.close(failed=error is not None)
 
@@ -165,6 +174,8 @@ class MetricsLog:
         self._board.add_scalar(f"{kind}/{name}", value, step)
       if written:  # now and then in a bucket, where the whole file is written anew
         self._board.flush()
+        if self._spool is not None:
+          copy_folder(self._spool, self._boards)
     if self._tracker is not None:
       self._tracker.write(kind, step, scalars)
 

@@ -17,6 +17,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from alphaecoli.checkpoints.arrays import RUN_FILE
 from alphaecoli.checkpoints.read import describe_format
 from alphaecoli.config import heads_of, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
@@ -25,7 +26,6 @@ from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms
 
 LOGGER = logging.getLogger(__name__)
-RUN_FILE = "run.json"
 # Sections and keys that may differ from the checkpoint's, because they change neither the arrays
 # nor which windows belong to which split. Paths are judged by the track store's fingerprint.
 _FREE_SECTIONS = ("optimizer", "loss", "mesh", "checkpoint", "evaluation", "log")
