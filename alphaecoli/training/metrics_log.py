@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import logging
 import math
 import shutil
 import tempfile
@@ -16,8 +15,6 @@ from typing import Any
 
 from alphaecoli.errors import UserError
 from alphaecoli.files import AnyPath, absolute, copy_folder, is_remote, write_text
-
-LOGGER = logging.getLogger(__name__)
 
 
 class WandbRun:
