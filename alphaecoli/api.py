@@ -159,7 +159,7 @@ def load_predictor(
   if batch_windows is not None and batch_windows < 1:
     raise ConfigError(f"batch_windows={batch_windows}; expected at least 1")
   options = (local_devices(device), batch_windows, margin_bp, window_bp, organism)
-  located = locate_model(as_path(checkpoint) if is_remote(checkpoint) else checkpoint)
+  located = locate_model(checkpoint)
   ensemble = find_ensemble(located)
   if ensemble is None:
     if out_of_fold:

@@ -12,6 +12,7 @@ import email
 import email.policy
 import itertools
 import json
+import sys
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -41,6 +42,10 @@ class Bucket(ThreadingHTTPServer):
     self.lock = threading.RLock()
     self.generations = itertools.count(1)
     self.uploads: dict[str, tuple[str, bytearray]] = {}
+
+  def handle_error(self, request: object, client_address: object) -> None:
+    if not isinstance(sys.exception(), ConnectionError):  # a client that has gone
+      super().handle_error(request, client_address)
 
   @property
   def url(self) -> str:

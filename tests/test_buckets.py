@@ -22,17 +22,16 @@ from alphaecoli.checkpoints.arrays import COMMITTED, is_complete
 from alphaecoli.checkpoints.write import Checkpoints, write_ensemble
 from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.evaluation import fold_metrics, folds
-from alphaecoli.evaluation.run import evaluate_run
 from alphaecoli.files import as_path, atomic_write, copy_folder
 from alphaecoli.model.functional import FunctionalModel
-from alphaecoli.tracks.organisms import open_organisms
+from alphaecoli.tracks.organisms import find_store, open_organisms
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import run as run_module
 from alphaecoli.training.checks import checkpoints_intact
 from alphaecoli.training.metrics_log import RemoteLines
 from alphaecoli.training.resume import EXIT_STOPPED
 from tests import stores, toy
-from tests.training.small import StandIn, save_checkpoint, stand_in, tiny_config, with_mesh
+from tests.training.small import save_checkpoint, stand_in, tiny_config, with_mesh
 from tests.training.test_run import TIMED, _at_step
 
 pytestmark = pytest.mark.filterwarnings(
@@ -63,9 +62,7 @@ def bucket(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def quick_model(monkeypatch):
   """Two linear layers in place of the model, which takes long to compile."""
-  monkeypatch.setattr(StandIn, "heads", None, raising=False)
-  for name in ("of_config", "of_model"):
-    monkeypatch.setattr(FunctionalModel, name, lambda *_: stand_in())
+  monkeypatch.setattr(FunctionalModel, "of_config", lambda *_: stand_in())
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +74,7 @@ def _config(dump, **overrides):
   data = stores.toy_config(dump).data
   kept = {"dump": data.dump, "genome": data.genome, "min_genes_per_unit": data.min_genes_per_unit}
   settings = {"log__tensorboard": True, **{f"data__{k}": v for k, v in kept.items()}}
-  return with_mesh(tiny_config(**{**settings, **overrides}), 4, 2)
+  return with_mesh(tiny_config(**{**settings, **overrides}), 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -201,16 +198,11 @@ def test_a_run_that_was_copied_into_a_bucket_is_continued_not_deleted(finished, 
 def test_another_machine_has_the_track_store_from_the_bucket(finished, dump, tmp_path, monkeypatch):
   there, here = finished
   monkeypatch.setenv("ALPHAECOLI_CACHE", str(tmp_path / "other"))
-  reports = []
-  for workdir in (here, there):
-    ((loaded, store, report),) = evaluate_run(workdir, "test")
-    reports.append(report.scalars())
-    written = json.loads((workdir / "evaluation_test.json").read_text())
-    assert written["checkpoint"] == str(workdir / "checkpoints" / "8") == str(loaded.path)
-  assert reports[0] == reports[1]
+  meta = read.read_meta(there / "checkpoints" / "8")
+  store = find_store(meta, there)
   assert store.path.parent == tmp_path / "other" / "tracks"
-  texts = [(w / "evaluation_test_genes.tsv").read_text() for w in (here, there)]
-  assert texts[0] == texts[1] and len(texts[0].splitlines()) > 5
+  assert store.fingerprint == find_store(meta, here).fingerprint
+  np.testing.assert_array_equal(store.gene_expression, find_store(meta, here).gene_expression)
   assert process_data(_config(dump), there).path == store.path  # there by now, and the same
   monkeypatch.setenv("ALPHAECOLI_CACHE", "")
   with pytest.raises(ConfigError, match=r"set ALPHAECOLI_CACHE to a directory, or data\.store_dir"):
@@ -233,16 +225,17 @@ def test_a_track_store_that_was_damaged_in_the_bucket_is_refused(
     bucket.objects[f"{folder}/sequence.npy"] = content
 
 
-def test_a_prepared_store_in_a_bucket_is_copied_once(bucket, finished, dump, caplog):
+def test_a_prepared_store_in_a_bucket_is_copied_once(finished, dump, caplog, monkeypatch, tmp_path):
   caplog.set_level(logging.INFO, "alphaecoli")
   store = process_data(_config(dump), finished[1])
   copy_folder(store.path, as_path("gs://bucket/stores/toy"), last="manifest.json")
-  config = _config(dump, data__stores=("gs://bucket/stores/toy",), data__min_genes_per_unit=200)
+  config = _config(dump, data__stores=("gs://bucket/stores/toy",))
+  monkeypatch.setenv("ALPHAECOLI_CACHE", str(tmp_path))
   for _ in range(2):
     (opened,) = open_organisms(config, finished[0]).stores
   assert opened.fingerprint == store.fingerprint and opened.path != store.path
   np.testing.assert_array_equal(opened.sequence, store.sequence)
-  assert caplog.text.count("copying the track store gs://bucket/stores/toy") <= 1
+  assert caplog.text.count("copying the track store gs://bucket/stores/toy") == 1
 
 
 def test_a_predictor_comes_from_a_bucket(bucket, monkeypatch, tmp_path):
@@ -255,9 +248,6 @@ def test_a_predictor_comes_from_a_bucket(bucket, monkeypatch, tmp_path):
   predictor = load_predictor("gs://bucket/random/one")
   assert predictor.about["checkpoint"] == "gs://bucket/random/one/checkpoints/7"
   there = read.load_inference("gs://bucket/random/one")
-  assert read.hash_checkpoint(there.path, ["stats/checksums.json"]) == read.hash_checkpoint(
-    there.path, ["stats/checksums.json"]
-  )
   for part in ("params", "stats"):
     functional = FunctionalModel.of_model(config.model, here.table, here.model.heads)
     index = ("params", "stats").index(part)

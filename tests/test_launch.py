@@ -170,7 +170,7 @@ def test_tpu_runs_in_a_bucket_install_what_buckets_need():
   text = remote(install, "all")
   assert "-e '.[tpu,gcs]'" in text and "mount" not in text
   (start,) = commands("tpu_pod.sh", "--dry-run", "run", WORKDIR="gs://b/run", **TPU)
-  assert "--workdir gs://b/run" in remote(start, "all")
+  assert "gs://b/run" in remote(start, "all")
 
 
 def test_tpu_run_outlives_the_connection_and_notes_its_exit_status(tmp_path):

@@ -51,9 +51,9 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def _device_lines(device: Mapping[str, Any]) -> list[str]:
   """Formats what was measured of the device beside its peak."""
-  if not device:
+  if "measured_bytes_per_s" not in device:
     return []
-  peak, memory = device["peak_bf16_flops_per_s"], device["memory_bytes"].get("limit")
+  peak, memory = device.get("peak_bf16_flops_per_s"), device["memory_bytes"].get("limit")
   words = [
     f"bfloat16 matrix product {device['measured_bf16_flops_per_s'] / 1e12:,.1f} TFLOP/s"
     + (f" of {peak / 1e12:,.0f}" if peak else ""),
