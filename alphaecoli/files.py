@@ -81,9 +81,10 @@ def storage_errors() -> tuple[type[Exception], ...]:
     return (OSError,)
   from aiohttp import ClientError
   from gcsfs.retry import HttpError
+  from google.api_core.exceptions import GoogleAPIError
   from google.auth.exceptions import GoogleAuthError
 
-  return OSError, HttpError, GoogleAuthError, ClientError
+  return OSError, HttpError, GoogleAPIError, GoogleAuthError, ClientError
 
 
 def _reason(error: Exception) -> str:

@@ -74,7 +74,7 @@ def _config(dump, **overrides):
   data = stores.toy_config(dump).data
   kept = {"dump": data.dump, "genome": data.genome, "min_genes_per_unit": data.min_genes_per_unit}
   settings = {"log__tensorboard": True, **{f"data__{k}": v for k, v in kept.items()}}
-  return with_mesh(tiny_config(**{**settings, **overrides}), 1, 1)
+  return with_mesh(tiny_config(**{**settings, **overrides}), 8, 1)
 
 
 @pytest.fixture(scope="module")
