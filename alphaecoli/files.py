@@ -20,7 +20,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alphaecoli import __version__
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError, DataError, reason_of
 
 DEFAULT_MODEL = "k12"  # of those in the package; checkpoints/packed.py finds them
 CHECKSUM = "checksum"  # the key of a JSON object's own
@@ -273,8 +273,7 @@ def read_json(path: Any) -> Any:
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except (*storage_errors(), ValueError, RecursionError) as error:
-    reason = " ".join(str(error).split())[:200]
-    raise DataError(f"{path} is not JSON that can be read: {reason}") from error
+    raise DataError(f"{path} is not JSON that can be read: {reason_of(error)}") from error
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
