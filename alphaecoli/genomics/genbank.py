@@ -150,7 +150,10 @@ def _contig(path: Path, record: SeqRecord, rna: list[str]) -> Contig:
   if is_rna(letters):
     rna.append(name)
   circular = None if topology is None else topology == "circular"
-  return contig_of(name, letters, one_line(record.description), circular)
+  try:
+    return contig_of(name, letters, one_line(record.description), circular)
+  except DataError as error:
+    raise DataError(f"{path}: {error}") from error
 
 
 def _gene(
