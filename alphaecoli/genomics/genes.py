@@ -41,6 +41,7 @@ class Gene:
     fragments: intervals of an interrupted gene, within start to end; () if it is whole.
     contig: name of the contig; "" in the records of a dump, which hold one.
     biotype: NCBI's gene_biotype; "" if there is none.
+    product: type of the CDS or RNA feature that it stands for, such as tRNA; "" if none is known.
     old_locus_tags: locus tags of earlier annotations.
     operon: name of its operon in the annotation; "" if none is given.
     line: line of the file, from 1; in GenBank files the number of the feature in its record.
@@ -56,6 +57,7 @@ class Gene:
   fragments: tuple[StartEnd, ...] = ()
   contig: str = ""
   biotype: str = ""
+  product: str = ""
   old_locus_tags: tuple[str, ...] = ()
   operon: str = ""
   line: int = 0
@@ -170,25 +172,32 @@ def with_products(genes: Sequence[Gene], products: Iterable[Gene]) -> list[Gene]
   """Adds to gene features the CDS and RNA features for which none of them stands, by line.
 
   A gene stands for products of its locus tag, for those with its bounds, and for those within it
-  that name no other locus tag or, where one of the two has none, no other gene.
+  that name no other locus tag or, where one of the two has none, no other gene. Of the types of
+  these, its `product` becomes the first; CDS, if that is one of them.
   """
-  tags = {(gene.contig, gene.locus_tag) for gene in genes if gene.locus_tag}
-  by_contig: dict[str, list[Gene]] = {}
-  for gene in genes:
-    by_contig.setdefault(gene.contig, []).append(gene)
-  around = {contig: ContigFeatures(near) for contig, near in by_contig.items()}
-  added = []
+  tags = {(g.contig, g.locus_tag): number for number, g in enumerate(genes) if g.locus_tag}
+  by_contig: dict[str, list[int]] = {}
+  for number, gene in enumerate(genes):
+    by_contig.setdefault(gene.contig, []).append(number)
+  around = {
+    contig: ContigFeatures([genes[number] for number in numbers])
+    for contig, numbers in by_contig.items()
+  }
+  added: list[Gene] = []
+  kinds: dict[int, str] = {}  # of products, by the number of their gene
   for product in products:
-    near = around.get(product.contig)
-    if (product.contig, product.locus_tag) in tags:
-      continue
-    if near is not None:
+    near, number = around.get(product.contig), tags.get((product.contig, product.locus_tag))
+    if number is None and near is not None:
       start, end = near.gene_bounds.T
-      rows = np.flatnonzero((start <= product.start) & (end >= product.end))
-      if any(_stands_for(near.genes[row], product) for row in rows.tolist()):
-        continue
-    added.append(product)
-  return sorted([*genes, *added], key=lambda gene: gene.line)
+      rows = np.flatnonzero((start <= product.start) & (end >= product.end)).tolist()
+      numbers = by_contig[product.contig]
+      number = next((numbers[r] for r in rows if _stands_for(near.genes[r], product)), None)
+    if number is None:
+      added.append(product)
+    elif number not in kinds or product.type.upper() == "CDS":
+      kinds[number] = product.type
+  own = [dataclasses.replace(g, product=kinds.get(n, g.product)) for n, g in enumerate(genes)]
+  return sorted([*own, *added], key=lambda gene: gene.line)
 
 
 def _stands_for(gene: Gene, product: Gene) -> bool:

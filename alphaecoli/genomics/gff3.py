@@ -88,7 +88,13 @@ def read_gff3(path: Path) -> Annotation:
       features[kind].append(feature)
   genes = _join(path, features["gene"])
   ids = {feature.identifier for feature in features["gene"]}
-  own = [f for f in features["product"] if not _belongs(f.parents, parents, ids)]
+  own, kinds = list[_Feature](), dict[str, str]()
+  for feature in features["product"]:
+    if not (gene := _gene_of(feature.parents, parents, ids)):
+      own.append(feature)
+    elif gene not in kinds or feature.gene.type.upper() == "CDS":
+      kinds[gene] = feature.gene.type
+  genes = [dataclasses.replace(gene, product=kinds.get(gene.id, "")) for gene in genes]
   from_gtf = map(_solid, _join(path, _gtf_products(parts, genes)))
   genes = with_products(genes, [*_join(path, own), *from_gtf])
   if not genes:
@@ -116,20 +122,20 @@ def _feature(place: Gene, attributes: Mapping[str, str]) -> _Feature:
   return _Feature(gene, identifier, label, parents)
 
 
-def _belongs(
+def _gene_of(
   parents: Sequence[str], by_id: Mapping[str, Sequence[str]], genes: Collection[str]
-) -> bool:
-  """Returns whether a feature is a part of a gene feature, or a part of one of its parts."""
+) -> str:
+  """Returns the gene feature that a feature is a part of, or a part of one of its parts; or ""."""
   seen: set[str] = set()
   waiting = list(parents)
   while waiting:
     parent = waiting.pop()
     if parent in genes:
-      return True
+      return parent
     if parent not in seen:
       seen.add(parent)
       waiting += by_id.get(parent, ())
-  return False
+  return ""
 
 
 def _gtf_products(
@@ -266,13 +272,8 @@ def _join(path: Path, features: Iterable[_Feature]) -> list[Gene]:
     of_gene.append(feature)
   twice = [name for (_, name), n in genes.items() if n > 1 and name]
   if twice:
-    LOGGER.warning(
-      "%s: %d IDs are kept apart, since what has them differs in strand, type, locus tag, name or "
-      "product: %s",
-      path,
-      len(twice),
-      shown(twice),
-    )
+    text = "%s: %d IDs are kept apart, since what has them differs in strand, type, locus tag, name"
+    LOGGER.warning(text + " or product: %s", path, len(twice), shown(twice))
   return sorted((_joined(of_gene) for of_gene in lines.values()), key=lambda gene: gene.line)
 
 

@@ -201,6 +201,21 @@ def test_features_that_no_gene_stands_for_are_genes_of_their_type(written):
   ]
 
 
+def test_genes_know_the_type_of_their_product(written):
+  features = [
+    feature("gene", (1, 91, 1), locus_tag="b1"),
+    feature("tRNA", (1, 91, 1), locus_tag="b1"),
+    feature("gene", (100, 190, 1), gene="x"),
+    feature("ncRNA", (110, 130, 1), gene="x"),  # within it
+    feature("CDS", (100, 190, 1), gene="x"),
+    feature("gene", (200, 290, -1), locus_tag="b3"),
+    feature("rRNA", (300, 390, 1)),
+  ]
+  _, annotation = read_genbank(written(record("p", features)))
+  kinds = [(g.type, g.product) for g in annotation.genes]
+  assert kinds == [("gene", "tRNA"), ("gene", "CDS"), ("gene", ""), ("rRNA", "")]
+
+
 def test_one_record_with_genes_does_not_hide_those_of_another(written):
   first = record("a", [feature("gene", (1, 91, 1), gene="x"), feature("CDS", (1, 91, 1), gene="x")])
   second = record("b", [feature("CDS", (1, 91, 1), gene="x"), feature("CDS", (100, 190, 1))])

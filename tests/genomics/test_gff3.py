@@ -214,6 +214,27 @@ def test_ensembl_biotype(tmp_path):
   assert (gene.id, gene.locus_tag, gene.biotype) == ("gene:r1", "r1", "tRNA")
 
 
+def test_genes_know_the_type_of_their_parts_without_a_biotype(tmp_path):
+  text = (
+    line("gene", 1, 90, "ID=a")
+    + line("tRNA", 1, 90, "ID=t;Parent=a")
+    + line("exon", 1, 90, "Parent=t")
+    + line("gene", 101, 190, "ID=b")
+    + line("mRNA", 101, 190, "ID=m;Parent=b")
+    + line("CDS", 101, 190, "Parent=m")
+    + line("gene", 201, 290, "ID=c;locus_tag=c1")
+    + line("rRNA", 201, 290, "ID=r;locus_tag=c1")  # by its tag alone
+    + line("gene", 301, 390, "ID=d")
+  )
+  genes = read_gff3(written(tmp_path, text)).genes
+  assert [(g.id, g.product) for g in genes] == [
+    ("a", "tRNA"),
+    ("b", "CDS"),
+    ("c", "rRNA"),
+    ("d", ""),
+  ]
+
+
 def test_features_that_no_gene_stands_for_are_genes_of_their_type(tmp_path):
   kinds = (
     "CDS", "tRNA", "rRNA", "tmRNA", "ncRNA", "sRNA", "antisense_RNA", "RNase_P_RNA", "SRP_RNA",
