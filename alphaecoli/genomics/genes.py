@@ -186,16 +186,16 @@ def with_products(genes: Sequence[Gene], products: Iterable[Gene]) -> list[Gene]
   added: list[Gene] = []
   kinds: dict[int, str] = {}  # of products, by the number of their gene
   for product in products:
-    near, number = around.get(product.contig), tags.get((product.contig, product.locus_tag))
-    if number is None and near is not None:
+    near, owner = around.get(product.contig), tags.get((product.contig, product.locus_tag))
+    if owner is None and near is not None:
       start, end = near.gene_bounds.T
       rows = np.flatnonzero((start <= product.start) & (end >= product.end)).tolist()
       numbers = by_contig[product.contig]
-      number = next((numbers[r] for r in rows if _stands_for(near.genes[r], product)), None)
-    if number is None:
+      owner = next((numbers[r] for r in rows if _stands_for(near.genes[r], product)), None)
+    if owner is None:
       added.append(product)
-    elif number not in kinds or product.type.upper() == "CDS":
-      kinds[number] = product.type
+    elif owner not in kinds or product.type.upper() == "CDS":
+      kinds[owner] = product.type
   own = [dataclasses.replace(g, product=kinds.get(n, g.product)) for n, g in enumerate(genes)]
   return sorted([*own, *added], key=lambda gene: gene.line)
 

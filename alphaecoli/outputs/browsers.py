@@ -335,8 +335,9 @@ def _hub(
     yield f"track {name}\nbigDataUrl {name}.bb\nshortLabel {name}\nlongLabel Predicted: {name}"
     yield "type bigBed 9\nitemRgb on\nvisibility pack\n"
   for number, t in enumerate(tracks):
+    low, high = math.floor(t["low"]), math.ceil(t["high"])  # igv.js reads whole numbers alone
     short = t["name"].removeprefix("gene ").removeprefix("operon ")[:17].strip(" ,")
     yield f"track track{number}\nbigDataUrl {t['file']}\nshortLabel {short}"
-    yield f"longLabel {t['name'][:50]}, {t['units']}\ntype bigWig {t['low']:g} {t['high']:g}"
-    yield f"color {','.join(map(str, t['colour']))}\nviewLimits {t['low']:g}:{t['high']:g}"
+    yield f"longLabel {t['name'][:50]}, {t['units']}\ntype bigWig {low} {high}"
+    yield f"color {','.join(map(str, t['colour']))}\nviewLimits {low}:{high}"
     yield "autoScale off\nvisibility full\nmaxHeightPixels 100:60:20\n"

@@ -173,4 +173,6 @@ def test_hub_has_what_ucsc_demands_of_one_file(folder):
   assert genome["twoBitPath"] == "genome.2bit" and genome["defaultPos"] == f"chr:1-{LENGTHS['chr']}"
   assert [t["bigDataUrl"] for t in tracks] == ["genes.bb", "operons.bb", "a.bw", "s.bw", "o.bw"]
   assert len({t["track"] for t in tracks}) == len(tracks)
+  assert [t["viewLimits"] for t in tracks[2:]] == ["0:8", "0:1", "0:1"]  # of 7.21, 0, a probability
+  assert tracks[3]["shortLabel"] == "expression spread"
   assert all(len(t["shortLabel"]) <= 17 and len(t["longLabel"]) <= 80 for t in tracks)
