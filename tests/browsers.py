@@ -210,11 +210,13 @@ def main() -> int:
   wrong = 0
   with tempfile.TemporaryDirectory() as profile:
     driver = start_chromium(Path(profile))
-    for page in PAGES:
-      found = faults(driver, options.predictions, page, options.pictures / f"{page}.png")
-      print(page, "; ".join(found) or "is drawn")
-      wrong += bool(found)
-    driver.quit()
+    try:
+      for page in PAGES:
+        found = faults(driver, options.predictions, page, options.pictures / f"{page}.png")
+        print(page, "; ".join(found) or "is drawn")
+        wrong += bool(found)
+    finally:
+      driver.quit()
   return 1 if wrong else 0
 
 

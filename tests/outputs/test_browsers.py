@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,12 +15,14 @@ from alphaecoli.outputs.bigbed import Feature, write_bigbed
 from alphaecoli.outputs.browsers import (
   COLOURS,
   GREY,
+  IGV_VERSION,
   expression_fifths,
   gene_features,
   write_bed,
   write_browser_files,
 )
 
+ROOT = Path(__file__).parents[2]
 CONTIGS = [("chr", encode("NNACGT" + "GATTACA" * 30 + "NN")), ("p<1>", encode("ACGTN"))]
 LENGTHS = {name: len(codes) for name, codes in CONTIGS}
 TRACKS = [
@@ -141,6 +144,7 @@ def test_sessions_name_files_of_the_folder_by_relative_paths(folder):
   page = (folder / "igv.html").read_text()
   session = json.loads(page.split("const session = ")[1].split(";\nconst keys")[0])
   assert page.count("</script>") == 3  # the title's became text
+  assert f"npm pack igv@{IGV_VERSION} " in (ROOT / "docs" / "prediction.md").read_text()
   assert {track["url"] for track in session["tracks"]} == named
   assert {session["reference"][key] for key in ("fastaURL", "indexURL")} <= there
   config = json.loads((folder / "config.json").read_text())
