@@ -152,12 +152,12 @@ def contig_of(
     DataError: a character that is neither letter nor gap, or a protein.
   """
   codes = encode(letters)
-  share = 1 - len(letters.translate(None, _AMINO_ACIDS)) / max(len(letters), 1)
-  if share > MOST_AMINO_ACIDS:
+  amino_acids = len(letters) - len(letters.translate(None, _AMINO_ACIDS))
+  if amino_acids > MOST_AMINO_ACIDS * len(letters):
     raise DataError(
-      f"{share:.0%} of the letters of {cut(name)} stand for amino acids and for no nucleotide "
-      f"(E F I J L O P Q Z; at most {MOST_AMINO_ACIDS:.0%} may): a protein; expected the sequence "
-      "of a genome"
+      f"{amino_acids / len(letters):.0%} of the letters of {cut(name)} stand for "
+      f"amino acids and for no nucleotide (E F I J L O P Q Z; at most {MOST_AMINO_ACIDS:.0%} may): "
+      "a protein; expected the sequence of a genome"
     )
   vcf = np.frombuffer(letters.translate(_VCF), np.uint8)
   same = np.array_equal(vcf, codes)

@@ -27,6 +27,29 @@ def test_a_character_that_is_no_letter_is_refused_with_its_position():
     encode("AC1T")
 
 
+@pytest.mark.parametrize(
+  ("letters", "is_protein"),
+  [
+    ("A" * 95 + "EFILP", False),  # 5%
+    ("A" * 94 + "efilpq", True),
+    ("RYSWKMBDHVNXU-" * 9, False),
+    ("MKRISTTITTTITITTGNGAG", True),
+  ],
+  ids=["five-percent", "six-percent", "iupac", "protein"],
+)
+def test_proteins_are_told_by_letters_that_are_no_nucleotides(tmp_path, letters, is_protein):
+  path = tmp_path / "g.fna"
+  path.write_text(f">good\nACGT\n>odd\n{letters}\n")
+  if not is_protein:
+    assert len(read_fasta(path)) == 2
+    return
+  with pytest.raises(
+    DataError, match=r"g\.fna: \d+% of the letters of odd stand for amino"
+  ) as caught:
+    read_fasta(path)
+  assert "\n" not in str(caught.value)
+
+
 def test_reverse_complement_by_hand_and_twice_is_the_identity():
   codes = encode("AACGTN")
   assert decode(reverse_complement(codes)) == "NACGTT"
