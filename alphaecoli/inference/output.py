@@ -104,9 +104,8 @@ class GenomeOutput:
     self._folder, self._genome, self._settings = folder, genome, settings
     self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
-    # Contigs out of fold have none; files and columns are there if any contig has one.
     whole = all(predictor.is_out_of_fold(c.codes) for c in genome.contigs)
-    self._has_spread = predictor.has_spread and not whole
+    self._has_spread = predictor.has_spread and not whole  # of contigs that are not out of fold
     members = predictor.members or (predictor,)
     self._models = [p.gene_models for p in members]
     self._known = KnownGeneColumns([p.about for p in members])
@@ -173,9 +172,8 @@ class GenomeOutput:
       names = self._operons.add(contig, operons)
     has_expression = "gene_expression" in self._heads
     annotated = genes.log_tpm(prediction, self._models) if has_expression else None
-    rows = tables.gene_rows(
-      contig, prediction, names, store, self._members, annotated, self._has_spread
-    )
+    columns = names, store, self._members, annotated, self._has_spread
+    rows = tables.gene_rows(contig, prediction, *columns)
     self._known.add(contig.label, contig.codes, genes.codons, rows)
     self._genes += rows
     if GENBANK in self._settings.formats:
