@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from alphaecoli.genomics.sequence import Contig
 
 LOGGER = logging.getLogger(__name__)
 
-_PRECURSORS = ("mrna", "precursor_rna")  # of a CDS, or of another RNA
 STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}  # as dumps and tables write them
 # Evidence of an operon: from experiments; of other kinds alone; none is given.
 EXPERIMENTAL, OTHER_EVIDENCE, NO_EVIDENCE = "experimental", "other", "none"
@@ -41,7 +40,6 @@ class Gene:
     fragments: intervals of an interrupted gene, within start to end; () if it is whole.
     contig: name of the contig; "" in the records of a dump, which hold one.
     biotype: NCBI's gene_biotype; "" if there is none.
-    product: type of the CDS or RNA feature that it stands for, such as tRNA; "" if none is known.
     old_locus_tags: locus tags of earlier annotations.
     operon: name of its operon in the annotation; "" if none is given.
     line: line of the file, from 1; in GenBank files the number of the feature in its record.
@@ -57,7 +55,6 @@ class Gene:
   fragments: tuple[StartEnd, ...] = ()
   contig: str = ""
   biotype: str = ""
-  product: str = ""
   old_locus_tags: tuple[str, ...] = ()
   operon: str = ""
   line: int = 0
@@ -149,86 +146,14 @@ class Annotation:
   lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def one_line(text: str) -> str:
-  """Returns text without the tabs and line ends that escapes and quotes may hide."""
-  return " ".join(text.split())
-
-
 def gene_kind(kind: str) -> str:
   """Returns a gene type in the form in which types compare: rRNA, rrna and rRNA_gene are one."""
   return kind.lower().removesuffix("_gene")
 
 
-def feature_kind(kind: str) -> str:
-  """Tells features by their type: gene, product (CDS and RNAs) or ""."""
-  kind = kind.lower()
-  if kind.endswith("gene"):
-    return "gene"
-  is_rna = kind.endswith("rna") and kind not in _PRECURSORS
-  return "product" if is_rna or kind == "cds" else ""
-
-
-def with_products(genes: Sequence[Gene], products: Iterable[Gene]) -> list[Gene]:
-  """Adds to gene features the CDS and RNA features for which none of them stands, by line.
-
-  A gene stands for products of its locus tag, for those with its bounds, and for those within it
-  that name no other locus tag or, where one of the two has none, no other gene. Of the types of
-  these, its `product` becomes the first; CDS, if that is one of them.
-  """
-  tags = {(g.contig, g.locus_tag): number for number, g in enumerate(genes) if g.locus_tag}
-  by_contig: dict[str, list[int]] = {}
-  for number, gene in enumerate(genes):
-    by_contig.setdefault(gene.contig, []).append(number)
-  around = {
-    contig: ContigFeatures([genes[number] for number in numbers])
-    for contig, numbers in by_contig.items()
-  }
-  added: list[Gene] = []
-  kinds: dict[int, str] = {}  # of products, by the number of their gene
-  for product in products:
-    near, owner = around.get(product.contig), tags.get((product.contig, product.locus_tag))
-    if owner is None and near is not None:
-      start, end = near.gene_bounds.T
-      rows = np.flatnonzero((start <= product.start) & (end >= product.end)).tolist()
-      numbers = by_contig[product.contig]
-      owner = next((numbers[r] for r in rows if _stands_for(near.genes[r], product)), None)
-    if owner is None:
-      added.append(product)
-    elif owner not in kinds or product.type.upper() == "CDS":
-      kinds[owner] = product.type
-  own = [dataclasses.replace(g, product=kinds.get(n, g.product)) for n, g in enumerate(genes)]
-  return sorted([*own, *added], key=lambda gene: gene.line)
-
-
-def _stands_for(gene: Gene, product: Gene) -> bool:
-  """Returns whether a product within a gene, with no or another locus tag, is the gene's."""
-  if gene.strand * product.strand < 0:
-    return False
-  if (gene.start, gene.end) == (product.start, product.end):
-    return True
-  if gene.locus_tag and product.locus_tag:
-    return False
-  return not (gene.name and product.name) or gene.name.lower() == product.name.lower()
-
-
 def place_id(gene: Gene) -> str:
   """Returns what a gene without any name is called: where it lies, 1-based and inclusive."""
   return f"{gene.contig}:{gene.start + 1}-{gene.end}"
-
-
-def warn_of_nameless(genes: Sequence[Gene], path: Path) -> None:
-  """Warns of genes that no table can mean, since only their place names them."""
-  nameless = sum(
-    not gene.locus_tag and not gene.name and gene.id == place_id(gene) for gene in genes
-  )
-  if nameless:
-    text = "%s: %d of %d genes have neither ID, locus tag nor symbol; they are named by their place"
-    LOGGER.warning(text, path, nameless, len(genes))
-
-
-def old_tags(text: str) -> tuple[str, ...]:
-  """Returns the locus tags of an old_locus_tag attribute, with commas or spaces between."""
-  return tuple(text.replace(",", " ").split())
 
 
 def place_genes(

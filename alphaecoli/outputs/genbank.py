@@ -99,9 +99,9 @@ def _features(contig: AnnotatedContig, fifths: Sequence[int | None]) -> list[Seq
 
 def _rna_of(gene: Gene) -> tuple[str, dict[str, list[str]] | None]:
   """Returns the feature of an RNA gene, as annotated, and its class; "" and None for others."""
-  kinds = (gene_kind(kind) for kind in (gene.biotype, gene.product, gene.type))
+  kinds = (gene_kind(kind) for kind in (gene.biotype, gene.type))
   kind = next((kind for kind in kinds if kind.endswith("rna") and kind != "mrna"), "")
-  if not kind or gene.product.upper() == "CDS":
+  if not kind:
     return "", None
   if kind in RNA_FEATURES:
     return RNA_FEATURES[kind], {}

@@ -201,19 +201,22 @@ def test_features_that_no_gene_stands_for_are_genes_of_their_type(written):
   ]
 
 
-def test_genes_know_the_type_of_their_product(written):
+def test_gene_features_are_what_their_products_are(written):
+  """GenBank has no biotypes: the gene of 5S rRNA, 120 bases, is no protein's."""
   features = [
-    feature("gene", (1, 91, 1), locus_tag="b1"),
-    feature("tRNA", (1, 91, 1), locus_tag="b1"),
-    feature("gene", (100, 190, 1), gene="x"),
-    feature("ncRNA", (110, 130, 1), gene="x"),  # within it
-    feature("CDS", (100, 190, 1), gene="x"),
-    feature("gene", (200, 290, -1), locus_tag="b3"),
-    feature("rRNA", (300, 390, 1)),
+    feature("gene", (0, 120, -1), locus_tag="L1"),
+    feature("rRNA", (0, 120, -1), locus_tag="L1"),
+    feature("gene", (200, 275, 1), gene="ileV"),
+    feature("tRNA", (200, 275, 1), gene="ileV"),
+    feature("gene", (300, 390, 1), locus_tag="L3"),
+    feature("CDS", (300, 390, 1), locus_tag="L3"),
+    feature("ncRNA", (320, 350, 1), locus_tag="L3"),
+    feature("CDS", (400, 490, 1), locus_tag="L4", pseudo=""),
   ]
-  _, annotation = read_genbank(written(record("p", features)))
-  kinds = [(g.type, g.product) for g in annotation.genes]
-  assert kinds == [("gene", "tRNA"), ("gene", "CDS"), ("gene", ""), ("rRNA", "")]
+  _, annotation = read_genbank(written(record("c", features)))
+  assert [(g.id, g.type) for g in annotation.genes] == [
+    ("L1", "rRNA"), ("ileV", "tRNA"), ("L3", "gene"), ("L4", "pseudogene"),
+  ]  # fmt: skip
 
 
 def test_one_record_with_genes_does_not_hide_those_of_another(written):

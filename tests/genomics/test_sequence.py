@@ -27,29 +27,6 @@ def test_a_character_that_is_no_letter_is_refused_with_its_position():
     encode("AC1T")
 
 
-@pytest.mark.parametrize(
-  ("letters", "is_protein"),
-  [
-    ("A" * 95 + "EFILP", False),  # 5%
-    ("A" * 94 + "efilpq", True),
-    ("RYSWKMBDHVNXU-" * 9, False),
-    ("MKRISTTITTTITITTGNGAG", True),
-  ],
-  ids=["five-percent", "six-percent", "iupac", "protein"],
-)
-def test_proteins_are_told_by_letters_that_are_no_nucleotides(tmp_path, letters, is_protein):
-  path = tmp_path / "g.fna"
-  path.write_text(f">good\nACGT\n>odd\n{letters}\n")
-  if not is_protein:
-    assert len(read_fasta(path)) == 2
-    return
-  with pytest.raises(
-    DataError, match=r"g\.fna: \d+% of the letters of odd stand for amino"
-  ) as caught:
-    read_fasta(path)
-  assert "\n" not in str(caught.value)
-
-
 def test_reverse_complement_by_hand_and_twice_is_the_identity():
   codes = encode("AACGTN")
   assert decode(reverse_complement(codes)) == "NACGTT"
@@ -90,6 +67,15 @@ def test_a_broken_fasta_is_one_error_with_file_and_line(tmp_path, text, message)
   with pytest.raises(DataError, match=message) as caught:
     read_fasta(path)
   assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_proteins_are_refused_and_unknown_bases_are_not(tmp_path):
+  path = tmp_path / "thr.faa"
+  path.write_text(">NP_414543.1 thrA\nMRVLKFGGTSVANAERFLRVADILESNARQGQVATVLSAPAKITNHLVAM\n")
+  with pytest.raises(DataError, match=r"thr\.faa: line 1: NP_414543\.1 is a protein"):
+    read_fasta(path)
+  path.write_text(">c masked\n" + "ACGTRYSWKMBDHVNX" * 9 + "e" * 15 + "\n")
+  assert read_fasta(path)[0].length_bp == 159
 
 
 def test_rna_reads_as_dna_and_is_said(tmp_path, caplog, monkeypatch):

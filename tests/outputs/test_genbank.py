@@ -105,7 +105,7 @@ def test_genes_carry_levels_pairs_and_colours(path):
   ("types", "feature", "ncrna_class"),
   [
     ({"biotype": "tRNA"}, "tRNA", None),
-    ({"product": "rRNA"}, "rRNA", None),  # a gene feature and its RNA
+    ({"type": "rRNA"}, "rRNA", None),
     ({"type": "tmRNA"}, "tmRNA", None),
     ({"type": "rRNA_gene"}, "rRNA", None),
     ({"biotype": "misc_RNA"}, "misc_RNA", None),
@@ -114,7 +114,7 @@ def test_genes_carry_levels_pairs_and_colours(path):
     ({"type": "sRNA"}, "ncRNA", "other"),
     ({"type": "ncRNA_gene"}, "ncRNA", "other"),
     ({"type": "mRNA"}, "CDS", None),  # RegulonDB's word for coding genes
-    ({"product": "CDS"}, "CDS", None),
+    ({"type": "CDS"}, "CDS", None),
     ({}, "CDS", None),
     ({"type": "pseudogene"}, None, None),
   ],
