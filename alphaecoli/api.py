@@ -17,7 +17,7 @@ from alphaecoli.checkpoints.read import (
 )
 from alphaecoli.config import heads_of
 from alphaecoli.errors import ConfigError
-from alphaecoli.files import DEFAULT_MODEL, read_json
+from alphaecoli.files import DEFAULT_MODEL, AnyPath, as_path, is_remote, read_json
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.read import read_variants
 from alphaecoli.genomics.vcf import as_variants
@@ -129,7 +129,7 @@ class EnsemblePredictor(Ensemble, Predictor):
 
 
 def load_predictor(
-  checkpoint: str | Path = DEFAULT_MODEL,
+  checkpoint: str | AnyPath = DEFAULT_MODEL,
   *,
   device: str | jax.Device | Sequence[jax.Device] | None = None,
   batch_windows: int | None = None,
@@ -176,12 +176,12 @@ def load_predictor(
         f"{checkpoint} is no ensemble, and out of fold needs one, such as the directory of "
         "alphaecoli.crossvalidate"
       )
-    predictor, model, _ = _load(Path(located), *options, {})
+    predictor, model, _ = _load(as_path(located), *options, {})
     _ = model.values  # now, so that what is broken is said here
     return predictor
   most = most_members(members, read_json(ensemble).get(DEFAULT_MEMBERS))
   shared: dict[str, tuple[Programs, LoadedCheckpoint]] = {}
-  each = [_load(Path(path), *options, shared) for path in read_ensemble(ensemble)]
+  each = [_load(as_path(path), *options, shared) for path in read_ensemble(ensemble)]
   for _, model, _ in each[:most]:  # the others' values are read where they are asked
     _ = model.values
   loaded = [member for member, _, _ in each]
@@ -193,7 +193,7 @@ def load_predictor(
     about=about,
     trained=metas if known else None,
     strict=bool(out_of_fold),
-    genomes=Path(ensemble).parent / GENOMES,
+    genomes=None if is_remote(ensemble) else Path(ensemble).parent / GENOMES,
     most=most,
   )
 
@@ -216,7 +216,7 @@ def most_members(asked: int | str | None, default: int | None) -> int | None:
 
 
 def _load(
-  path: Path,
+  path: AnyPath,
   devices: Sequence[jax.Device],
   batch_windows: int | None,
   margin_bp: int | None,

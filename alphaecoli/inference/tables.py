@@ -4,9 +4,7 @@ Positions in tables and GFF3 are 1-based and inclusive; in BED they are 0-based 
 """
 
 import dataclasses
-import functools
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,15 +26,11 @@ from alphaecoli.outputs.browsers import OPERON
 from alphaecoli.outputs.genbank import AnnotatedContig
 from alphaecoli.tracks.store import TrackStore
 
-if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 GENES, PAIRS, OPERONS = "genes", "pairs", "operons"
 STRANDS = {1: "+", -1: "-", 0: "."}
 BED_COLUMNS = ("chrom", "chromStart", "chromEnd", "name", "score", "strand", "probability", "genes")
-
-# Names the column of a deviation over members: log_tpm_spread:<track>, probability_spread.
-_spread_name = functools.partial(re.compile(r"(?=:|$)").sub, "_spread", count=1)
 
 Row = dict[str, Any]
 
@@ -48,13 +42,13 @@ def gene_rows(
   store: TrackStore | None = None,
   members: Sequence[str] = (),
   annotated: Float64[np.ndarray, "G T"] | None = None,
+  has_spread: bool = False,
 ) -> list[Row]:
   """Makes one row a gene.
 
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
   learnt from; its tpm is exp(log_tpm) - 1, at least 0; log_tpm_annotated weighs it against the
-  gene's codon use and its likely operon mates. A head that was not trained gives NaN. Of an
-  ensemble, the deviations over the members' values follow.
+  gene's codon use and its likely operon mates. A head that was not trained gives NaN.
 
   Args:
     contig: contig with its genes.
@@ -63,10 +57,11 @@ def gene_rows(
     store: source of observed values, operons and splits, which are left out without one.
     members: names of an ensemble's members, for who predicted the gene.
     annotated: log_tpm of all genes by the expression models, in columns of their own.
+    has_spread: whether the deviations over an ensemble's members follow, NaN without members.
   """
   log_tpm = prediction.in_units("log_tpm")
   logs, origin = log_tpm.gene_expression, prediction.origin
-  rows, each = [], []
+  rows = []
   for number, gene in enumerate(contig.genes):
     bases = gene.bases(len(logs))
     row: Row = {
@@ -85,8 +80,8 @@ def gene_rows(
       for track, value in zip(prediction.tracks, annotated[number].tolist(), strict=True):
         row[f"log_tpm_annotated:{track}"] = value
     row["operon"] = operon_names.get(number, "")
-    each.append([_gene_values(m.gene_expression, m, bases) for m in log_tpm.members])
-    row |= dict.fromkeys(map(_spread_name, values if log_tpm.members else ()))
+    each = [_gene_values(m.gene_expression, m, bases) for m in log_tpm.members]
+    row |= _spreads(values, each) if has_spread else {}
     if origin is not None:
       used = np.flatnonzero(origin.by[:, bases].any(axis=1))
       row["members"] = ",".join(members[number] for number in used.tolist())
@@ -94,7 +89,6 @@ def gene_rows(
     if store is not None:
       row |= _observed(gene, prediction.tracks, store)
     rows.append(row)
-  _fill_spreads(rows, each)
   return rows
 
 
@@ -110,13 +104,12 @@ def _gene_values(
   return {**row, "operon_probability": float(membership.mean(dtype=np.float64))}
 
 
-def _fill_spreads(rows: Sequence[Row], each: Sequence[Sequence[Mapping[str, float]]]) -> None:
-  """Computes deviations over members, of all rows at once, in places that are kept for them."""
-  for name in each[0][0] if each and each[0] else ():
-    if (column := _spread_name(name)) in rows[0]:
-      values = np.array([[member[name] for member in members] for members in each])
-      for row, value in zip(rows, spread_of(values, axis=1).tolist(), strict=True):
-        row[column] = value
+def _spreads(values: Mapping[str, Any], members: Sequence[Mapping[str, float]]) -> Row:
+  """Computes the deviations of columns over members, `log_tpm_spread:<track>`; NaN without."""
+  each = [[member[name] for member in members] for name in values]
+  spreads = spread_of(each, axis=1).tolist() if members else [np.nan] * len(values)
+  parts = [name.partition(":") for name in values]
+  return {f"{a}_spread{b}{c}": value for (a, b, c), value in zip(parts, spreads, strict=True)}
 
 
 def _observed(gene: Gene, tracks: Sequence[str], store: TrackStore) -> Row:
@@ -136,7 +129,7 @@ def pair_rows(
   pairs: Sequence[GenePair],
   threshold: float,
   store: TrackStore | None = None,
-  members: Sequence[Sequence[GenePair]] = (),
+  members: Sequence[Sequence[GenePair]] | None = None,
 ) -> list[Row]:
   """Makes one row a pair of neighbours on one strand, in the order of the contig.
 
@@ -146,9 +139,9 @@ def pair_rows(
     threshold: probability from which a pair counts as of one operon.
     store: source of whether they share an observed operon, and of their split ("border" where they
       differ); these are left out without one.
-    members: the same pairs by each member of an ensemble.
+    members: the same pairs by each member of an ensemble, for deviations; empty: these are NaN.
   """
-  rows, each = [], []
+  rows = []
   for number, pair in enumerate(pairs):
     left, right = contig.genes[pair.left], contig.genes[pair.right]
     row: Row = {"contig": contig.label, "strand": STRANDS[left.strand]}
@@ -161,12 +154,11 @@ def pair_rows(
     }
     probabilities = _probabilities(pair)
     row |= probabilities
-    each.append([_probabilities(member[number]) for member in members])
-    row |= dict.fromkeys(map(_spread_name, probabilities if members else ()))
+    if members is not None:
+      row |= _spreads(probabilities, [_probabilities(member[number]) for member in members])
     if store is not None:
       row |= _observed_pair(left, right, store)
     rows.append(row)
-  _fill_spreads(rows, each)
   return rows
 
 

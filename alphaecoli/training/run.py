@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from alphaecoli.checkpoints.read import CHECKPOINTS_DIR
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.cli import reading_bar
 from alphaecoli.errors import UserError
-from alphaecoli.files import write_json
+from alphaecoli.files import AnyPath, is_remote, write_json, write_text
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size
 from alphaecoli.parallel.hardware import use_compilation_cache
@@ -40,13 +39,13 @@ from alphaecoli.training.step import StepDefinition, TrainState
 LOGGER = logging.getLogger(__name__)
 
 
-def train(config: Config, workdir: Path, profile: range | None = None) -> int:
+def train(config: Config, workdir: AnyPath, profile: range | None = None) -> int:
   """Processes data if needed, then trains, evaluates and saves; continues a run that was stopped.
 
   Args:
     config: configuration of the run.
-    workdir: receiver of tracks/, checkpoints/, tensorboard/, config.json, run.json, metrics.jsonl
-      and validation.json.
+    workdir: receiver, here or in a bucket, of tracks/, checkpoints/, tensorboard/, config.json,
+      run.json, metrics.jsonl and validation.json.
     profile: steps to trace into profile/.
 
   Returns:
@@ -70,7 +69,7 @@ def train(config: Config, workdir: Path, profile: range | None = None) -> int:
 def train_on(
   data: TrackStore | Organisms,
   config: Config,
-  workdir: Path,
+  workdir: AnyPath,
   functional: FunctionalModel,
   profile: range | None = None,
 ) -> int:
@@ -182,12 +181,17 @@ def start(
   return items_state(restored.items), origin, restored.meta.get("loop")
 
 
-def make_directory(path: Path) -> None:
+def make_directory(path: AnyPath) -> None:
   """Makes a directory that can be written to.
 
   Raises:
     UserError: it can not be made or written.
   """
+  if is_remote(path):  # known by trying, before the hours that come first
+    if jax.process_index() == 0:
+      write_text(path / "writable", "")
+      (path / "writable").unlink()
+    return
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -196,7 +200,7 @@ def make_directory(path: Path) -> None:
     raise UserError(f"cannot write to the work directory {path}")
 
 
-def say_what_next(workdir: Path) -> None:
+def say_what_next(workdir: AnyPath) -> None:
   """Logs the commands that follow a finished run."""
   LOGGER.info("held-out metrics:  python -m alphaecoli.evaluate --workdir %s --split test", workdir)
   LOGGER.info(
