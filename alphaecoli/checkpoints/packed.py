@@ -21,9 +21,10 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
+from alphaecoli.checkpoints.arrays import BROKEN, check_files, one_line, read_item
 from alphaecoli.config import base_config
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import AnyPath, as_path, make_folder, sealed
+from alphaecoli.files import AnyPath, as_path, make_folder, sealed, storage_errors
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"  # a folder a model
 WEIGHTS = "weights.npz"
@@ -151,6 +152,22 @@ def without_paths(value: Any) -> Any:
     return [without_paths(entry) for entry in value]
   is_path = isinstance(value, str) and len(value) > 1 and _ROOTED.match(value)
   return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if is_path else value
+
+
+def read_values(
+  folder: Any, meta: Mapping[str, Any], abstract: Mapping[str, Mapping[str, Any]]
+) -> list[Any]:
+  """Reads the values of any checkpoint; arguments and errors as for `read_packed`."""
+  if WEIGHTS_KEY in meta:
+    return read_packed(folder, meta, abstract)
+  check_files(folder, meta, abstract)
+  values = []
+  for name, shapes in abstract.items():
+    try:
+      values.append(read_item(epath.Path(folder) / name, shapes))
+    except (*BROKEN, *storage_errors()) as error:
+      raise DataError(f"{folder}: {name} can not be read: {one_line(error)}") from error
+  return values
 
 
 def read_packed(

@@ -20,14 +20,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from alphaecoli.checkpoints.arrays import (
-  BROKEN,
-  check_files,
-  is_complete,
-  one_line,
-  read_item,
-)
-from alphaecoli.checkpoints.packed import WEIGHTS, WEIGHTS_KEY, read_packed
+from alphaecoli.checkpoints.arrays import is_complete, one_line
+from alphaecoli.checkpoints.packed import WEIGHTS, read_values
 from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError, brief
 from alphaecoli.files import (
@@ -58,7 +52,7 @@ ENSEMBLE_FILE, ENSEMBLE_FORMAT, ENSEMBLE_VERSION = "ensemble.json", "alphaecoli-
 
 @dataclasses.dataclass(frozen=True)
 class LoadedCheckpoint:
-  """A checkpoint for inference, whose arrays are read when they are first asked for.
+  """A checkpoint for inference, whose arrays are read, or found broken, when they are asked for.
 
   Attributes:
     config: configuration of the training run.
@@ -88,11 +82,7 @@ class LoadedCheckpoint:
 
   @functools.cached_property
   def model(self) -> Any:
-    """Returns the AlphaEcoli with parameters and running statistics.
-
-    Raises:
-      DataError: they are broken.
-    """
+    """Returns the AlphaEcoli with parameters and running statistics."""
     return self.functional.without_factors().merge(*self.values())
 
   def values(self, abstract: Any = None) -> Any:
@@ -100,30 +90,17 @@ class LoadedCheckpoint:
 
     Args:
       abstract: shapes, types and shardings of both, by name, where they are known already.
-
-    Raises:
-      DataError: they are broken.
     """
     if self.config.init.lora_rank:
       functional = self.functional
       return functional.split(functional.merge(*self._read(functional.abstract(self.mesh))))
     return self._read(self.functional.abstract(self.mesh) if abstract is None else abstract)
 
-  def _read(self, abstract: Any) -> tuple[Any, ...]:
+  def _read(self, abstract: Any) -> list[Any]:
     """Reads the arrays as they are on disk."""
-    found = epath.Path(self.path)
     items = dict(zip(("params", "stats"), abstract, strict=True))
-    with _naming_others(found):
-      if WEIGHTS_KEY in self.meta:
-        return tuple(read_packed(found, self.meta, items))
-      check_files(found, self.meta, items)
-      values = []
-      for name, shapes in items.items():
-        try:
-          values.append(read_item(found / name, shapes))
-        except (*BROKEN, *storage_errors()) as error:
-          raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
-      return tuple(values)
+    with _naming_others(self.path):
+      return read_values(self.path, self.meta, items)
 
 
 def gene_models_of(meta: Mapping[str, Any], organism: str) -> GeneModels:

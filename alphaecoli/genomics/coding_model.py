@@ -107,8 +107,7 @@ class CodingModel:
     if len(codes) <= UPSTREAM_BP:
       return found
     # Of every motif that there can be, unknown bases counting 0; and which one is at each base.
-    n = len(codes) - width + 1
-    sums, numbers = np.zeros(1), np.zeros(n, np.int32)
+    sums, numbers = np.zeros(1), np.zeros((n := len(codes) - width + 1), np.int32)
     for i, weights in enumerate(np.pad(self.motif, ((0, 0), (0, 1)))):
       sums = (sums[:, None] + weights).ravel()
       numbers = numbers * (UNKNOWN + 1) + codes[i : n + i]

@@ -11,7 +11,7 @@ from flax import nnx
 
 import alphaecoli
 from alphaecoli.api import Predictor
-from alphaecoli.checkpoints import read
+from alphaecoli.checkpoints import packed
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import make_predict
 from alphaecoli.genomics.sequence import Contig, decode, encode, reverse_complement
@@ -268,7 +268,7 @@ def test_a_shipped_ensemble_is_traced_once_and_reads_the_members_it_uses(monkeyp
     return call
 
   monkeypatch.setattr(FunctionalModel, "of_config", counted("of_config", FunctionalModel.of_config))
-  monkeypatch.setattr(read, "read_packed", counted("read_packed", read.read_packed))
+  monkeypatch.setattr(packed, "read_packed", counted("read_packed", packed.read_packed))
   loaded = alphaecoli.load_predictor("k12", device=jax.devices()[0])
   assert len(loaded.members) == 10
   assert calls == {"of_config": 1, "read_packed": 2}
