@@ -92,15 +92,14 @@ class LoadedCheckpoint:
       abstract: shapes, types and shardings of both, by name, where they are known already.
     """
     if self.config.init.lora_rank:
-      functional = self.functional
-      return functional.split(functional.merge(*self._read(functional.abstract(self.mesh))))
+      own = self.functional
+      return own.split(own.merge(*self._read(own.abstract(self.mesh))))
     return self._read(self.functional.abstract(self.mesh) if abstract is None else abstract)
 
   def _read(self, abstract: Any) -> list[Any]:
     """Reads the arrays as they are on disk."""
-    items = dict(zip(("params", "stats"), abstract, strict=True))
     with _naming_others(self.path):
-      return read_values(self.path, self.meta, items)
+      return read_values(self.path, self.meta, {"params": abstract[0], "stats": abstract[1]})
 
 
 def gene_models_of(meta: Mapping[str, Any], organism: str) -> GeneModels:
