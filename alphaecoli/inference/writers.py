@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pyBigWig
@@ -38,6 +38,7 @@ def values_of(prediction: Prediction, name: str) -> Float32[np.ndarray, "N C"] |
   return getattr(prediction, head) if name == head else prediction.spread.get(head)
 
 
+@runtime_checkable
 class TrackWriter(Protocol):
   """What writes the tracks of a genome in one format."""
 
