@@ -1,5 +1,6 @@
 """Peak arithmetic of the chips that JAX names, memory, and where compiled programs are kept."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,13 +8,14 @@ import pickle
 import platform
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jaxlib
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 
 from alphaecoli.files import AnyPath, absolute, is_remote, user_cache
 
@@ -105,6 +107,22 @@ def use_user_cache() -> None:
     use_compilation_cache(cache)
 
 
+@contextlib.contextmanager
+def _without_jax_cache() -> Iterator[None]:
+  """Has JAX compile: what it reads from its cache lacks functions when it is serialised again.
+
+  Such a program loads, and fails when it is called (jax 0.10.2 on CPUs).
+  """
+  before = jax.config.jax_enable_compilation_cache
+  try:
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # it asks for the setting only once
+    yield
+  finally:
+    jax.config.update("jax_enable_compilation_cache", before)
+    compilation_cache.reset_cache()
+
+
 _PROGRAM_FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_debug_nans")
 
 
@@ -146,7 +164,8 @@ def kept_program(
     pass
   if build is None:
     return None
-  program = build()
+  with _without_jax_cache():
+    program = build()
   content = pickle.dumps(serialize_executable.serialize(program))
   temporary = file.with_name(f".{file.name}.tmp-{os.getpid()}")
   try:

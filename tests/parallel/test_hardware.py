@@ -1,6 +1,7 @@
 """Where compiled programs are kept between commands."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
@@ -71,6 +72,27 @@ def test_a_kept_program_is_neither_traced_nor_compiled_again(cache):
     file.write_bytes(damaged)
     hardware.kept_program({"model": 1}, device, build)
   assert len(built) == 3
+
+
+def test_a_program_that_jax_has_in_its_cache_is_kept_whole(cache):
+  before = jax.config.jax_persistent_cache_min_compile_time_secs
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+  x, device = jnp.ones((64, 64)), jax.devices()[0]
+
+  def build():
+    jax.clear_caches()  # so that it is JAX's files that are asked
+    return (
+      jax.jit(lambda x: jnp.sin(jnp.tanh(x).sum(0)[:, None] + jnp.sort(x * 2))).lower(x).compile()
+    )
+
+  try:
+    expected = build()(x)
+    assert list(cache.glob("jit*"))
+    hardware.kept_program({"model": 3}, device, build)
+    found = hardware.kept_program({"model": 3}, device)(x)
+  finally:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+  assert (np.asarray(found) == np.asarray(expected)).all()
 
 
 def test_without_a_cache_programs_are_built():
