@@ -289,7 +289,7 @@ def reading_frames(
     more = (of_structure / length, of_pairs / length, np.log(length))
     found.append(Frames(frame + 3 * first, frame + 3 * last, np.column_stack(columns + more)))
   if not found:
-    return Frames(*np.zeros((2, 0), np.int64), np.zeros((0, len(FEATURES))))
+    return Frames(np.zeros(0, int), np.zeros(0, int), np.zeros((0, len(FEATURES))))
   return Frames(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 

@@ -94,7 +94,9 @@ def read_fasta(path: str | os.PathLike[str]) -> list[Contig]:
   with open_text(path, "FASTA", errors="replace") as file:
     every = list(map(str.strip, file))
   headers = [number for number, line in enumerate(every) if line.startswith(">")]
-  stray = next((number for number, line in enumerate(every[: (headers or [None])[0]]) if line), -1)
+  stray = next(
+    (number for number, line in enumerate(every[: headers[0] if headers else None]) if line), -1
+  )
   if stray >= 0:
     raise DataError(f"{path}: line {stray + 1}: not FASTA; the first line must start with '>'")
   for at, end in itertools.pairwise([*headers, len(every)]):

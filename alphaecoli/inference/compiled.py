@@ -178,7 +178,7 @@ class Programs:
     key = both, codes.shape
     if key not in self._kept:
       build = lambda: run.lower(values, codes).compile()  # noqa: E731
-      self._kept[key] = kept_program(self._described | {"called": key}, self._device, build)
+      self._kept[key] = kept_program({**self._described, "called": key}, self._device, build)
     return self._kept[key](values, codes)
 
   def abstract(self, shape: tuple[int, int]) -> Any:
@@ -186,7 +186,7 @@ class Programs:
     key = False, shape
     if self._described is None:
       return None
-    program = self._kept.get(key) or kept_program(self._described | {"called": key}, self._device)
+    program = self._kept.get(key) or kept_program({**self._described, "called": key}, self._device)
     if program is None:
       return None
     self._kept[key] = program

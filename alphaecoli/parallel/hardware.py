@@ -113,7 +113,7 @@ def _without_jax_cache() -> Iterator[None]:
 
   Such a program loads, and fails when it is called (jax 0.10.2 on CPUs).
   """
-  before = jax.config.jax_enable_compilation_cache
+  before = getattr(jax.config, "jax_enable_compilation_cache", True)
   try:
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # it asks for the setting only once
