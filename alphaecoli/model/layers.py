@@ -19,7 +19,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int
 
-from alphaecoli.parallel.sharding import whole
+from alphaecoli.parallel.sharding import pin, whole
 
 EPSILON = 1e-5  # of every norm
 FAN_IN_VARIANCE_FLOOR = 1e-4  # of standardised convolutions
@@ -215,6 +215,35 @@ def mean_pool(x: Float[Array, "B S C"], width: int) -> Float[Array, "B S//{width
 def upsample(x: Float[Array, "B S C"], times: int) -> Float[Array, "B S*{times} C"]:
   """Repeats each position."""
   return repeat(x, "b s c -> b (s times) c", times=times)
+
+
+def map_rows(
+  function: Callable[..., Array], parts: int, *arrays: Float[Array, "B R ..."]
+) -> Float[Array, "B R ..."]:
+  """Applies a function to the rows of arrays (axis 1), part by part.
+
+  What the function computes on its way exists for one part at a time, and again for one part at a
+  time in the backward pass, which computes it anew.
+
+  Args:
+    function: function of as many arrays, to one with the same rows.
+    parts: number of parts, a divisor of the rows. Part i has the rows i, i + parts, …: each device
+      has its share of all of them where the mesh splits the rows.
+    arrays: windows, rows, and whatever else.
+  """
+
+  def part(rows: list[Array]) -> Array:
+    return function(*map(pin, rows))
+
+  dealt = [rearrange(x, "b (row part) ... -> part b row ...", part=parts) for x in arrays]
+  # In a loop nothing can merge what is computed anew with what was computed before.
+  found = jax.lax.map(jax.checkpoint(part, prevent_cse=False), dealt)
+  return rearrange(found, "part b row ... -> b (row part) ...")
+
+
+def parts_of(rows: int, at_most: int) -> int:
+  """Returns the least number of equal parts of so many rows or fewer."""
+  return next(n for n in range(-(-rows // at_most), rows + 1) if rows % n == 0)
 
 
 def run_block(block: nnx.Module, *inputs: Any, train: bool, remat: bool) -> Any:
