@@ -161,8 +161,10 @@ class ModelConfig:
   n_organisms: int
   batch_norm_decay: float
   head_dropout: float
+  head_dropout_of: str
   compute_dtype: str
   remat: bool
+  remat_policy: str
 
   def __post_init__(self):
     at_least("model", self, channels=1, channel_step=0, first_conv_width=1, conv_width=1)
@@ -172,7 +174,14 @@ class ModelConfig:
     if self.key_dim % 2:
       raise ConfigError(f"model.key_dim={self.key_dim} is odd; rotary positions need pairs")
     one_of("model", self, compute_dtype=("float32", "bfloat16"))
+    one_of("model", self, head_dropout_of=("base", "window"))
+    one_of("model", self, remat_policy=("blocks", "products", "auto"))
     fractions("model", self, "head_dropout", "batch_norm_decay")
+
+  @property
+  def recomputed(self) -> str:
+    """What the backward pass computes anew, as `remat_policy` has it; nothing: an empty string."""
+    return self.remat_policy if self.remat else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from alphaecoli.model.layers import (
   Keys,
   LayerNorm,
   Linear,
-  map_rows,
+  map_parts,
   mean_pool,
   parameter,
   parts_of,
@@ -112,7 +112,7 @@ class RowAttention(nnx.Module):
     query, key, value = self.query(x), self.key(x), self.value(x)
     if pair.shape[1] > WHOLE_PAIRS:
       parts = parts_of(pair.shape[1], BLOCK_ROWS)
-      return map_rows(self._attend, parts, query, key, value)
+      return map_parts(self._attend, parts, query, key, value, axis=1)
     return self._attend(query, key, value)
 
   def _attend(

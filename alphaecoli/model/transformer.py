@@ -16,7 +16,7 @@ from alphaecoli.model.layers import (
   LayerNorm,
   Linear,
   RMSBatchNorm,
-  map_rows,
+  map_parts,
   parts_of,
   run_block,
 )
@@ -106,7 +106,7 @@ def attend(
 
   query = rearrange(query, "b (p m) h k -> b p m h k", m=times)
   parts = parts_of(query.shape[1], max(BLOCK_BINS // times, 1))
-  mixed = map_rows(block, parts, query, rearrange(bias, "b h p q -> b p h q"))
+  mixed = map_parts(block, parts, query, rearrange(bias, "b h p q -> b p h q"), axis=1)
   return rearrange(mixed, "b p m h v -> b (p m) h v")
 
 
@@ -197,7 +197,7 @@ class Tower(nnx.Module):
   """The layers, one after the other, the pairs starting at zero."""
 
   def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
-    self.remat, self.pair_channels = config.remat, config.pair_channels
+    self.remat, self.pair_channels = config.recomputed, config.pair_channels
     self.layers = nnx.List(
       [
         TransformerLayer(features, config, update_pair=i % config.pair_every == 0, rngs=rngs)
