@@ -87,22 +87,27 @@ def attend(
     bias: additions to the logits, each for N / P by N / P bins.
   """
   times = query.shape[1] // bias.shape[2]
+  # A matrix product with ones and zeros repeats the columns: on a TPU an array whose last axis is
+  # the 16 bins of a pair takes eight times its size.
+  columns = jnp.repeat(jnp.eye(bias.shape[3], dtype=bias.dtype), times, axis=1)
   if query.shape[1] <= WHOLE_BINS:
     rows = repeat(bias, "b h p q -> b h (p m) q", m=times)
-    # A matrix product with ones and zeros repeats the columns: on a TPU an array whose last axis
-    # is the 16 bins of a pair takes eight times its size.
-    columns = jnp.repeat(jnp.eye(bias.shape[3], dtype=bias.dtype), times, axis=1)
-    return _attend(query, key, value, jnp.matmul(rows, columns, precision="highest"))
-  # Float32 before the blocks and the repeats, so that gradients are summed in it.
+    logits = jnp.einsum("bqhk,bmk->bhqm", query, key, preferred_element_type=jnp.float32)
+    logits = logits / key.shape[-1] ** 0.5 + jnp.matmul(rows, columns, precision="highest")
+    weights = _weights(constrain(logits, "batch", "head", "position", "key"))
+    return jnp.einsum("bhqm,bmv->bqhv", weights.astype(value.dtype), value)
+  # Float32 outside, so that gradients of the blocks are summed in it.
   wide = [constrain(x.astype(jnp.float32), "batch", None, None) for x in (key, value)]
 
   def block(
     query: Float[Array, "B R M H K"], bias: Float[Array, "B R H P"]
   ) -> Float[Array, "B R M H V"]:
-    keys, values = (x.astype(query.dtype) for x in wide)
-    every = repeat(bias.astype(jnp.float32), "b r h q -> b h (r m) (q n)", m=times, n=times)
-    mixed = _attend(rearrange(query, "b r m h k -> b (r m) h k"), keys, values, every)
-    return rearrange(mixed, "b (r m) h v -> b r m h v", m=times)
+    key, value = (x.astype(query.dtype) for x in wide)
+    to_bins = jnp.matmul(bias, columns, precision="highest", preferred_element_type=jnp.float32)
+    logits = jnp.einsum("brmhk,bnk->bhrmn", query, key, preferred_element_type=jnp.float32)
+    logits = logits / key.shape[-1] ** 0.5 + rearrange(to_bins, "b r h n -> b h r 1 n")
+    weights = _weights(constrain(logits, "batch", "head", "position", None, "key"))
+    return jnp.einsum("bhrmn,bnv->brmhv", weights.astype(value.dtype), value)
 
   query = rearrange(query, "b (p m) h k -> b p m h k", m=times)
   parts = parts_of(query.shape[1], max(BLOCK_BINS // times, 1))
@@ -110,17 +115,9 @@ def attend(
   return rearrange(mixed, "b p m h v -> b (p m) h v")
 
 
-def _attend(
-  query: Float[Array, "B Q H K"],
-  key: Float[Array, "B N K"],
-  value: Float[Array, "B N V"],
-  bias: Float[Array, "B H Q N"],
-) -> Float[Array, "B Q H V"]:
-  """Takes the means for some of the bins; every logit exists."""
-  logits = jnp.einsum("bqhk,bmk->bhqm", query, key, preferred_element_type=jnp.float32)
-  logits = constrain(logits / key.shape[-1] ** 0.5 + bias, "batch", "head", "position", "key")
-  weights = jax.nn.softmax(LOGIT_CAP * jnp.tanh(logits / LOGIT_CAP), axis=-1)
-  return jnp.einsum("bhqm,bmv->bqhv", weights.astype(value.dtype), value)
+def _weights(logits: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+  """Takes the softmax of capped logits."""
+  return jax.nn.softmax(LOGIT_CAP * jnp.tanh(logits / LOGIT_CAP), axis=-1)
 
 
 class MultiQueryAttention(nnx.Module):
