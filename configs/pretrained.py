@@ -1,4 +1,4 @@
-"""The recipe of the shipped model: the quick start's, from a model of other bacteria.
+"""The quick start's recipe, from a model of other bacteria.
 
 Command: python -m alphaecoli.crossvalidate --config configs/pretrained.py --workdir W --rivals
 It starts from runs/relatives, which `configs/relatives.py` makes.
