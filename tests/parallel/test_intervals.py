@@ -73,11 +73,11 @@ def splits(shape, windows, has_kernel):
 def cases(shape):
   """Yields a name, the layer, its arrays and how they lie, for everything to try on a mesh."""
   rng = np.random.default_rng(0)
-  for name, (graph, state), interval, n_in in layers():
-    state = jax.tree.map(lambda v: v + rng.normal(size=v.shape).astype(np.float32) / 10, state)
+  for name, (graph, fresh), interval, n_in in layers():
+    state = jax.tree.map(lambda v: v + rng.normal(size=v.shape).astype(np.float32) / 10, fresh)
     for windows in (1, 2, 8):
       length = interval * shape[2]
-      if windows == 8 and interval > 16 or length % OTHERS.get(name, (None, 1))[1]:
+      if (windows == 8 and interval > 16) or length % OTHERS.get(name, (None, 1))[1]:
         continue
       x = rng.normal(size=(windows, length, n_in)).astype(np.float32)
       for number, (by_windows, by_kernel) in enumerate(splits(shape, windows, name not in OTHERS)):
