@@ -30,9 +30,9 @@ MESHES = [  # and one case of so many
 # with the windows whole, and with the windows split and W I > B S >= I.
 CONVOLUTIONS = [
   (1, 5, 8, 8),
-  (1, 15, 4, 8),
+  (1, 15, 8, 8),
   (2, 5, 8, 16),
-  (2, 15, 4, 8),
+  (2, 15, 8, 8),
   (3, 4, 8, 8),
   (16, 5, 16, 8),
   (256, 5, 64, 64),
