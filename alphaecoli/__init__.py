@@ -7,8 +7,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
   from alphaecoli.api import Predictor, load_predictor
-  from alphaecoli.genomics.bed import read_elements
   from alphaecoli.genomics.intervals import Interval
+  from alphaecoli.genomics.read import read_elements
   from alphaecoli.genomics.vcf import Variant
   from alphaecoli.inference.arguments import read_genome
   from alphaecoli.inference.prediction import Request
@@ -24,7 +24,7 @@ _PUBLIC = {
   "draw_logo": "alphaecoli.plotting.logo",
   "load_predictor": "alphaecoli.api",
   "open_store": "alphaecoli.tracks.store",
-  "read_elements": "alphaecoli.genomics.bed",
+  "read_elements": "alphaecoli.genomics.read",
   "read_genome": "alphaecoli.inference.arguments",
 }
 

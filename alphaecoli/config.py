@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alphaecoli.errors import ConfigError, brief, nearest, program_of_user
+from alphaecoli.errors import ConfigError, brief, nearest, program_of_user, reason_of
 from alphaecoli.schema import DATA_BEFORE, HEADS, Config, Head
 
 LOGGER = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
     try:
       node[leaf] = value
     except TypeError as error:
-      raise ConfigError(f"{key}={brief(value)}: {error}") from error
+      raise ConfigError(f"{key}={brief(value)}: {reason_of(error)}") from error
 
 
 def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[Config, str]:
@@ -247,12 +247,12 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
   if not any(a == "--config" or a.startswith("--config=") for a in arguments):
     arguments.insert(0, f"--config={configs_dir() / 'base.py'}")
   for before, argument in zip(["", *arguments], arguments, strict=False):
-    if argument.startswith("--config."):
+    if argument.startswith("--config=") or before == "--config":
+      load_file(*argument.removeprefix("--config=").split(":", 1))  # whose errors are one line
+    elif argument.startswith("--config."):
       key = argument.removeprefix("--config.").split("=", 1)[0]
       if key not in key_names() and not key.startswith(_GROUPS):
         raise ConfigError(unknown_key(key))
-    elif argument.startswith("--config=") or before == "--config":
-      load_file(*argument.removeprefix("--config=").split(":", 1))  # whose errors are one line
   argv, groups = _with_lists(["alphaecoli", *arguments])
   config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=argv)
   try:
@@ -261,7 +261,7 @@ def from_arguments(arguments: Sequence[str], test_mode: bool = False) -> tuple[C
     config, overrides = flag.value, dict(flag.override_values)
     name = Path(flag.config_filename.split(":")[0]).stem
   except (SyntaxError, *_UNREADABLE) as error:
-    raise ConfigError(" ".join(str(error).split())[:400]) from error
+    raise ConfigError(reason_of(error, 400)) from error
   if rest:
     raise ConfigError(f"unexpected argument {brief(rest[0])}; write --config.section.key=value")
   with config.unlocked():

@@ -42,6 +42,12 @@ def brief(value: Any, most: int = 100) -> str:
   return text if len(text) <= most else f"{text[:most]}…"
 
 
+def reason_of(error: BaseException, most: int = 200) -> str:
+  """Returns the start of an error's text on one line, for the text of another; else its type."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  return text if len(text) <= most else f"{text[:most]}…"
+
+
 @contextlib.contextmanager
 def program_of_user(path: Path) -> Iterator[None]:
   """Makes one line of any failure of a Python file that the user wrote.
@@ -57,8 +63,9 @@ def program_of_user(path: Path) -> Iterator[None]:
     steps = traceback.extract_tb(error.__traceback__)
     lines = [str(step.lineno) for step in steps if step.filename == str(path)]
     at = getattr(error, "lineno", None) or (lines or ["?"])[-1]
-    text = " ".join(str(error).split())[:300]
-    raise ConfigError(f"{path}, line {at}: {type(error).__name__}: {text}") from error
+    raise ConfigError(
+      f"{path}, line {at}: {type(error).__name__}: {reason_of(error, 300)}"
+    ) from error
 
 
 def at_least(section: str, config: Any, **minimum: float) -> None:

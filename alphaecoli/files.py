@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from alphaecoli import __version__
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError, DataError, reason_of
 
 DEFAULT_MODEL = "k12"  # of those in the package; checkpoints/packed.py finds them
 CHECKSUM = "checksum"  # the key of a JSON object's own
@@ -129,8 +129,7 @@ def read_json(path: Any) -> Any:
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
-    reason = " ".join(str(error).split())[:200]
-    raise DataError(f"{path} is not JSON that can be read: {reason}") from error
+    raise DataError(f"{path} is not JSON that can be read: {reason_of(error)}") from error
 
 
 def checksum_file(path: Any) -> tuple[int, str]:

@@ -25,7 +25,7 @@ Formats: docs/organisms.md.
   --config FILE               configuration; default configs/base.py
   --config.data.key=value     splits, tracks and thresholds, such as --config.data.fold=1
 """
-READERS = 2  # raise it where the same files come to give other values
+READERS = 3  # raise it where the same files come to give other values
 _FROM_DUMPS = ("dump", "genome", "max_docs_per_file", "stores")  # keys that have no say here
 
 

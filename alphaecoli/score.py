@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import DEFAULT_MODEL, tsv_writer, version, write_json
-from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.quality import shown
@@ -205,6 +204,7 @@ def _ism(
   options: argparse.Namespace, predictor: "Predictor", genome: "AnnotatedGenome"
 ) -> dict[str, Any]:
   """Mutates a region or a gene's upstream; writes table and picture."""
+  from alphaecoli.genomics.read import read_elements
   from alphaecoli.plotting.logo import draw_logo
 
   target = options.target

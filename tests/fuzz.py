@@ -42,10 +42,9 @@ from alphaecoli.checkpoints.write import write_ensemble
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import DataError, UserError
 from alphaecoli.files import CHECKSUM
-from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genbank import read_sequences
 from alphaecoli.genomics.quality import QualityReport
-from alphaecoli.genomics.read import read_annotation
+from alphaecoli.genomics.read import read_annotation, read_elements
 from alphaecoli.genomics.sequence import read_fasta
 from alphaecoli.genomics.vcf import read_vcf
 from alphaecoli.regulondb.dump import read_dump

@@ -44,6 +44,10 @@ def test_every_shipped_configuration_resolves_in_full_and_in_test_mode(path):
     ),
     (["--config.train.accumulate_steps=3"], "not a multiple"),
     (["--config", "configs/absent.py"], "no configuration file configs/absent.py"),
+    (
+      ["--config", "--config.data.exclude_gene_types=phantom,pseudogene"],
+      "no configuration file --config.data.exclude_gene_types",
+    ),
     (["--bogus"], "bogus"),
     (["stray"], "unexpected argument 'stray'"),
   ],

@@ -6,34 +6,29 @@ much: what they weigh is fitted on the validation split, a few weights a model.
 """
 
 import dataclasses
-import functools
 import itertools
 import logging
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import optimize, special
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import Pipeline
 
 from alphaecoli.evaluation import called_genes
 from alphaecoli.evaluation.gene_values import Columns
 from alphaecoli.evaluation.results import Predictions, Report
-from alphaecoli.evaluation.rival_fits import AbsentError, SplitData, fit_pairs, fit_ridges, scaled
+from alphaecoli.evaluation.rival_fits import SplitData, scaled
 from alphaecoli.evaluation.split_arrays import Layout, split_sequence
 from alphaecoli.evaluation.structure import RegionCalls, call_regions
+from alphaecoli.evaluation.training_fits import LEAST_GENES, Known, fit_known, linear
 from alphaecoli.genomics.coding_model import (
   FEATURES,
   START_FEATURES,
   STARTS,
   CodingModel,
-  Counts,
-  count,
   reading_frames,
   start_choices,
   words,
@@ -46,31 +41,15 @@ from alphaecoli.genomics.gene_models import (
   ExpressionModel,
   GeneModels,
   PairModel,
-  TrackWeights,
+  TrackModel,
 )
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_targets import is_protein_coding
-from alphaecoli.tracks.splits import TRAIN, VALIDATION
 from alphaecoli.tracks.store import TrackStore
 
 LOGGER = logging.getLogger(__name__)
 LEAST_PAIRS = 20  # of either kind on validation, to weigh a checkpoint's scores by
-LEAST_GENES = 50  # on validation, likewise
-# Before they are fitted: what the quick start's fold 0 gave.
-_START_WEIGHTS = {"ATG": 0.0, "GTG": -1.8, "TTG": -2.9, "motif": 1.0, "codon_pairs": 0.3,
-                  "codons": 0.07}  # fmt: skip
-T = TypeVar("T")
-_NO_WEIGHTS = dict.fromkeys((*FEATURES, "bias"), 0.0)
-
-
-class _Known(NamedTuple):
-  """What needs no checkpoint; None where it could not be fitted."""
-
-  data: SplitData
-  coding: CodingModel | None
-  pairs: PairModel | None
-  expression: ExpressionModel | None
 
 
 class GeneFit:
@@ -83,7 +62,7 @@ class GeneFit:
       window_bp: length of the model's evaluation windows.
     """
     self._window_bp = window_bp
-    self._known: dict[Path, _Known] = {}  # the same for every step
+    self._known: dict[Path, Known] = {}  # the same for every step
 
   def fit(self, report: Report, store: TrackStore) -> GeneModels:
     """Fits the models of one checkpoint.
@@ -97,7 +76,7 @@ class GeneFit:
       weigh what the checkpoint predicts, one of what is known without it.
     """
     if store.path not in self._known:
-      self._known[store.path] = _fit_known(SplitData(store, self._window_bp))
+      self._known[store.path] = fit_known(SplitData(store, self._window_bp))
     known = self._known[store.path]
     calls = pairs = expression = density = None
     if known.coding is not None and "gene_structure" not in report.skipped:
@@ -109,68 +88,6 @@ class GeneFit:
     if known.expression is not None and "gene_expression" not in report.skipped:
       expression = _weigh_expression(known.expression, report.predictions.genes, known.data)
     return GeneModels(calls, pairs, expression, density)
-
-
-def _fit_known(data: SplitData) -> _Known:
-  """Counts and fits on the training split."""
-  pairs = _unless_absent("pairs", lambda: _fit_pairs(data))
-  expression = _unless_absent("expression", lambda: _fit_expression(data))
-  return _Known(data, _count_training_genes(data.store), pairs, expression)
-
-
-def _unless_absent(what: str, fit: Callable[[], T]) -> T | None:
-  """Returns what a fit gives, None where it lacks data; says so."""
-  try:
-    return fit()
-  except AbsentError as absent:
-    LOGGER.info("no model of %s from annotated genes: %s", what, absent)
-    return None
-
-
-def _count_training_genes(store: TrackStore) -> CodingModel | None:
-  """Counts the protein-coding genes of all contigs that lie fully in the training split."""
-  each = []
-  for own in store.replicons:
-    layout, genes = Layout.of_contig(own, TRAIN), own.genes
-    places = zip(genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), strict=True)
-    found = [
-      place
-      for place, coding in zip(places, is_protein_coding(genes), strict=True)
-      if coding and layout.locate(*place[:2]) is not None
-    ]
-    each.append(count(np.asarray(own.sequence), found))
-  counts: Counts = functools.reduce(operator.add, each)
-  if counts.genes < LEAST_GENES:
-    LOGGER.info("no model of gene calls: %d protein-coding training genes", counts.genes)
-    return None
-  return CodingModel.of(counts, _START_WEIGHTS, _NO_WEIGHTS)
-
-
-def _fit_pairs(data: SplitData) -> PairModel:
-  """Fits the linear model of training pairs."""
-  model, _ = fit_pairs(data)
-  n = len(data.pairs[TRAIN]["left"])
-  LOGGER.info("pairs of neighbouring genes: fitted a linear model on %d training pairs", n)
-  weights, bias = _linear(model)
-  names = list(data.pair_features(VALIDATION))
-  return PairModel(dict(zip(names, weights.tolist(), strict=True)), bias)
-
-
-def _fit_expression(data: SplitData) -> ExpressionModel:
-  """Fits the ridge regressions of training genes on codon use, operon mates and kinds of genes."""
-  ridges = fit_ridges(data, data.genome.model_features)
-  tracks = {}
-  for name, ridge in zip(data.store.table.names, ridges, strict=True):
-    weights, bias = _linear(ridge.model)
-    tracks[name] = TrackWeights(ridge.mate_gap_bp, weights.tolist(), 0.0, bias)
-  return ExpressionModel(tracks)
-
-
-def _linear(model: Pipeline) -> tuple[Float64[np.ndarray, " F"], float]:
-  """Returns weights and bias of a regression on scaled features as those of the features."""
-  scaler, last = model[0], model[-1]
-  weights = np.ravel(last.coef_) / scaler.scale_
-  return weights, float(np.ravel(last.intercept_)[0] - weights @ scaler.mean_)
 
 
 def _weigh_calls(
@@ -214,7 +131,7 @@ def _weigh_calls(
       features.append(frames.features[kept])
       labels.append(is_gene[kept])
   x, y = np.concatenate(features), np.concatenate(labels)
-  fitted, bias = _linear(scaled(LogisticRegression(max_iter=3000)).fit(x, y))
+  fitted, bias = linear(scaled(LogisticRegression(max_iter=3000)).fit(x, y))
   return dataclasses.replace(
     model, call_weights={**dict(zip(FEATURES, fitted.tolist(), strict=True)), "bias": bias}
   )
@@ -269,19 +186,36 @@ def _choose_starts(choices: Sequence[tuple[np.ndarray, int]]) -> list[float]:
   return [float(value) for value in found.x / scale]
 
 
-def _weigh_pairs(known: PairModel, report: Report, data: SplitData) -> PairModel:
+def _weigh_pairs(known: tuple[PairModel, PairModel], report: Report, data: SplitData) -> PairModel:
   """Weighs what needs no checkpoint against the scores of one, on validation pairs."""
   columns = pair_columns(report, data.pair_features(report.split))
   same = report.predictions.pairs["same_operon"]
   if min(same.sum(), (~same).sum()) < LEAST_PAIRS:
-    return known
+    return _mixed_pairs(known, (0.5, 0.5), {}, 0.0)
   trained = "gene_expression" not in report.skipped
   names = [JUNCTION, EXPRESSION] if trained else [JUNCTION]
-  features = np.column_stack([known.log_odds(columns), *(columns[name] for name in names)])
-  (share, *own), bias = _linear(scaled(LogisticRegression()).fit(features, same))
-  weights = {name: float(share) * weight for name, weight in known.weights.items()}
-  weights |= {name: float(weight) for name, weight in zip(names, own, strict=True)}
-  return PairModel(weights, bias + float(share) * known.bias)
+  odds = [model.log_odds(columns) for model in known]
+  features = np.column_stack([*odds, *(columns[name] for name in names)])
+  weights, bias = linear(scaled(LogisticRegression()).fit(features, same))
+  shares, own = weights[:2].tolist(), weights[2:].tolist()
+  return _mixed_pairs(known, shares, dict(zip(names, own, strict=True)), bias)
+
+
+def _mixed_pairs(
+  known: tuple[PairModel, PairModel],
+  shares: Sequence[float],
+  weights: Mapping[str, float],
+  bias: float,
+) -> PairModel:
+  """Adds up a linear model and trees by their shares, and weights of further features."""
+  (of_linear, of_trees), (plain, boosted) = shares, known
+  assert boosted.trees is not None
+  return PairModel(
+    {name: of_linear * weight for name, weight in plain.weights.items()} | dict(weights),
+    bias + of_linear * plain.bias + of_trees * boosted.bias,
+    boosted.trees.times(of_trees),
+    boosted.tree_features,
+  )
 
 
 def pair_columns(report: Report, features: Columns) -> Columns:
@@ -293,23 +227,32 @@ def pair_columns(report: Report, features: Columns) -> Columns:
 
 
 def _weigh_expression(
-  known: ExpressionModel, genes: Mapping[str, np.ndarray], data: SplitData
+  known: tuple[ExpressionModel, ExpressionModel],
+  genes: Mapping[str, np.ndarray],
+  data: SplitData,
 ) -> ExpressionModel:
-  """Weighs codon use against what a checkpoint predicts, on validation genes."""
-  none = np.zeros((len(data.store.all_genes), len(known.tracks)))
-  linear = data.genome.z(known, none)[genes["row"]]
+  """Weighs what sequence and genes say against what a checkpoint predicts, on validation genes."""
+  none = np.zeros((len(data.store.all_genes), len(known[0].tracks)))
+  each = [data.genome.z(model, none)[genes["row"]] for model in known]
   tracks = {}
-  for i, (name, of_codons) in enumerate(known.tracks.items()):
-    tracks[name] = of_codons
-    x = np.column_stack([linear[:, i], genes["predicted_z"][:, i]])
+  for i, (name, plain) in enumerate(known[0].tracks.items()):
+    boosted = known[1].tracks[name]
+    x = np.column_stack([*(z[:, i] for z in each), genes["predicted_z"][:, i]])
     y = genes["target_z"][:, i]
     mask = ~np.isnan(y) & ~np.isnan(x).any(axis=1)
+    of_linear, of_trees, predicted, bias = 0.5, 0.5, 0.0, 0.0
     if mask.sum() >= LEAST_GENES:
       fitted = LinearRegression().fit(x[mask], y[mask])
-      share, predicted = (float(weight) for weight in fitted.coef_)
-      weights = [share * weight for weight in of_codons.weights]
-      bias = share * of_codons.bias + float(fitted.intercept_)
-      tracks[name] = TrackWeights(of_codons.mate_gap_bp, weights, predicted, bias)
+      of_linear, of_trees, predicted = fitted.coef_.tolist()
+      bias = float(fitted.intercept_)
+    assert boosted.trees is not None
+    tracks[name] = TrackModel(
+      plain.mate_gap_bp,
+      [of_linear * weight for weight in plain.weights],
+      predicted,
+      bias + of_linear * plain.bias + of_trees * boosted.bias,
+      boosted.trees.times(of_trees),
+    )
   return ExpressionModel(tracks)
 
 

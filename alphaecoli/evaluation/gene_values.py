@@ -1,5 +1,6 @@
 """From bases to genes and to pairs of neighbouring genes, within one split."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,8 +9,13 @@ from jaxtyping import Float, Float64, Int
 from scipy import special
 
 from alphaecoli.evaluation.split_arrays import Assembly, Layout
-from alphaecoli.genomics.gene_features import ContigGenes, codon_counts, expression_features
-from alphaecoli.genomics.gene_models import ExpressionModel, model_features, pair_features
+from alphaecoli.genomics.gene_features import (
+  ContigGenes,
+  ExpressionFeatures,
+  codon_counts,
+  expression_features,
+)
+from alphaecoli.genomics.gene_models import ExpressionModel, pair_features
 from alphaecoli.genomics.intervals import neighbours
 from alphaecoli.tracks.gene_targets import is_labelled
 from alphaecoli.tracks.store import TrackStore
@@ -35,17 +41,21 @@ class GenomeGenes:
     each = zip(self.contigs, self.codons, strict=True)
     return np.concatenate([expression_features(*own, mate_gap_bp, types) for own in each])
 
+  @functools.cached_property
+  def _features(self) -> list[ExpressionFeatures]:
+    """Prepares the features of expression models, of each contig."""
+    return [ExpressionFeatures(*own) for own in zip(self.contigs, self.codons, strict=True)]
+
   def model_features(self, mate_gap_bp: float) -> Float64[np.ndarray, "G F"]:
-    """Returns the same with the kinds of genes of an `ExpressionModel`."""
-    each = zip(self.contigs, self.codons, strict=True)
-    return np.concatenate([model_features(*own, mate_gap_bp) for own in each])
+    """Returns the features of an `ExpressionModel`."""
+    return np.concatenate([features(mate_gap_bp) for features in self._features])
 
   def z(
     self, model: ExpressionModel, predicted: Float64[np.ndarray, "G T"]
   ) -> Float64[np.ndarray, "G T"]:
     """Returns the z-scores that a model gives every gene, from those that are predicted."""
     parts = np.split(predicted, np.cumsum([len(contig) for contig in self.contigs])[:-1])
-    each = zip(self.contigs, self.codons, parts, strict=True)
+    each = zip(self._features, parts, strict=True)
     return np.concatenate([model.z(*own) for own in each])
 
   def pair_features(

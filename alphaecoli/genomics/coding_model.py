@@ -54,7 +54,7 @@ class Counts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CodingModel:
-  """Evidence of genes, and what each piece of it weighs.
+  """Evidence of genes, and the weight of each kind of it.
 
   Attributes:
     codon_pairs: log odds of a codon after another in a gene, against any frame.
@@ -317,7 +317,7 @@ def start_choices(
   Args:
     model: evidence; its weights are not used.
     numbers: triplets of the strand as it is read: `words`.
-    motif: what `motif_odds` returns for it.
+    motif: log odds that `motif_odds` returns for that strand.
     start: first base of the annotated start codon.
     end: base after the stop codon.
 

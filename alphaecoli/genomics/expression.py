@@ -14,7 +14,7 @@ from alphaecoli.genomics.quality import QualityReport
 
 LOGGER = logging.getLogger(__name__)
 MILLION = 1e6
-UNKNOWN = ("", "NA")  # cells without a value
+EMPTY = ("", "NA")  # cells without a value
 NUMBER = re.compile(r"[+-]?(\d[\d.,'\u2019\u00a0\u202f ]*|\.\d+)([eE][+-]?\d+)?")
 _SPACES = re.compile(r"(?<=\d)['\u2019\u00a0\u202f ](?=\d{3})")  # thousands, neither . nor ,
 _POINT = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d*)?([eE][+-]?\d+)?")
@@ -103,7 +103,7 @@ def parse_numbers(
   bad = [0] * len(columns)
   for column, cells in enumerate(columns):
     for row, cell in enumerate(cells):
-      if cell in UNKNOWN:
+      if cell in EMPTY:
         continue
       try:
         value = float("nan" if "_" in cell else _plain(cell, drop, point))
@@ -216,11 +216,12 @@ def check_scale(
   if unit == "log2tpm":
     _check_logarithms(path, values, highest, complete)
     return
-  if not whole and enough.any() and np.mean(highest[enough] <= _MAX_LOG2) >= 0.5:
-    kind = _logarithm(values) or "log2(TPM + 1)? then give --values log2tpm"
-    raise DataError(
-      f"{path}: all values are at most {highest.max():.6g}, too low for {unit}: logarithms? {kind}"
-    )
+  low = enough & (highest <= _MAX_LOG2)
+  if not whole and enough.any() and 2 * low.sum() >= enough.sum():
+    kind = _logarithm(values[:, low]) or "log2(TPM + 1)? then give --values log2tpm"
+    which = "all values" if low.sum() == enough.sum() else f"the values of {low.sum()} columns"
+    top = f"{highest[low].max():.6g}"
+    raise DataError(f"{path}: {which} are at most {top}, too low for {unit}: logarithms? {kind}")
   if unit == "tpm":
     _check_tpm(path, values, given, whole, complete, max_tpm_sum)
   elif unit == "counts" and not whole and _near_million(values):

@@ -10,20 +10,17 @@ from Bio import BiopythonParserWarning, SeqIO
 from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 
-from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import (
-  Annotation,
-  Gene,
-  across_origin,
+from alphaecoli.errors import DataError, reason_of
+from alphaecoli.genomics.feature_types import (
   feature_kind,
+  gene_type,
   old_tags,
-  one_line,
-  place_id,
   warn_of_nameless,
   with_products,
 )
+from alphaecoli.genomics.genes import Annotation, Gene, across_origin, place_id
 from alphaecoli.genomics.sequence import Contig, contig_of, is_rna, read_fasta, say_rna
-from alphaecoli.genomics.text import cut, open_text
+from alphaecoli.genomics.text import cut, one_line, open_text
 
 LOGGER = logging.getLogger(__name__)
 
@@ -57,8 +54,8 @@ def read_genbank(path: Path) -> tuple[list[Contig], Annotation]:
   """Reads the records of a GenBank file, plain or compressed.
 
   A contig is named by its VERSION (as in NCBI's FASTA), else by its LOCUS. Genes are the features
-  whose type ends in "gene", and the CDS and RNA features that belong to none of them. Genes that
-  say /pseudo have the type pseudogene, as in NCBI's GFF3. Those whose location can not be read,
+  whose type ends in "gene", and the CDS and RNA features that belong to none of them. What says
+  /pseudo has the type pseudogene, as in NCBI's GFF3. Those whose location can not be read,
   lies in another record or between two bases are counted in the log and skipped.
 
   Raises:
@@ -124,8 +121,7 @@ def _records(path: Path) -> list[SeqRecord]:
     try:
       records = list(SeqIO.parse(file, "genbank"))
     except (ValueError, AssertionError, IndexError, BiopythonParserWarning) as error:
-      reason = one_line(str(error))[:200] or "broken record"
-      raise DataError(f"{path}: not a whole GenBank file: {reason}") from error
+      raise DataError(f"{path}: not a whole GenBank file: {reason_of(error)}") from error
   found = Counter(cut(one_line(str(warning.message)), 200) for warning in caught)
   for text, count in found.most_common(MAX_WARNINGS):
     LOGGER.warning("%s: %s (%d times)", path, text, count)
@@ -164,12 +160,11 @@ def _gene(
   locus_tag = notes.get("locus_tag", "")
   name = next((notes[key] for key in _NAMES if notes.get(key)), "")
   fragments = tuple(sorted((int(part.start), int(part.end)) for part in location.parts))
-  pseudo = feature.type == "gene" and ("pseudo" in notes or "pseudogene" in notes)
   gene = Gene(
     id=locus_tag or name,
     locus_tag=locus_tag,
     name=name,
-    type="pseudogene" if pseudo else feature.type,
+    type=gene_type(feature.type, notes),
     contig=contig.name,
     start=fragments[0][0],
     end=max(end for _, end in fragments),

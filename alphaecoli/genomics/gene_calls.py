@@ -23,13 +23,14 @@ from alphaecoli.genomics.coding_model import (
   log_odds,
   reading_frames,
   word,
+  words,
 )
 from alphaecoli.genomics.intervals import regions_of
 from alphaecoli.genomics.sequence import reverse_complement
 
 # Log fraction of each start codon relative to ATG: 3,868, 336 and 81 of the protein-coding genes of
 # the embedded data set, E. coli K-12 MG1655.
-STARTS = {"ATG": 0.0, "GTG": -2.4, "TTG": -3.9}
+START_PRIORS = {"ATG": 0.0, "GTG": -2.4, "TTG": -3.9}
 MIN_CODONS = 20  # the shortest gene that is called
 MIN_SCORE = 12.0  # log odds, nats, without a coding model
 MIN_LOG_ODDS = -1.6  # of a coding model; chosen on the validation splits of folds 0 to 3
@@ -42,7 +43,7 @@ MIN_COVERED = 0.05  # fraction of a contig below which the model has not learnt 
 WRAP_BP = 50_000  # bases of a circular contig read again on either side: the longest gene there
 # Everything that decides which genes are called and used, for the record.
 SETTINGS: Mapping[str, Any] = {
-  "start_codons": STARTS,
+  "start_codons": START_PRIORS,
   "stop_codons": list(STOPS),
   "min_codons": MIN_CODONS,
   "min_score": MIN_SCORE,
@@ -208,20 +209,18 @@ def _frames(
   codes: UInt8[np.ndarray, "L"], logits: Float[np.ndarray, "L 3"]
 ) -> list[tuple[int, int, float]]:
   """Returns start, end and score of the best gene of every open reading frame of one strand."""
-  found = []
+  found, numbers = [], words(codes)
   for frame in range(3):
     n = (len(codes) - frame) // 3
     if n < MIN_CODONS:
       continue
-    codons = codes[frame : frame + 3 * n].reshape(n, 3).astype(np.int64)
-    mask = (codons < 4).all(axis=1)
-    words = codons @ (16, 4, 1)  # as `word` counts them
+    codons = numbers[frame : frame + 3 * n : 3]
     # Of codon k the log odds that its bases are the first, second and third of a codon.
     scores = np.stack([logits[frame + i : frame + i + 3 * n : 3, i][:n] for i in range(3)]).sum(0)
-    stop = mask & np.isin(words, [word(codon) for codon in STOPS])
+    stop = np.isin(codons, [word(codon) for codon in STOPS])
     prior = np.full(n, -np.inf)
-    for codon, log_fraction in STARTS.items():
-      prior[mask & (words == word(codon))] = log_fraction
+    for codon, log_fraction in START_PRIORS.items():
+      prior[codons == word(codon)] = log_fraction
     ends = np.flatnonzero(stop)
     if not len(ends):
       continue

@@ -9,13 +9,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from Bio.Data.CodonTable import unambiguous_dna_by_id
 from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
+from alphaecoli.genomics.coding_model import words
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import UNKNOWN
 
 CODON_BP = 3
 PROTEIN = ("mrna", "cds", "protein_coding", "protein", "gene")
+KINDS = ("protein", "trna", "rrna", "other")
+CODONS = tuple(a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT")
+_AMINO_ACID = unambiguous_dna_by_id[11].forward_table  # of each codon that is no stop
+_CODES_FOR = np.array([[_AMINO_ACID.get(c) == aa for aa in sorted(set(_AMINO_ACID.values()))]
+                       for c in CODONS], np.float64)  # fmt: skip
+_GC = np.array([[sum(base in "GC" for base in c) / 3, c[2] in "GC"] for c in CODONS], np.float64)
 UPSTREAM_BP = 250  # before the start of a gene, where its promoter is looked for
 DOWNSTREAM_BP = 200  # after the end of a gene, where its terminator is looked for
 NEAR_BP = 100  # a promoter that begins so close to the gene counts by itself
@@ -47,7 +55,7 @@ class ContigGenes:
     end: bases after the last ones; beyond the contig's length where a gene passes the origin.
     strand: +1, -1 or 0 (unknown).
     type: such as mRNA, protein_coding or tRNA.
-    whole: whether a gene is in one piece.
+    whole: whether a gene is uninterrupted.
     codes: bases of the contig, as 0 to 4.
     circular: whether its end joins its start.
   """
@@ -129,9 +137,8 @@ def codon_counts(genes: ContigGenes) -> Float64[np.ndarray, "G 64"]:
   for row in np.flatnonzero(genes.coding)[:, None].astype(np.int64):
     steps = np.arange((genes.end - genes.start)[row[0]])
     boundary = _ends(genes, row)[0]
-    codons = bases_at(genes, boundary, genes.strand[row], steps).reshape(-1, CODON_BP)
-    mask = (codons < UNKNOWN).all(axis=1)
-    counts[row[0]] = np.bincount(codons[mask].astype(np.int64) @ (16, 4, 1), minlength=64)
+    codons = words(bases_at(genes, boundary, genes.strand[row], steps)[0])[::CODON_BP]
+    counts[row[0]] = np.bincount(codons[codons >= 0], minlength=64)
   return counts
 
 
@@ -170,6 +177,46 @@ def expression_features(
   lengths = np.log(np.maximum(genes.end - genes.start, 1))
   more = (has_mates, np.log(size), np.log1p(mates.sum(axis=1)), lengths)
   return np.column_stack([frequencies(codons), use, *kinds, *more]).astype(np.float64)
+
+
+class ExpressionFeatures:
+  """What tells the expression of the genes of a contig, computed once for all models."""
+
+  def __init__(self, genes: ContigGenes, codons: Float64[np.ndarray, "G 64"]):
+    """Takes genes, and the counts that `codon_counts` returns."""
+    self._genes = dataclasses.replace(genes, type=_kinds(genes.type))
+    self._codons = codons
+    self._found: dict[float, Float64[np.ndarray, "G F"]] = {}
+
+  def __call__(self, mate_gap_bp: float) -> Float64[np.ndarray, "G F"]:
+    """Returns `expression_features` with the kinds of genes `KINDS`, then what trees know besides.
+
+    That is the share of each amino acid, of G and C in codons and at their third bases, and the
+    best promoter before the gene, up to its neighbour on the same strand.
+    """
+    if mate_gap_bp not in self._found:
+      genes, use = self._genes, frequencies(self._codons)
+      near = neighbourhood(genes)
+      before = np.where(genes.strand > 0, near.place - 1, near.place)
+      gap = np.clip(near.gap_bp[before], 0, UPSTREAM_BP)
+      bits = promoters(genes, np.arange(len(genes), dtype=np.int64), gap)
+      linear = expression_features(genes, self._codons, mate_gap_bp, KINDS)
+      self._found[mate_gap_bp] = np.column_stack([linear, use @ _CODES_FOR, use @ _GC, bits])
+    return self._found[mate_gap_bp]
+
+
+# Of the columns of `ExpressionFeatures`, those of a linear model.
+LINEAR_FEATURES = 2 * len(CODONS) + len(KINDS) + 4
+
+
+def _kinds(types: Shaped[np.ndarray, " G"]) -> Shaped[np.ndarray, " G"]:
+  """Returns the kind of genes of any type."""
+  lower = np.char.lower(types.astype(np.str_))
+  found = np.full(len(types), KINDS[-1], dtype="<U8")
+  found[np.isin(lower, PROTEIN)] = KINDS[0]
+  for kind in KINDS[1:3]:
+    found[np.char.find(lower, kind) >= 0] = kind
+  return found
 
 
 def promoters(

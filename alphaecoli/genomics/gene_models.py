@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64
 
 from alphaecoli.genomics.coding_model import CodingModel
 from alphaecoli.genomics.gene_features import (
-  PROTEIN,
+  LINEAR_FEATURES,
   ContigGenes,
+  ExpressionFeatures,
   Neighbourhood,
-  expression_features,
   frequencies,
   neighbourhood,
   promoters,
@@ -29,16 +29,66 @@ _LONGEST_GAP_BP = 1000
 
 
 @dataclasses.dataclass(frozen=True)
+class Trees:
+  """A sum of regression trees. A node is a split, or a leaf; the roots come first, tree by tree.
+
+  Attributes:
+    n: number of trees.
+    feature: column that a split looks at, -1 of leaves.
+    number: greatest value of that column that goes left, or the leaf's value.
+    left: the node to the left; the next one is to the right. 0 of leaves.
+  """
+
+  n: int
+  feature: Sequence[int]
+  number: Sequence[float]
+  left: Sequence[int]
+
+  def __call__(self, features: Float64[np.ndarray, "n F"]) -> Float64[np.ndarray, " n"]:
+    """Adds up what each tree says of each row."""
+    columns, number, left = np.array(self.feature), np.array(self.number), np.array(self.left)
+    flat, first = features.ravel(), features.shape[1] * np.arange(len(features))
+    total = np.zeros(len(features))
+    for root in range(self.n):
+      at = np.full(len(features), root)
+      while (inside := np.flatnonzero(columns[at] >= 0)).size:
+        here = at[inside]
+        right = flat[first[inside] + columns[here]] > number[here]
+        at[inside] = left[here] + right
+      total += number[at]
+    return total
+
+  def times(self, factor: float) -> "Trees":
+    """Returns trees whose sum is a multiple of this one."""
+    scaled = [v if f >= 0 else v * factor for f, v in zip(self.feature, self.number, strict=True)]
+    return dataclasses.replace(self, number=scaled)
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns plain values; numbers have five digits."""
+    number = [float(f"{value:.5g}") for value in self.number]
+    return {**dataclasses.asdict(self), "number": number}
+
+
+def _trees(value: Mapping[str, Any] | None) -> Trees | None:
+  """Reads what `Trees.to_json` returned; None of a checkpoint from before there were trees."""
+  return None if value is None else Trees(**value)
+
+
+@dataclasses.dataclass(frozen=True)
 class PairModel:
-  """A logistic model: log odds that two neighbours share an operon, linear in named features.
+  """Log odds that two neighbours share an operon: linear in named features, and trees.
 
   Attributes:
     weights: by feature.
-    bias: log odds where every feature is 0.
+    bias: log odds where every feature is 0, without the trees.
+    trees: of the columns `tree_features`; None of earlier checkpoints.
+    tree_features: names of features.
   """
 
   weights: Mapping[str, float]
   bias: float
+  trees: Trees | None = None
+  tree_features: Sequence[str] = ()
 
   def log_odds(self, columns: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "p"]:
     """Returns the log odds of each pair.
@@ -46,7 +96,9 @@ class PairModel:
     Raises:
       KeyError: a feature of the model is not among the columns.
     """
-    parts = (weight * columns[name] for name, weight in self.weights.items())
+    parts = [weight * columns[name] for name, weight in self.weights.items()]
+    if self.trees is not None:
+      parts.append(self.trees(np.column_stack([columns[name] for name in self.tree_features])))
     return np.asarray(self.bias + sum(parts), np.float64)
 
   def probability(self, columns: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "p"]:
@@ -54,15 +106,19 @@ class PairModel:
     return np.asarray(np.exp(-np.logaddexp(0, -self.log_odds(columns))))
 
   def to_json(self) -> dict[str, Any]:
-    """Returns weights and bias, and the version of the features."""
-    return {"version": VERSION, "bias": self.bias, "weights": dict(self.weights)}
+    """Returns plain values, and the version of the features."""
+    value: dict[str, Any] = {"version": VERSION, "bias": self.bias, "weights": dict(self.weights)}
+    if self.trees is not None:
+      value |= {"trees": self.trees.to_json(), "tree_features": list(self.tree_features)}
+    return value
 
   @classmethod
   def from_json(cls, value: Mapping[str, Any] | None) -> "PairModel | None":
     """Reads what `to_json` returned; None where there is none, or it is of another version."""
     if value is None or value["version"] != VERSION:
       return None
-    return cls(value["weights"], value["bias"])
+    trees = _trees(value.get("trees"))
+    return cls(value["weights"], value["bias"], trees, value.get("tree_features", ()))
 
 
 def pair_features(
@@ -139,60 +195,58 @@ def _correlation(
   return np.divide((a * b).sum(axis=1), norm, out=np.zeros(len(a)), where=norm > 0)
 
 
-KINDS = ("protein", "trna", "rrna", "other")
-
-
-class TrackWeights(NamedTuple):
-  """A linear model of one expression track.
+class TrackModel(NamedTuple):
+  """A model of one expression track: linear, and trees.
 
   Attributes:
     mate_gap_bp: longest gap between likely operon mates.
-    weights: of `expression_features` with the kinds of genes `KINDS`.
+    weights: of the first `LINEAR_FEATURES` columns of `ExpressionFeatures`.
     predicted: weight of the z-score that the network predicts.
-    bias: z-score where everything is 0.
+    bias: z-score where everything is 0, without the trees.
+    trees: of all columns; None of earlier checkpoints.
   """
 
   mate_gap_bp: float
   weights: Sequence[float]
   predicted: float
   bias: float
+  trees: Trees | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class ExpressionModel:
-  """z-scored expression of genes, linear in their codon use and in what the network predicts.
+  """z-scored expression of genes, by what their sequence says and what the network predicts.
 
   Attributes:
-    tracks: weights of each expression track, by name.
+    tracks: model of each expression track, by name.
   """
 
-  tracks: Mapping[str, TrackWeights]
+  tracks: Mapping[str, TrackModel]
 
   def z(
-    self,
-    genes: ContigGenes,
-    codons: Float64[np.ndarray, "G 64"],
-    predicted: Float64[np.ndarray, "G T"],
+    self, features: ExpressionFeatures, predicted: Float64[np.ndarray, "G T"]
   ) -> Float64[np.ndarray, "G T"]:
     """Returns the z-scores of genes.
 
     Args:
-      genes: genes of the contig.
-      codons: counts that `codon_counts` returns.
+      features: of the genes of a contig.
       predicted: z-scores of each track that the network predicts.
     """
     found = np.empty(predicted.shape)
     for i, track in enumerate(self.tracks.values()):
-      features = model_features(genes, codons, track.mate_gap_bp)
-      found[:, i] = features @ np.array(track.weights) + track.bias
-    return found + predicted * np.array([track.predicted for track in self.tracks.values()])
+      columns = features(track.mate_gap_bp)
+      linear = columns[:, :LINEAR_FEATURES] @ np.array(track.weights) + track.bias
+      trees = 0.0 if track.trees is None else track.trees(columns)
+      found[:, i] = linear + trees + track.predicted * predicted[:, i]
+    return found
 
   def to_json(self) -> dict[str, Any]:
     """Returns plain values, and the version of the features."""
-    tracks = {
-      name: track._replace(weights=np.round(track.weights, 5).tolist())._asdict()
-      for name, track in self.tracks.items()
-    }
+    tracks = {}
+    for name, track in self.tracks.items():
+      value = track._replace(weights=np.round(track.weights, 5).tolist())._asdict()
+      trees = value.pop("trees")
+      tracks[name] = value if trees is None else {**value, "trees": trees.to_json()}
     return {"version": VERSION, "tracks": tracks}
 
   @classmethod
@@ -200,25 +254,12 @@ class ExpressionModel:
     """Reads what `to_json` returned; None where there is none, or it is of another version."""
     if value is None or value["version"] != VERSION:
       return None
-    return cls({name: TrackWeights(**track) for name, track in value["tracks"].items()})
-
-
-def model_features(
-  genes: ContigGenes, codons: Float64[np.ndarray, "G 64"], mate_gap_bp: float
-) -> Float64[np.ndarray, "G F"]:
-  """Returns `expression_features` with kinds of genes that any annotation's types belong to."""
-  named = dataclasses.replace(genes, type=_kinds(genes.type))
-  return expression_features(named, codons, mate_gap_bp, KINDS)
-
-
-def _kinds(types: Shaped[np.ndarray, " G"]) -> Shaped[np.ndarray, " G"]:
-  """Returns the kind of genes of any type."""
-  lower = np.char.lower(types.astype(np.str_))
-  found = np.full(len(types), KINDS[-1], dtype="<U8")
-  found[np.isin(lower, PROTEIN)] = KINDS[0]
-  for kind in KINDS[1:3]:
-    found[np.char.find(lower, kind) >= 0] = kind
-  return found
+    return cls(
+      {
+        name: TrackModel(**{**track, "trees": _trees(track.get("trees"))})
+        for name, track in value["tracks"].items()
+      }
+    )
 
 
 @dataclasses.dataclass(frozen=True)

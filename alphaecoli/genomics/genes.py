@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from alphaecoli.genomics.sequence import Contig
 
 LOGGER = logging.getLogger(__name__)
 
-_PRECURSORS = ("mrna", "precursor_rna")  # of a CDS, or of another RNA
 STRANDS = {"+": 1, "forward": 1, "-": -1, "reverse": -1}  # as dumps and tables write them
 # Evidence of an operon: from experiments; of other kinds alone; none is given.
 EXPERIMENTAL, OTHER_EVIDENCE, NO_EVIDENCE = "experimental", "other", "none"
@@ -147,79 +146,14 @@ class Annotation:
   lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def one_line(text: str) -> str:
-  """Returns text without the tabs and line ends that escapes and quotes may hide."""
-  return " ".join(text.split())
-
-
 def gene_kind(kind: str) -> str:
   """Returns a gene type in the form in which types compare: rRNA, rrna and rRNA_gene are one."""
   return kind.lower().removesuffix("_gene")
 
 
-def feature_kind(kind: str) -> str:
-  """Tells features by their type: gene, product (CDS and RNAs) or ""."""
-  kind = kind.lower()
-  if kind.endswith("gene"):
-    return "gene"
-  is_rna = kind.endswith("rna") and kind not in _PRECURSORS
-  return "product" if is_rna or kind == "cds" else ""
-
-
-def with_products(genes: Sequence[Gene], products: Iterable[Gene]) -> list[Gene]:
-  """Adds to gene features the CDS and RNA features for which none of them stands, by line.
-
-  A gene stands for products of its locus tag, for those with its bounds, and for those within it
-  that name no other locus tag or, where one of the two has none, no other gene.
-  """
-  tags = {(gene.contig, gene.locus_tag) for gene in genes if gene.locus_tag}
-  by_contig: dict[str, list[Gene]] = {}
-  for gene in genes:
-    by_contig.setdefault(gene.contig, []).append(gene)
-  around = {contig: ContigFeatures(near) for contig, near in by_contig.items()}
-  added = []
-  for product in products:
-    near = around.get(product.contig)
-    if (product.contig, product.locus_tag) in tags:
-      continue
-    if near is not None:
-      start, end = near.gene_bounds.T
-      rows = np.flatnonzero((start <= product.start) & (end >= product.end))
-      if any(_stands_for(near.genes[row], product) for row in rows.tolist()):
-        continue
-    added.append(product)
-  return sorted([*genes, *added], key=lambda gene: gene.line)
-
-
-def _stands_for(gene: Gene, product: Gene) -> bool:
-  """Returns whether a product within a gene, with no or another locus tag, is the gene's."""
-  if gene.strand * product.strand < 0:
-    return False
-  if (gene.start, gene.end) == (product.start, product.end):
-    return True
-  if gene.locus_tag and product.locus_tag:
-    return False
-  return not (gene.name and product.name) or gene.name.lower() == product.name.lower()
-
-
 def place_id(gene: Gene) -> str:
   """Returns what a gene without any name is called: where it lies, 1-based and inclusive."""
   return f"{gene.contig}:{gene.start + 1}-{gene.end}"
-
-
-def warn_of_nameless(genes: Sequence[Gene], path: Path) -> None:
-  """Warns of genes that no table can mean, since only their place names them."""
-  nameless = sum(
-    not gene.locus_tag and not gene.name and gene.id == place_id(gene) for gene in genes
-  )
-  if nameless:
-    text = "%s: %d of %d genes have neither ID, locus tag nor symbol; they are named by their place"
-    LOGGER.warning(text, path, nameless, len(genes))
-
-
-def old_tags(text: str) -> tuple[str, ...]:
-  """Returns the locus tags of an old_locus_tag attribute, with commas or spaces between."""
-  return tuple(text.replace(",", " ").split())
 
 
 def place_genes(

@@ -10,19 +10,17 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.genes import (
-  Annotation,
-  Gene,
+from alphaecoli.genomics.feature_types import (
   feature_kind,
+  gene_type,
   old_tags,
-  one_line,
-  place_id,
   warn_of_nameless,
   with_products,
 )
+from alphaecoli.genomics.genes import Annotation, Gene, place_id
 from alphaecoli.genomics.intervals import merge
 from alphaecoli.genomics.quality import shown
-from alphaecoli.genomics.text import cut, open_text
+from alphaecoli.genomics.text import cut, one_line, open_text
 
 LOGGER = logging.getLogger(__name__)
 
@@ -81,16 +79,20 @@ def read_gff3(path: Path) -> Annotation:
       parents[attributes["ID"]] = feature.parents
     if kind != "gene" and "gene_id" in attributes and not {"ID", "Parent"} & attributes.keys():
       low = "rna" if kind == "product" and low != "cds" else low
-      parts.setdefault((place.contig, attributes["gene_id"]), {}).setdefault(low, []).append(
-        feature
-      )
+      of_gene = parts.setdefault((place.contig, attributes["gene_id"]), {})
+      of_gene.setdefault(low, []).append(feature)
     elif kind:
       features[kind].append(feature)
   genes = _join(path, features["gene"])
   ids = {feature.identifier for feature in features["gene"]}
-  own = [f for f in features["product"] if not _belongs(f.parents, parents, ids)]
+  own, of_genes = [], dict[str, list[str]]()
+  for feature in features["product"]:
+    if identifier := _gene_of(feature.parents, parents, ids):
+      of_genes.setdefault(identifier, []).append(feature.gene.type)
+    else:
+      own.append(feature)
   from_gtf = map(_solid, _join(path, _gtf_products(parts, genes)))
-  genes = with_products(genes, [*_join(path, own), *from_gtf])
+  genes = with_products(genes, [*_join(path, own), *from_gtf], of_genes)
   if not genes:
     raise DataError(f"{path}: no gene, CDS or RNA feature; expected a GFF3 or GTF annotation")
   warn_of_nameless(genes, path)
@@ -110,26 +112,27 @@ def _feature(place: Gene, attributes: Mapping[str, str]) -> _Feature:
   tag = place.locus_tag or one_line(gene_id)
   identifier = one_line(own or gene_id) or tag
   called = identifier or name or place_id(place)
-  gene = dataclasses.replace(place, id=called, locus_tag=tag, name=name)
+  kind = gene_type(place.type, attributes)
+  gene = dataclasses.replace(place, id=called, locus_tag=tag, name=name, type=kind)
   label = tag or name or attributes.get("product", "")
   parents = tuple(filter(None, attributes.get("Parent", "").split(",")))
   return _Feature(gene, identifier, label, parents)
 
 
-def _belongs(
+def _gene_of(
   parents: Sequence[str], by_id: Mapping[str, Sequence[str]], genes: Collection[str]
-) -> bool:
-  """Returns whether a feature is a part of a gene feature, or a part of one of its parts."""
+) -> str:
+  """Returns the gene feature that a feature is a part of, or a part of one of its parts; or ""."""
   seen: set[str] = set()
   waiting = list(parents)
   while waiting:
     parent = waiting.pop()
     if parent in genes:
-      return True
+      return parent
     if parent not in seen:
       seen.add(parent)
       waiting += by_id.get(parent, ())
-  return False
+  return ""
 
 
 def _gtf_products(
@@ -159,7 +162,7 @@ def read_features(
 
   Args:
     path: file to read.
-    lengths: where to put the lengths of the contigs that ##sequence-region declares.
+    lengths: dictionary that gets the lengths of the contigs that ##sequence-region declares.
 
   Raises:
     DataError: missing, unreadable or not GFF3; names the line.
@@ -217,7 +220,6 @@ def _parse(path: Path, number: int, line: str) -> tuple[Gene, dict[str, str]]:
   locus_tag = attributes.get("locus_tag", "")
   name = attributes.get("Name") or attributes.get("gene", "")
   start, end = int(first) - 1, int(last)
-  biotype = attributes.get("gene_biotype") or attributes.get("biotype", "")
   gene = Gene(
     id=one_line(attributes.get("ID") or locus_tag or name),
     locus_tag=one_line(locus_tag),
@@ -228,7 +230,7 @@ def _parse(path: Path, number: int, line: str) -> tuple[Gene, dict[str, str]]:
     end=end,
     strand=STRANDS[strand],
     line=number,
-    biotype=one_line(biotype),
+    biotype=one_line(attributes.get("gene_biotype") or attributes.get("biotype", "")),
     old_locus_tags=old_tags(attributes.get("old_locus_tag", "")),
     operon=one_line(attributes.get("operon", "")),
   )

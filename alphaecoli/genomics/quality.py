@@ -40,7 +40,7 @@ def check_names_match(
     names: its names, each once.
     unmatched: those of them that match nothing.
     known: names that they could match, in an order of which the first are good examples.
-    kind: what one of `known` names.
+    kind: kind of thing that `known` names.
 
   Raises:
     DataError: fewer than half match.

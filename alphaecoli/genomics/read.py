@@ -1,4 +1,7 @@
-"""Genomes with their genes, whose files may call the contigs otherwise than the sequence does."""
+"""Genomes with genes, variants and named regions: formats told apart, names of contigs matched.
+
+The files of one genome may call its contigs otherwise than the sequence does.
+"""
 
 import dataclasses
 import logging
@@ -10,14 +13,31 @@ from pathlib import Path
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genbank import is_genbank, read_genbank, read_sequences
 from alphaecoli.genomics.genes import Annotation
-from alphaecoli.genomics.gff3 import read_gff3
+from alphaecoli.genomics.gff3 import STRANDS, is_feature, is_position, read_features, read_gff3
 from alphaecoli.genomics.quality import GOOD_MATCH, shown
 from alphaecoli.genomics.sequence import Contig
+from alphaecoli.genomics.text import one_line, open_text
 from alphaecoli.genomics.vcf import Variant, read_contig_lengths, read_vcf
 
 LOGGER = logging.getLogger(__name__)
 _VERSION = re.compile(r"\.\d+$")
-Key = str | int | None
+_Key = str | int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Element:
+  """A named region, 0-based and half-open; an end beyond the contig's length wraps around.
+
+  Attributes:
+    type: the feature's type in GFF3; empty in BED.
+  """
+
+  contig: str
+  start: int
+  end: int
+  strand: int
+  name: str
+  type: str
 
 
 def read_annotated(
@@ -79,6 +99,49 @@ def read_variants(path: Path, contigs: Iterable[Contig]) -> list[Variant]:
   return [dataclasses.replace(v, contig=names.get(v.contig, v.contig)) for v in variants]
 
 
+def read_elements(path: Path, kind: str = "") -> list[Element]:
+  """Reads the features of a GFF3 file, or the lines of a BED file, plain or gzip.
+
+  A file whose first line has nine columns with numbers in the fourth and fifth is GFF3.
+
+  Args:
+    path: file to read.
+    kind: type of the GFF3 features to take; "" takes all. In BED, all lines count.
+
+  Raises:
+    DataError: missing, neither GFF3 nor BED, or nothing in it.
+  """
+  with open_text(path, "GFF3 or BED") as file:
+    lines = [line.rstrip("\r\n") for line in file]
+  rows = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
+  rows = [(n, line) for n, line in rows if not line.startswith(("#", "track ", "browser "))]
+  if rows and is_feature(rows[0][1]):
+    features = [feature for feature, _ in read_features(path)]
+    elements = [
+      Element(f.contig, f.start, f.end, f.strand, f.name or f.id or f.type, f.type)
+      for f in features
+      if kind in ("", f.type)
+    ]
+  else:
+    elements = [_bed(path, number, line) for number, line in rows]
+  if not elements:
+    raise DataError(f"{path}: no {kind or 'feature'} in it; expected GFF3 or BED")
+  return elements
+
+
+def _bed(path: Path, number: int, line: str) -> Element:
+  """Parses a line of BED: contig, start (0-based), end, then perhaps name, score, strand."""
+  fields = line.split("\t") if "\t" in line else line.split()
+  good = len(fields) >= 3 and is_position(fields[1]) and is_position(fields[2])
+  if not good or int(fields[1]) >= int(fields[2]):
+    raise DataError(
+      f"{path}, line {number}: {line[:60]!r}; expected BED (contig, start, end; 0-based) or GFF3"
+    )
+  strand = STRANDS.get(fields[5], 0) if len(fields) > 5 else 0
+  name = one_line(fields[3]) if len(fields) > 3 else ""
+  return Element(fields[0], int(fields[1]), int(fields[2]), strand, name, "")
+
+
 def same_contigs(
   path: Path, named: Counter[str], theirs: Mapping[str, int], ours: Mapping[str, int]
 ) -> dict[str, str]:
@@ -86,7 +149,7 @@ def same_contigs(
 
   Args:
     path: the file.
-    named: how many genes or variants the file has on each contig.
+    named: number of genes or variants of the file on each contig.
     theirs: lengths of contigs that the file declares.
     ours: lengths of the genome's contigs.
   """
@@ -104,7 +167,7 @@ def same_contigs(
     return {}
   free = [name for name in ours if name not in named and name not in theirs]
   same: dict[str, str] = {}
-  spellings: tuple[Callable[[str], Key], ...] = (_bare, _unprefixed, _unversioned)
+  spellings: tuple[Callable[[str], _Key], ...] = (_bare, _unprefixed, _unversioned)
   for spell in spellings:
     for name, own in _pairs(missing, free, spell, spell).items():
       known = name in theirs or spell is not _unversioned or _VERSION.search(name) is None
@@ -156,11 +219,11 @@ def _unversioned(name: str) -> str | None:
 def _pairs(
   names: Iterable[str],
   others: Iterable[str],
-  key: Callable[[str], Key],
-  other_key: Callable[[str], Key],
+  key: Callable[[str], _Key],
+  other_key: Callable[[str], _Key],
 ) -> dict[str, str]:
   """Pairs names with others of the same key, where one name and one other have it."""
-  sides: tuple[dict[Key, list[str]], dict[Key, list[str]]] = {}, {}
+  sides: tuple[dict[_Key, list[str]], dict[_Key, list[str]]] = {}, {}
   for side, found, make in zip(sides, (names, others), (key, other_key), strict=True):
     for name in found:
       side.setdefault(make(name), []).append(name)

@@ -1,9 +1,8 @@
-"""Files that are plain or compressed, and tables in them."""
+"""Files that are plain or compressed, and text of theirs in messages."""
 
 import bz2
 import codecs
 import contextlib
-import dataclasses
 import gzip
 import io
 import lzma
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from alphaecoli.errors import DataError
+from alphaecoli.errors import DataError, reason_of
 
 MAX_SHOWN = 60  # letters of a file's content in a message
 PACKED = (".gz", ".xz", ".bz2")  # endings of compressed files; what they are is told by content
@@ -21,6 +20,11 @@ _ARCHIVES = {
   b"PK\x03\x04": "a zip archive, or an Excel workbook; unpack it first, or save it as CSV",
   b"\x28\xb5\x2f\xfd": "a zstd file; unpack it first",
 }
+
+
+def one_line(text: str) -> str:
+  """Returns text without the tabs and line ends that escapes and quotes may hide."""
+  return " ".join(text.split())
 
 
 def cut(text: str, most: int = MAX_SHOWN) -> str:
@@ -50,11 +54,16 @@ def open_binary(path: Path) -> Iterator[io.BufferedReader]:
     with opener(path) if opener else open(path, "rb") as file:
       yield file
   except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-    raise DataError(f"{path}: the compressed file is truncated or corrupt: {error}") from error
+    raise _damaged(path, error) from error
   except OSError as error:
     if opener is not None and error.errno is None:  # bzip2's way to say that it is damaged
-      raise DataError(f"{path}: the compressed file is truncated or corrupt: {error}") from error
+      raise _damaged(path, error) from error
     raise DataError(f"{path}: can not be read: {error.strerror or error}") from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+  """Makes the error of a compressed file that can not be unpacked."""
+  return DataError(f"{path}: the compressed file is truncated or corrupt: {reason_of(error)}")
 
 
 @contextlib.contextmanager
@@ -78,16 +87,3 @@ def open_text(path: Path, what: str, errors: str = "strict") -> Iterator[TextIO]
     except UnicodeError as error:
       reason = getattr(error, "reason", error)
       raise DataError(f"{path}: not a text file in UTF-8 ({reason}); expected {what}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """A table as text.
-
-  Attributes:
-    columns: names from the header line.
-    rows: cells of each line, as many as there are columns, with the line's number.
-  """
-
-  columns: tuple[str, ...]
-  rows: tuple[tuple[int, tuple[str, ...]], ...]

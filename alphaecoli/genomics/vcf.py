@@ -154,7 +154,12 @@ def _rows(frame: Any) -> Iterator[Variant]:
     if not (float(position).is_integer() if _is_number(position) else False):
       raise DataError(f"the data frame, row {row}: position {position!r}; expected a whole number")
     for alt in str(alts).split(","):
-      yield Variant(str(contig), int(position), str(ref), alt, str(name))
+      yield Variant(str(contig), int(position), str(ref), alt, "" if _is_none(name) else str(name))
+
+
+def _is_none(name: Any) -> bool:
+  """Returns whether a cell holds no name: a dot as in VCF, None, NaN or pandas' NA."""
+  return name is None or str(name) in (".", "nan", "<NA>")
 
 
 def _is_number(value: Any) -> bool:

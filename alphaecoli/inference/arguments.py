@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from alphaecoli.errors import ConfigError, DataError, nearest
-from alphaecoli.genomics.bed import read_elements
 from alphaecoli.genomics.genes import ContigFeatures, Gene, place_genes
 from alphaecoli.genomics.intervals import Interval
-from alphaecoli.genomics.read import read_annotated
+from alphaecoli.genomics.read import read_annotated, read_elements
 from alphaecoli.genomics.sequence import UNKNOWN, Contig, encode
 from alphaecoli.genomics.text import PACKED
 from alphaecoli.inference.genomes import Topology, choose_topology

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 from scipy import special
 
-from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
+from alphaecoli.genomics.gene_features import ContigGenes, ExpressionFeatures, codon_counts
 from alphaecoli.genomics.gene_models import (
   EXPRESSION,
   JUNCTION,
@@ -98,6 +98,11 @@ class PredictedGenes:
     return codon_counts(self._contig)
 
   @functools.cached_property
+  def _of_expression(self) -> ExpressionFeatures:
+    """Prepares the features of expression models."""
+    return ExpressionFeatures(self._contig, self.codons)
+
+  @functools.cached_property
   def _of_pairs(self) -> dict[str, Float64[np.ndarray, " p"]]:
     """Computes the features of neighbours, in the order of `gene_pairs`."""
     length = self._contig.length_bp if self._contig.circular else None
@@ -162,7 +167,7 @@ class PredictedGenes:
     if not fits or len(fits) < len(models) or not self.genes:
       return None
     own = self._z(prediction)
-    z = np.stack([model.z(self._contig, self.codons, own) for model in fits])
+    z = np.stack([model.z(self._of_expression, own) for model in fits])
     shares = self._shares(prediction, len(fits))
     mean = np.average(z, axis=0, weights=np.broadcast_to(shares[..., None], z.shape))
     return np.asarray(from_z(mean, "log_tpm", prediction.table), np.float64)

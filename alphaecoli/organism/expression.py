@@ -1,6 +1,5 @@
 """Expression of genes by samples, from tables of TPM, counts, FPKM or log2(TPM + 1)."""
 
-import dataclasses
 import logging
 import re
 from collections import Counter
@@ -11,11 +10,17 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.expression import UNKNOWN, ExpressionTable, check_scale, to_tpm
+from alphaecoli.genomics.expression import EMPTY, ExpressionTable, check_scale, to_tpm
 from alphaecoli.genomics.genes import Dataset, Gene
 from alphaecoli.genomics.quality import LEAST_MATCH, QualityReport, check_names_match, shown
-from alphaecoli.organism.expression_tables import Quantities, read_cells, read_quantities
+from alphaecoli.organism.expression_tables import (
+  Quantities,
+  check_alike,
+  read_quantities,
+  without_facts,
+)
 from alphaecoli.organism.genes import NAME_KINDS, NO_MATCH, GeneNames
+from alphaecoli.organism.tables import read_cells
 from alphaecoli.schema import DataConfig
 
 LOGGER = logging.getLogger(__name__)
@@ -83,8 +88,9 @@ def read_expression(
     if twice:
       raise DataError(f"{path}: an earlier file has a sample {twice[0]!r} too; name each once")
     rows = _match(path, found.names, names, others, len(genes), report)
-    found = _without_positions(path, found, rows, everything, report)
     unit = values or found.unit or "tpm"
+    found = without_facts(path, found, rows, everything, report)
+    check_alike(path, found, unit)
     units[unit] = None
     complete = len(everything) >= _WHOLE_GENOME
     complete &= len(np.unique(rows[rows >= 0])) >= _MOST_GENES * len(everything)
@@ -150,47 +156,6 @@ def _match(
   unmatched = dict.fromkeys(unknown)
   check_names_match(path, set(row_names), unmatched, names.examples().split(", "))
   return rows
-
-
-def _without_positions(
-  path: Path,
-  found: Quantities,
-  rows: Int64[np.ndarray, "R"],
-  genes: Sequence[Gene],
-  report: QualityReport,
-) -> Quantities:
-  """Leaves out columns whose numbers are lengths or positions of the genes, or count the rows.
-
-  Raises:
-    DataError: no other column is left.
-  """
-  at = rows >= 0
-  known = [genes[row] for row in rows[at]]
-  lengths = [[g.transcript_bp for g in known], [g.end - g.start for g in known]]
-  places = [[g.start for g in known], [g.start + 1 for g in known], [g.end for g in known]]
-  facts = np.array([*lengths, *places], np.float64)
-  kept = []
-  for column, values in enumerate(found.values.T):
-    n = np.count_nonzero(~np.isnan(values[at]))
-    fact = n >= 5 and (facts == values[at]).sum(axis=1).max() >= 0.9 * n
-    if fact or (len(values) >= 5 and values[0] in (0, 1) and (np.diff(values) == 1).all()):
-      LOGGER.warning(
-        "%s: column %s holds %s, and is no sample",
-        path,
-        found.samples[column],
-        "lengths or positions of genes" if fact else "numbers of rows",
-      )
-      report.count("column of the expression table that is no sample", 1, found.samples[column])
-    else:
-      kept.append(column)
-  if not kept:
-    raise DataError(f"{path}: its numbers are lengths or positions of genes; no column is a sample")
-  return dataclasses.replace(
-    found,
-    samples=tuple(found.samples[column] for column in kept),
-    values=found.values[:, kept],
-    bad=tuple(found.bad[column] for column in kept),
-  )
 
 
 def _by_gene(
@@ -295,7 +260,7 @@ def read_samples(path: Path, samples: Sequence[str], report: QualityReport) -> l
       report.count("sample sheet row that matches no sample", 1, name[:40])
       unmatched.append(name)
     fields = [(c, v) for i, (c, v) in enumerate(zip(table.columns, cells, strict=True)) if i != at]
-    found[sample] = Dataset(sample, {key: value for key, value in fields if value not in UNKNOWN})
+    found[sample] = Dataset(sample, {key: value for key, value in fields if value not in EMPTY})
   lacking = [sample for sample in samples if sample not in found]
   for sample in lacking:
     report.count("sample without a row in the sample sheet", dataset=sample)

@@ -1,6 +1,5 @@
 """Tables as quantification tools and people write them: separators, headers, columns, numbers."""
 
-import csv
 import dataclasses
 import logging
 import re
@@ -8,18 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from alphaecoli.errors import DataError
-from alphaecoli.genomics.expression import NUMBER, UNKNOWN, parse_numbers, unit_of_counter
+from alphaecoli.genomics.expression import EMPTY, NUMBER, parse_numbers, unit_of_counter
+from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.quality import QualityReport, shown
-from alphaecoli.genomics.text import Table, open_text
+from alphaecoli.organism.tables import ONLY, Table, read_cells
 
 LOGGER = logging.getLogger(__name__)
 WHAT = "an expression table: a gene's name, then a column a sample"
-_SEPARATORS = ("\t", ";", ",", " ")  # in the order in which they are tried
-_ONLY = "values"  # name of the one column of numbers in a table without header
-_STAR = ("N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous")
 
 # Column names compare in lower case, letters and digits alone.
 FORMATS = {
@@ -39,23 +36,25 @@ QUANTITIES = {
   "rawcounts": "counts", "rawcount": "counts", "readcounts": "counts", "readcount": "counts",
   "reads": "counts", "nreads": "counts", "cpm": "counts",
 }  # fmt: skip
+_FEW_ROWS, _MANY_ROWS = 5, 500  # that say something of a column; in which counts repeat
 _LABELS = ("tpm", "log2tpm", "fpkm", "rpkm", "count", "counts", "cpm")  # at either end of a name
 # Of what stands beside samples.
 _INFORMATION = re.compile(
-  r"(effective|eff|gene|transcript)?length|width|size|(transcription|translation)?(start|end|stop)"
+  r"(effective|eff|gene|transcript|cds|protein)?(length|size)(bp|nt|aa|kb)?|width|"
+  r"(mw|molecularweight|molecularmass)(kda|da)?|(transcription|translation)?(start|end|stop)"
   r"(position)?|begin|left|right|from|to|tss|tts|tssid|pos|position|midpoint|coordinate|chr|chrom|"
   r"chromosome|contig|replicon|seqid|seqname|locus|strand|frame|score|(mean)?(cov|coverage)|"
-  r"numexons|exons|gc|gccontent|percentgc|isopct|(ncbi|entrez)(gene)?id|taxid|tid|(gene)?(bio)?type|"
+  r"numexons|exons|gc|gccontent|percentgc|isopct|(ncbi|entrez)?(gene)?id|ncbi|entrez|pid|taxid|tid|"
+  r"(gene)?(bio)?type|"
   r"feature|classcode|nearestrefid|fpkm(conflo|confhi|status)|description|product|index|rank|"
   r"unnamed0|(pme|posterior|isopctfrom).*|.*(ci(lower|upper)bound|quartilevariation)"
 )
-_COMPARISON = ("log2foldchange", "log2fc", "logfc", "padj", "pvalue", "fdr", "basemean", "lfcse")
-_NAMES = re.compile(  # of the column with the names of genes
-  r"|((ensembl|ncbi|entrez|stable|systematic|unique|target|tracking|transcript|gene|locus|feature|"
-  r"bsu|b|orf|old)[ _.-]*)*(stable[ _.-]*)?(genes?|locus|loci|tags?|ids?|geneids?|names?|orfs?|"
-  r"symbols?|targets?|features?|transcripts?|synonyms?|keys?|numbers?|identifiers?|accessions?)",
-  re.IGNORECASE,
-)
+# Of what sums up the samples beside it.
+_SUMMARY = re.compile(r"(mean|average|avg|median|sd|std|stdev|stddev|sem|cv|variance)(tpm|of.*)?")
+_COMPARISON = (
+  "log2foldchange", "log2fc", "logfc", "foldchange", "lfc", "fc", "padj", "adjpval", "pvalue",
+  "pval", "qvalue", "qval", "fdr", "basemean", "aveexpr", "lfcse",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,103 +126,10 @@ def read_quantities(
   numbers, bad = parse_numbers(path, [[row[i] for row in rows] for i in chosen], whole)
   if unit is None and counted in ("htseq-count", "featureCounts"):
     unit = unit_of_counter(path, counted, numbers, values)
+  if unit is None and values is None:
+    _check_file_name(path)
   names = tuple(row[at] for row in rows)
   return Quantities(name, unit, names, tuple(chosen.values()), numbers, bad)
-
-
-def read_cells(path: Path, what: str, is_gene: Callable[[str], bool] | None = None) -> Table:
-  """Reads a table with tabs, semicolons, commas or spaces between its cells.
-
-  Comments above the header are skipped. A header one cell short, as R writes it, lacks the name of
-  the first column. Empty cells after the last column, which trailing separators make, are dropped.
-
-  Args:
-    path: file to read, plain or packed.
-    what: what is expected, for messages.
-    is_gene: whether the annotation has a gene of a name: a table of genes may lack its header.
-
-  Raises:
-    DataError: missing, without rows, or a row has another number of cells; names the line.
-  """
-  with open_text(path, what) as file:
-    lines = [
-      (number, line.rstrip("\r\n").removeprefix("\ufeff"))
-      for number, line in enumerate(file, start=1)
-      if line.strip("\ufeff \t\r\n")
-    ]
-  if lines and re.fullmatch(r"sep=.?", lines[0][1], re.IGNORECASE):  # for Excel
-    lines = lines[1:]
-  comments = next((i for i, (_, line) in enumerate(lines) if line[0] != "#"), len(lines))
-  try:
-    separator = _separator([line for _, line in lines[comments:]])
-    rows = [(number, _split(line, separator)) for number, line in lines[comments:]]
-    above = _split(lines[comments - 1][1].lstrip("#"), separator) if comments else []
-  except csv.Error as error:
-    raise DataError(f"{path}: no table ({error}); expected {what}") from error
-  header: list[str] | None = None
-  if len(above) > 1 and rows and len(above) == len(rows[0][1]) and _is_data(rows[0][1]):
-    header = above
-  elif rows and is_gene is not None:
-    header = _missing_header(path, *rows[0], is_gene)
-  if header is None and rows:
-    header, rows = rows[0][1], rows[1:]
-  if header is None or not rows:
-    raise DataError(f"{path}: no rows; expected {what}: a header line, then one line each")
-  return _rectangular(path, header, rows, separator)
-
-
-def _rectangular(
-  path: Path, header: list[str], rows: list[tuple[int, list[str]]], separator: str
-) -> Table:
-  """Makes header and rows equally long.
-
-  Raises:
-    DataError: they can not be.
-  """
-  trailing = all(len(cells) > 1 and not cells[-1] for _, cells in rows)
-  extra = {len(cells) - len(header) for _, cells in rows}
-  named = _NAMES.fullmatch(header[0]) is not None
-  if extra == {1} and not (trailing and named):
-    if trailing or named or separator == ",":
-      raise DataError(
-        f"{path}, line {rows[0][0]}: {len(header) + 1} cells; the header has {len(header)}: name "
-        "every column, the first one 'gene'"
-        + (", and write decimal points, not commas" if separator == "," else "")
-      )
-    header = ["", *header]
-  elif extra == {-1} and not header[-1]:
-    header = header[:-1]
-  while (
-    len(header) > 2 and not header[-1] and all(not "".join(c[len(header) - 1 :]) for _, c in rows)
-  ):
-    header = header[:-1]
-  table = []
-  for number, cells in rows:
-    if len(cells) < len(header) or any(cells[len(header) :]):
-      raise DataError(f"{path}, line {number}: {len(cells)} cells; the header has {len(header)}")
-    table.append((number, tuple(cells[: len(header)])))
-  return Table(tuple(header), tuple(table))
-
-
-def _missing_header(
-  path: Path, number: int, cells: list[str], is_gene: Callable[[str], bool]
-) -> list[str] | None:
-  """Returns names for the columns where the first line is a gene's; None where it is a header.
-
-  Raises:
-    DataError: it may be either, or there are several samples without a name.
-  """
-  numbers = [i for i, cell in enumerate(cells) if i and NUMBER.fullmatch(cell)]
-  known = is_gene(cells[0]) or cells[0].startswith("__") or cells[0] in _STAR
-  if not numbers or not (known or _is_data(cells)) or _NAMES.fullmatch(cells[0]):
-    return None
-  if len(numbers) > 1 or not known:
-    raise DataError(
-      f"{path}, line {number}: {shown(cells)}: no header line? add one: gene, then the names of "
-      "the samples (of STAR's ReadsPerGene.out.tab keep the one column of your library's strand)"
-    )
-  LOGGER.info("%s has no header line; its first line is read as a gene", path)
-  return ["gene", *(_ONLY if i in numbers else f"column {i + 1}" for i in range(1, len(cells)))]
 
 
 def _samples(
@@ -247,13 +153,15 @@ def _samples(
     )
   others = [i for i, c in enumerate(columns) if i != at and not _INFORMATION.fullmatch(_key(c))]
   numeric = [i for i in others if (columns[i] or i) and _mostly_numbers([row[i] for row in rows])]
+  single = [i for i in numeric if not _SUMMARY.fullmatch(_key(columns[i]))]
+  numeric = single or numeric  # a mean that stands alone is a sample
   if not numeric:
     raise DataError(f"{path}: no column of numbers is a sample ({shown(columns)}); expected {WHAT}")
   alone = {i: QUANTITIES[_key(columns[i])] for i in numeric if _key(columns[i]) in QUANTITIES}
   labelled = alone or {i: unit for i in numeric if (unit := _label(columns[i]))}
   units = sorted(set(labelled.values()), key=list(QUANTITIES.values()).index)
   if not labelled:
-    return {i: sample if columns[i] == _ONLY else columns[i] for i in numeric}, None
+    return {i: sample if columns[i] == ONLY else columns[i] for i in numeric}, None
   unsure = [columns[i] for i in numeric if i not in labelled]
   if unsure:
     raise DataError(
@@ -275,6 +183,22 @@ def _samples(
   return {best: sample}, unit
 
 
+def _check_file_name(path: Path) -> None:
+  """Checks that the name of a file whose columns say no unit does not say another one than TPM.
+
+  Raises:
+    DataError: it does.
+  """
+  words = re.split(r"[^a-z0-9]+", path.name.lower())
+  named = {QUANTITIES[word] for word in words if word in _LABELS}
+  if named and "tpm" not in named:
+    unit = min(named)
+    raise DataError(
+      f"{path}: its name says {unit}, and its columns say nothing: give --values {unit}, or tpm if "
+      "they are TPM"
+    )
+
+
 def _name_column(path: Path, table: Table, is_gene: Callable[[str], bool]) -> int:
   """Returns the column with the names of genes: the first, unless another has them instead."""
   rows = table.rows[:: len(table.rows) // 1000 + 1]
@@ -292,35 +216,9 @@ def _name_column(path: Path, table: Table, is_gene: Callable[[str], bool]) -> in
   return best
 
 
-def _separator(lines: Sequence[str]) -> str:
-  """Returns what stands between the cells of the rows, by a number of cells that is the same."""
-  body = lines[1:51] or lines[:1]
-  counts = {s: [len(_split(line, s)) for line in body] or [0] for s in _SEPARATORS}
-  regular = [s for s, n in counts.items() if min(n) > 1 and len(set(n)) == 1]
-  likely = [s for s, n in counts.items() if min(n) > 1]
-  if "\t" in likely or not likely:
-    return "\t"
-  return max(regular or likely, key=lambda s: counts[s][0])  # of equals the first
-
-
-def _split(line: str, separator: str) -> list[str]:
-  """Splits a line into cells, without the quotes and spaces around them."""
-  spaced = separator == " "
-  cells = next(csv.reader([line.strip() if spaced else line], delimiter=separator,
-                          skipinitialspace=spaced), [])  # fmt: skip
-  return [cell.strip() for cell in cells]
-
-
-def _is_data(cells: Sequence[str]) -> bool:
-  """Returns whether cells after the first are numbers, as no header has them."""
-  return any(NUMBER.fullmatch(cell) for cell in cells[1:]) and all(
-    cell in UNKNOWN or NUMBER.fullmatch(cell) for cell in cells[1:]
-  )
-
-
 def _mostly_numbers(cells: Sequence[str]) -> bool:
   """Returns whether at least half of the cells that hold something are numbers."""
-  written = [cell for cell in cells if cell not in UNKNOWN]
+  written = [cell for cell in cells if cell not in EMPTY]
   return 2 * sum(NUMBER.fullmatch(cell) is not None for cell in written) >= len(written)
 
 
@@ -333,3 +231,74 @@ def _label(column: str) -> str | None:
   """Returns the unit that a name such as S1_TPM or count.S1 has at one of its ends."""
   words = re.split(r"[^a-z0-9]+", column.lower())
   return next((QUANTITIES[w] for w in (words[-1], words[0]) if w in _LABELS), None)
+
+
+def without_facts(
+  path: Path,
+  found: Quantities,
+  rows: Int64[np.ndarray, "R"],
+  genes: Sequence[Gene],
+  report: QualityReport,
+) -> Quantities:
+  """Leaves out columns of what is known of genes, and is not measured in a sample.
+
+  Raises:
+    DataError: no other column is left.
+  """
+  at = rows >= 0
+  known = [genes[row] for row in rows[at]]
+  lengths = [[g.transcript_bp for g in known], [g.end - g.start for g in known]]
+  residues = [[g.transcript_bp // 3 - 1 for g in known], [g.transcript_bp // 3 for g in known]]
+  places = [[g.start for g in known], [g.start + 1 for g in known], [g.end for g in known]]
+  facts = np.array([*lengths, *residues, *places], np.float64)
+  kept = []
+  for column, values in enumerate(found.values.T):
+    if what := _fact(values, values[at], facts):
+      LOGGER.warning("%s: column %s holds %s, and is no sample", path, found.samples[column], what)
+      report.count("column of the expression table that is no sample", 1, found.samples[column])
+    else:
+      kept.append(column)
+  if not kept:
+    raise DataError(f"{path}: its numbers are lengths or positions of genes; no column is a sample")
+  return dataclasses.replace(
+    found,
+    samples=tuple(found.samples[column] for column in kept),
+    values=found.values[:, kept],
+    bad=tuple(found.bad[column] for column in kept),
+  )
+
+
+def _fact(
+  values: Float64[np.ndarray, "R"], of_genes: Float64[np.ndarray, "G"], facts: np.ndarray
+) -> str:
+  """Says what a column's numbers are that are no expression, told by the numbers alone; else ""."""
+  written = values[~np.isnan(values)]
+  n = np.count_nonzero(~np.isnan(of_genes))
+  if n >= _FEW_ROWS and (facts == of_genes).sum(axis=1).max() >= 0.9 * n:
+    return "lengths or positions of genes"
+  if len(values) >= _FEW_ROWS and values[0] in (0, 1) and (np.diff(values) == 1).all():
+    return "numbers of rows"
+  if len(written) >= _FEW_ROWS and set(written.tolist()) == {0.0, 1.0}:
+    return "0 and 1 alone"
+  # Of so many genes some have the same count.
+  whole = len(written) >= _MANY_ROWS and bool((written % 1 == 0).all())
+  return "identifiers" if whole and len(np.unique(written)) == len(written) else ""
+
+
+def check_alike(path: Path, found: Quantities, unit: str) -> None:
+  """Checks that no column has whole numbers alone where others have fractions, but for counts.
+
+  Raises:
+    DataError: some have.
+  """
+  values = found.values
+  enough = np.count_nonzero(values > 0, axis=0) >= _FEW_ROWS
+  fractions = np.count_nonzero(values % 1 > 0, axis=0)  # not of NaN
+  whole = enough & (fractions == 0)
+  mixed = enough & (2 * fractions > np.count_nonzero(values > 0, axis=0))
+  if unit != "counts" and whole.any() and mixed.any():
+    names = [name for name, chosen in zip(found.samples, whole, strict=True) if chosen]
+    raise DataError(
+      f"{path}: {shown(names)} has whole numbers alone, other columns fractions: remove what is no "
+      "sample, or give samples of another unit in a file of their own"
+    )

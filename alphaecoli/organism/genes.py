@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -74,6 +75,28 @@ class GeneNames:
           return f"{kind} of several genes"
         return row, kind
     return "gene that is left out" if name in self._skipped else NO_MATCH
+
+  def split(self, cell: str) -> dict[str, None]:
+    """Splits the names of genes in a cell: at commas, semicolons, bars and //.
+
+    Spaces separate, too, unless a name has them; and hyphens between names that are known. Two of
+    genes that are no neighbours may be the ends of a range, which is not split.
+    """
+    found: dict[str, None] = {}
+    for part in (part.strip() for part in re.split(r"[,;|]|//", cell)):
+      words = [part] if self.find(part) != NO_MATCH else part.split()
+      for word in words:
+        found |= dict.fromkeys(self._hyphenated(word) or [word])
+    found.pop("", None)
+    return found
+
+  def _hyphenated(self, word: str) -> list[str]:
+    """Returns the names in a word that is none itself; an empty list where it holds none."""
+    names = word.split("-")
+    rows = [found[0] for name in names if not isinstance(found := self.find(name), str)]
+    if len(names) < 2 or len(rows) < len(names) or self.find(word) != NO_MATCH:
+      return []
+    return [] if len(rows) == 2 and abs(rows[0] - rows[1]) > 1 else names
 
   def examples(self, n: int = 3) -> str:
     """Returns a few locus tags, or IDs where there are none, for messages."""

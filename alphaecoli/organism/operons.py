@@ -11,8 +11,8 @@ from alphaecoli.genomics.gff3 import is_feature, read_features
 from alphaecoli.genomics.quality import QualityReport, check_names_match, shown
 from alphaecoli.genomics.sequence import Contig
 from alphaecoli.genomics.text import open_text
-from alphaecoli.organism.expression_tables import read_cells
 from alphaecoli.organism.genes import NO_MATCH, GeneNames, covering, within
+from alphaecoli.organism.tables import read_cells
 
 MOST_DIGITS = 12  # of a position
 _EXPECTED = "a table of operons with a header: operon, and genes or start and end (1-based)"
@@ -20,9 +20,9 @@ _EXPECTED = "a table of operons with a header: operon, and genes or start and en
 _COLUMNS = {
   "operon": ("operon", "operon_id", "operonid", "operon_name", "operonname"),
   "genes": ("genes", "operongenes", "locus_tags", "locus_tag", "locus", "synonym", "gene_id",
-            "geneid", "gene", "gene_name"),
-  "start": ("start", "left", "start_position", "firstgeneleftpos"),
-  "end": ("end", "stop", "right", "end_position", "lastgenerightpos"),
+            "geneid", "idgene", "gene", "gene_name"),
+  "start": ("start", "left", "start_position", "firstgeneleftpos", "posleft"),
+  "end": ("end", "stop", "right", "end_position", "lastgenerightpos", "postright"),
   "strand": ("strand", "orientation"),
   "contig": ("contig", "seqid", "chromosome", "replicon"),
 }  # fmt: skip
@@ -31,7 +31,7 @@ _STRANDS = STRANDS | {
   **dict.fromkeys(("-1", "-1.0", "\N{MINUS SIGN}", "\N{MINUS SIGN}1", "minus", "r", "rev"), -1),
   **dict.fromkeys(("", ".", "?", "0", "na", "nan"), 0),
 }
-_NO_OPERON = ("", "-", "na", "nan", "none")
+_NO_OPERON = ("", "-", ".", "na", "n/a", "#n/a", "nan", "none", "null", "no", "false", "singleton")
 
 
 @dataclasses.dataclass
@@ -283,14 +283,19 @@ def _from_table(path: Path, names: GeneNames, report: QualityReport) -> list[_Li
     if not set(wanted).isdisjoint(columns)
   }
   # Without names of operons, as Rockhopper writes them, each row is one that lists its genes.
-  lists = "genes" in columns and any(len(_split(c[found["genes"]], names)) > 1 for _, c in rows)
+  lists = "genes" in columns and any(len(names.split(c[found["genes"]])) > 1 for _, c in rows)
   if not ("operon" in found or lists) or not ("genes" in found or {"start", "end"} <= found.keys()):
     raise DataError(f"{path}: columns {', '.join(table.columns)[:200]}; expected {_EXPECTED}")
   groups: dict[tuple[str, str], list[_Listed]] = {}
+  heading = ""  # of Operon-mapper: a line with the operon alone, above those of its genes
   for number, cells in rows:
     row = {key: cells[found[key]].strip() if key in found else "" for key in _COLUMNS}
     if "operon" not in found:
       row["operon"] = f"operon at line {number}"
+    elif "idgene" in columns and row["operon"] and not row["genes"]:
+      heading = row["operon"]
+      continue
+    row["operon"] = row["operon"] or heading
     if row["operon"].lower() in _NO_OPERON:
       report.count("row without an operon", 1, row["genes"])
       continue
@@ -301,7 +306,7 @@ def _from_table(path: Path, names: GeneNames, report: QualityReport) -> list[_Li
       )
     name, contig, strand = row["operon"], row["contig"], _STRANDS[row["strand"].lower()]
     interval = _positions(path, number, row["start"], row["end"])
-    item = _Listed(name, name, _split(row["genes"], names), contig, interval, strand)
+    item = _Listed(name, name, names.split(row["genes"]), contig, interval, strand)
     groups.setdefault((name, contig), []).append(item)
   return [item for group in groups.values() for item in _join(group)]
 
@@ -321,13 +326,6 @@ def _positions(path: Path, number: int, first: str, last: str) -> tuple[int, int
       "from 1"
     )
   return int(texts[0]) - 1, int(texts[1])
-
-
-def _split(cell: str, names: GeneNames) -> dict[str, None]:
-  """Splits the names of genes at commas, semicolons, bars and //, and at spaces within no name."""
-  parts = [part.strip() for part in re.split(r"[,;|]|//", cell)]
-  known = [[part] if names.find(part) != NO_MATCH else part.split() for part in parts]
-  return dict.fromkeys(name for part in known for name in part if name)
 
 
 def _join(rows: list[_Listed]) -> list[_Listed]:

@@ -16,8 +16,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
-from alphaecoli.errors import DataError
-from alphaecoli.genomics.bed import Element
+from alphaecoli.errors import DataError, reason_of
+from alphaecoli.genomics.read import Element
 from alphaecoli.variants.mutagenesis import BASES, SUBSTITUTIONS, Mutagenesis
 from alphaecoli.variants.scores import CHANGE_UNITS
 
@@ -52,7 +52,7 @@ def draw_logo(
   try:
     figure.savefig(path, dpi=150, bbox_inches="tight")
   except (OSError, ValueError) as error:
-    raise DataError(f"{path}: can not be written: {error}") from error
+    raise DataError(f"{path}: can not be written: {reason_of(error)}") from error
   finally:
     plt.close(figure)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from alphaecoli.errors import DataError
+from alphaecoli.genomics.intervals import covering_interval
 from alphaecoli.schema import BIN_BP
 from alphaecoli.tracks.store import TrackStore
 
@@ -68,17 +69,22 @@ def read_observed(store: TrackStore, start: int, end: int) -> Observed:
 
 
 def marked_operons(store: TrackStore) -> list[MarkedOperon]:
-  """Lists operons of several genes, by their first gene."""
-  genes = store.genes
+  """Lists operons of several genes, by their first gene; an end past the length wraps around."""
+  genes, length_bp = store.genes, store.length_bp
   members: dict[str, list[int]] = {}
-  for row in np.argsort(genes.start, kind="stable"):
+  for row in np.argsort(genes.start, kind="stable").tolist():
     if genes.operon_id[row]:
-      members.setdefault(str(genes.operon_id[row]), []).append(int(row))
-  return [
-    MarkedOperon(int(genes.start[rows[0]]), int(genes.end[rows].max()), tuple(rows))
-    for rows in members.values()
-    if len(rows) >= MIN_GENES
-  ]
+      members.setdefault(str(genes.operon_id[row]), []).append(row)
+  found = []
+  for rows in members.values():
+    bounds = [(int(genes.start[row]), int(genes.end[row])) for row in rows]
+    start, end = bounds[0][0], max(end for _, end in bounds)
+    if store.circular:
+      start, end = covering_interval(bounds, length_bp)
+      rows.sort(key=lambda row, first=start: (int(genes.start[row]) - first) % length_bp)
+    if len(rows) >= MIN_GENES:
+      found.append(MarkedOperon(start, end, tuple(rows)))
+  return found
 
 
 def operon_label(names: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 
-from alphaecoli.errors import DataError
+from alphaecoli.errors import DataError, reason_of
 
 Document = dict[str, Any]
 Progress = Callable[[int, int, int], None]  # bytes done, bytes in all, documents
@@ -134,7 +134,7 @@ def _open(path: Path) -> Iterator[_Source]:
       else:
         source = _Source(file.read, file.tell, size)
     except _STREAM_ERRORS as error:
-      raise DataError(f"{path}: byte 0: can not be opened ({_one_line(error)})") from error
+      raise DataError(f"{path}: byte 0: can not be opened ({reason_of(error)})") from error
     yield source
 
 
@@ -175,7 +175,7 @@ def _json_batches(path: Path, source: _Source) -> _Batches:
       chunk = source.read(max(BATCH_BYTES, len(text)))
       text += decoder.decode(chunk, final=not chunk)
     except _STREAM_ERRORS as error:
-      fault = f"truncated, corrupt or not UTF-8 ({_one_line(error)})"
+      fault = f"truncated, corrupt or not UTF-8 ({reason_of(error)})"
       raise DataError(f"{path}: byte {offset}: {fault}") from error
     more, position = bool(chunk), 0
     if around < 0:
@@ -202,7 +202,7 @@ def _json_documents(
 
   Args:
     text: text to decode.
-    position: where to begin.
+    position: index of the letter to begin at.
     depth: arrays that are open there.
     around: whether the array stands within objects, and ends the file.
     more: whether the file goes on after the text.
@@ -228,7 +228,7 @@ def _json_documents(
           fault = "truncated" if cut else f"corrupt; {error.msg}"
         break
       except _DECODE_ERRORS as error:
-        fault = f"corrupt document ({_one_line(error)})"
+        fault = f"corrupt document ({reason_of(error)})"
     fault = fault if depth in (0, 1) else "corrupt; expected one array of documents"
     if around and depth == 0 and not fault:
       position = len(text)
@@ -244,7 +244,7 @@ def _split(path: Path, source: _Source) -> Iterator[tuple[bytes, int]]:
       chunk = source.read(wanted)
     except _STREAM_ERRORS as error:
       raise DataError(
-        f"{path}: byte {offset + len(tail)}: truncated or corrupt compression ({_one_line(error)})"
+        f"{path}: byte {offset + len(tail)}: truncated or corrupt compression ({reason_of(error)})"
       ) from error
     data = tail + chunk
     if not chunk:
@@ -293,16 +293,10 @@ def _decode(path: Path, data: bytes, offset: int) -> tuple[list[Document], DataE
       documents.append(bson.decode(data[position : position + length], _OPTIONS))
     except _DECODE_ERRORS as error:
       return documents, DataError(
-        f"{path}: byte {offset + position}: corrupt document ({_one_line(error)})"
+        f"{path}: byte {offset + position}: corrupt document ({reason_of(error)})"
       )
     position += length
   return documents, None
-
-
-def _one_line(error: BaseException) -> str:
-  """Returns the start of an error's text, without line breaks."""
-  text = " ".join(str(error).split()) or type(error).__name__
-  return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _looks_like(collection: str, document: Document) -> bool:

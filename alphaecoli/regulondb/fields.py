@@ -16,9 +16,9 @@ from alphaecoli.genomics.genes import (
   NO_EVIDENCE,
   OTHER_EVIDENCE,
   STRANDS,
-  one_line,
 )
 from alphaecoli.genomics.quality import QualityReport
+from alphaecoli.genomics.text import one_line
 
 ID_KEYS = ("_id", "id", "gene_id")  # of nested objects: since 2023, and before
 # The branches of codes: experiment, computation, curator, author, high throughput, no data.

@@ -1,13 +1,12 @@
 """A methods paragraph about a run, ready to paste: all of it from the run's own files."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alphaecoli.checkpoints.read import hash_checkpoint
 from alphaecoli.config import with_new_keys
 from alphaecoli.evaluation.rivals import DESCRIPTIONS
-from alphaecoli.files import hash_file
+from alphaecoli.files import hash_file, read_json
 from alphaecoli.regulondb.dump import builtin_dump, builtin_genome
 from alphaecoli.reporting.run import Run
 from alphaecoli.reporting.sections import HEADLINES, baseline_words, decimals, metric_words
@@ -197,7 +196,7 @@ def _crossvalidation(run: Run, config: Mapping[str, Any]) -> Mapping[str, Any] |
   file = folder.parent / "crossvalidation.json"
   if folder.name != f"fold_{data['fold']}" or not file.is_file():
     return None
-  found = json.loads(file.read_text(encoding="utf-8"))
+  found = read_json(file)
   ours = found["split"] == run.split and data["fold"] in found["folds"]
   return found if ours and found["n_folds"] == data["n_folds"] else None
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint, read_meta, read_score
-from alphaecoli.errors import DataError
+from alphaecoli.errors import DataError, reason_of
+from alphaecoli.files import read_json
 from alphaecoli.tracks.organisms import find_store
 from alphaecoli.tracks.store import TrackStore
 
@@ -103,7 +104,7 @@ def read_run(workdir: Path, split: str, organism: str | None = None) -> Run:
     raise DataError(
       f"{workdir}: no run (there is no run.json); name the --workdir of alphaecoli.train"
     )
-  config, record = _read_json(workdir / "config.json"), _read_json(workdir / "run.json")
+  config, record = read_json(workdir / "config.json"), read_json(workdir / "run.json")
   starts = record.get("starts")
   if not starts:
     raise DataError(
@@ -149,7 +150,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
   try:
     return [json.loads(line) for line in lines if line.endswith("\n")]
   except ValueError as error:
-    raise DataError(f"{path}: a line is not JSON: {error}") from error
+    raise DataError(f"{path}: a line is not JSON: {reason_of(error)}") from error
 
 
 def _evaluation(workdir: Path, split: str, organism: str) -> Evaluation | None:
@@ -165,18 +166,4 @@ def _evaluation(workdir: Path, split: str, organism: str) -> Evaluation | None:
   if table.is_file():
     with table.open(newline="", encoding="utf-8") as lines:
       genes = tuple(csv.DictReader(lines, dialect="excel-tab"))
-  return Evaluation(file, _read_json(file), genes)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-  """Reads an object from a file.
-
-  Raises:
-    DataError: it can not be read.
-  """
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except OSError as error:
-    raise DataError(f"{path}: {error.strerror}") from error
-  except ValueError as error:
-    raise DataError(f"{path}: not JSON: {error}") from error
+  return Evaluation(file, read_json(file), genes)

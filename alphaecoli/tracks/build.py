@@ -16,11 +16,11 @@ from alphaecoli.genomics.genes import (
   GenomeRecords,
   Operon,
   gene_kind,
-  one_line,
 )
 from alphaecoli.genomics.intervals import StartEnd, neighbours, split_at_origin
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.genomics.sequence import Contig
+from alphaecoli.genomics.text import one_line
 from alphaecoli.regulondb.records import dataset_name
 from alphaecoli.schema import ALL_OPERONS, BIN_BP, MIN_PREVALENCE, UNKNOWN, DataConfig
 from alphaecoli.tracks.density import DensityIndex, PiecewiseTrack

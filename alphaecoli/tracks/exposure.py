@@ -24,16 +24,16 @@ EMBEDDED = Path(__file__).parents[1] / "datasets"
 K = 32  # two bits a base fill 64 bits
 _MIXER, _SAMPLED_BITS = np.uint64(0x9E3779B97F4A7C15), np.uint64(60)  # Knuth's hash; 1 in 16
 _FEW = 0.001  # share of bases that no warning is needed for
-SHORTEST_BP = 128  # of a stretch that counts as shared
-# A stretch bridges so much without a 32-mer, has at least one in so many bases (at 92% identity a
+SHORTEST_BP = 128  # of a match that counts as shared
+# A match bridges so much without a 32-mer, has at least one in so many bases (at 92% identity a
 # sampled one is intact every 230 bp), and reaches on over bases that are equal.
 _BRIDGE_BP, _SPARSEST_BP = 10_000, 256
-_FEWEST = 2  # 32-mers of a stretch: one may tell a repeat's copy by a single base beside it
-_NEAR_BP = 1_000  # what lies between stretches no further apart is as they are
+_FEWEST = 2  # 32-mers of a match: one may tell a repeat's copy by a single base beside it
+_NEAR_BP = 1_000  # what lies between matches no further apart is as they are
 
 
 @dataclasses.dataclass(frozen=True)
-class Stretch:
+class Match:
   """A part of a sequence that a genome has too.
 
   Attributes:
@@ -61,39 +61,39 @@ class GenomeIndex:
   def __init__(self, codes: UInt8[np.ndarray, " L"]):
     """Indexes a chromosome, read as circular."""
     self.codes = codes
-    places, words, forward = sample_words(np.concatenate([codes, codes[: K - 1]]))
-    self._words, first, counts = np.unique(words, return_index=True, return_counts=True)
+    places, hashes, forward = sample_kmers(np.concatenate([codes, codes[: K - 1]]))
+    self._hashes, first, counts = np.unique(hashes, return_index=True, return_counts=True)
     self._places, self._forward, self._once = places[first], forward[first], counts == 1
 
-  def find(self, codes: UInt8[np.ndarray, " Q"]) -> tuple[list[Stretch], list[StartEnd]]:
+  def find(self, codes: UInt8[np.ndarray, " Q"]) -> tuple[list[Match], list[StartEnd]]:
     """Finds what of a sequence the genome has.
 
     Returns:
-      Stretches whose place is known, those with the most 32-mers last; and regions of what the
+      Matches whose place is known, those with the most 32-mers last; and regions of what the
       genome has several times.
     """
-    places, words, forward = sample_words(codes)
-    if not len(words) or not len(self._words):
+    places, hashes, forward = sample_kmers(codes)
+    if not len(hashes) or not len(self._hashes):
       return [], []
-    at = np.minimum(np.searchsorted(self._words, words), len(self._words) - 1)
-    hit = self._words[at] == words
+    at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+    hit = self._hashes[at] == hashes
     several = [(place, place + K) for place in places[hit & ~self._once[at]].tolist()]
     repeated = [(a, b) for a, b in merge(several, SHORTEST_BP) if b - a >= SHORTEST_BP]
     once = hit & self._once[at]
-    found = self._stretches(codes, places[once], at[once], forward[once])
-    return sorted(found, key=lambda stretch: stretch.anchors), repeated
+    found = self._matches(codes, places[once], at[once], forward[once])
+    return sorted(found, key=lambda match: match.anchors), repeated
 
-  def _stretches(
+  def _matches(
     self,
     codes: UInt8[np.ndarray, " Q"],
     places: Int64[np.ndarray, " n"],
     at: Int64[np.ndarray, " n"],
     forward: Bool[np.ndarray, " n"],
-  ) -> Iterator[Stretch]:
+  ) -> Iterator[Match]:
     """Joins 32-mers that keep their distances and strand."""
     length = len(self.codes)
     same = forward == self._forward[at]
-    # The genome's base beside the sequence's base 0, were the stretch to reach there.
+    # The genome's base beside the sequence's base 0, were the match to reach there.
     origin = np.where(same, self._places[at] - places, self._places[at] + K - 1 + places) % length
     order = np.lexsort((places, origin, same))
     places, origin, same = places[order], origin[order], same[order]
@@ -110,7 +110,7 @@ class GenomeIndex:
       start -= self._equal(codes, before, zero, strand)
       end += self._equal(codes, after, zero, strand)
       if end - start >= SHORTEST_BP:
-        yield Stretch(start, end, (zero + strand * start) % length, strand, len(group))
+        yield Match(start, end, (zero + strand * start) % length, strand, len(group))
 
   def _equal(
     self, codes: UInt8[np.ndarray, " Q"], bases: Int64[np.ndarray, " n"], zero: int, strand: int
@@ -122,7 +122,7 @@ class GenomeIndex:
     return int(differ[0]) if len(differ) else len(bases)
 
 
-def sample_words(
+def sample_kmers(
   codes: UInt8[np.ndarray, " L"],
 ) -> tuple[Int64[np.ndarray, " n"], UInt64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
   """Returns the sampled 32-mers of a sequence without unknown bases in them.
@@ -133,7 +133,7 @@ def sample_words(
   """
   if len(codes) < K:
     return np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, bool)
-  ours, theirs = _words(codes), _words(reverse_complement(codes))[::-1]
+  ours, theirs = _pack(codes), _pack(reverse_complement(codes))[::-1]
   hashes = np.minimum(ours, theirs) * _MIXER
   unknown = np.concatenate([[0], np.cumsum(codes == UNKNOWN)])
   sampled = (hashes >> _SAMPLED_BITS == 0) & (unknown[K:] == unknown[:-K])
@@ -141,13 +141,13 @@ def sample_words(
   return places, hashes[places], (ours < theirs)[places]
 
 
-def _words(codes: UInt8[np.ndarray, " L"]) -> UInt64[np.ndarray, " n"]:
+def _pack(codes: UInt8[np.ndarray, " L"]) -> UInt64[np.ndarray, " n"]:
   """Packs the 32 bases from each base on into one number."""
-  words, width = (codes & 3).astype(np.uint64), 1
+  kmers, width = (codes & 3).astype(np.uint64), 1
   while width < K:
-    words = (words[:-width] << np.uint64(2 * width)) | words[width:]
+    kmers = (kmers[:-width] << np.uint64(2 * width)) | kmers[width:]
     width *= 2
-  return words
+  return kmers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +186,7 @@ def check_unseen(name: str, start: int, exposures: UInt8[np.ndarray, "M n"], bp:
   Args:
     name: name of the contig.
     start: its first base that counts.
-    exposures: what the members had to do with bases or bins.
+    exposures: SEEN, HELD_OUT or UNTOUCHED of each member and base, or bin.
     bp: bases of each.
 
   Raises:
@@ -257,8 +257,8 @@ class Exposures:
     result = np.full((len(self._trained), len(codes)), UNTOUCHED, np.uint8)
     if digest not in self._found:
       self._found[digest] = [index.find(codes) for index, _ in self._genomes()]
-    for (stretches, repeated), (_, whole) in zip(self._found[digest], self._genomes(), strict=True):
-      np.minimum(result, _of_parts(stretches, repeated, whole, len(codes)), out=result)
+    for (matches, repeated), (_, whole) in zip(self._found[digest], self._genomes(), strict=True):
+      np.minimum(result, _of_parts(matches, repeated, whole, len(codes)), out=result)
     return result
 
   def _whole(self, codes: UInt8[np.ndarray, " L"]) -> UInt8[np.ndarray, "M L"]:
@@ -280,7 +280,7 @@ class Exposures:
 
 
 def _of_parts(
-  stretches: Iterable[Stretch],
+  matches: Iterable[Match],
   repeated: Iterable[StartEnd],
   whole: UInt8[np.ndarray, "M L"],
   length_bp: int,
@@ -296,9 +296,9 @@ def _of_parts(
   for start, end in repeated:
     result[trained, start:end] = SEEN
     shared[start:end] = True
-  for stretch in stretches:
-    part = slice(stretch.start, stretch.end)
-    result[:, part] = whole[:, stretch.positions(whole.shape[1])]
+  for match in matches:
+    part = slice(match.start, match.end)
+    result[:, part] = whole[:, match.positions(whole.shape[1])]
     shared[part] = True
   for start, end in regions_of(~shared) if shared.any() else ():
     if start > 0 and end < len(shared) and end - start <= _NEAR_BP:

@@ -19,10 +19,10 @@ from alphaecoli.genomics.genes import (
   Gene,
   GenomeRecords,
   Operon,
-  one_line,
 )
 from alphaecoli.genomics.intervals import StartEnd
 from alphaecoli.genomics.quality import shown
+from alphaecoli.genomics.text import one_line
 
 LOGGER = logging.getLogger(__name__)
 

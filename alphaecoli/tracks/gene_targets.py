@@ -116,9 +116,9 @@ def is_labelled(
   one, at whose border they are; and where both lie in no listed operon, if those are unknown.
 
   Args:
-    supported: which genes lie in an operon with experimental evidence.
-    masked: which genes lie in an operon that is unknown.
-    unlisted: which genes lie in no listed operon, if that makes them unknown.
+    supported: mask of genes in an operon with experimental evidence.
+    masked: mask of genes in an operon that is unknown.
+    unlisted: mask of genes in no listed operon, if that makes them unknown.
     left: numbers of the genes that come first.
     right: numbers of the genes that follow.
   """

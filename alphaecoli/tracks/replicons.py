@@ -38,7 +38,7 @@ from alphaecoli.tracks.splits import (
   VALIDATION,
   Region,
   Regions,
-  regions_of,
+  configured_regions,
   split_of,
 )
 from alphaecoli.tracks.store import TrackStore, open_store
@@ -158,7 +158,7 @@ def divide(genome: Replicons) -> list[Regions]:
   found: list[Regions] = []
   for records, data in genome:
     length_bp = records.contig.length_bp
-    regions = regions_of(dataclasses.asdict(data), length_bp, data.circular)
+    regions = configured_regions(dataclasses.asdict(data), length_bp, data.circular)
     if found and shortest_bp(regions) < data.window_bp:
       regions = {TRAIN: (Region(0, length_bp),), VALIDATION: (), TEST: ()}
     found.append(regions)
@@ -203,7 +203,7 @@ def divided(store: TrackStore, fold: int) -> TrackStore:
   """Returns a store with the splits of another fold; z-scores and statistics stay its own."""
   manifest = store.manifest
   if store.regions(TRAIN) != (Region(0, store.length_bp),):
-    regions = regions_of(manifest["config"], store.length_bp, store.circular, fold)
+    regions = configured_regions(manifest["config"], store.length_bp, store.circular, fold)
     manifest = {**manifest, "splits": regions}
   return TrackStore(store.path, manifest, [divided(other, fold) for other in store.replicons[1:]])
 

@@ -84,7 +84,7 @@ def split_regions(
   return {name: tuple(sorted(region for s, region in moved if s == name)) for name in SPLITS}
 
 
-def regions_of(
+def configured_regions(
   data: Mapping[str, Any], length_bp: int, circular: bool, fold: int | None = None
 ) -> dict[str, tuple[Region, ...]]:
   """Returns the regions by the data section of a configuration, perhaps of an earlier version.
@@ -138,8 +138,8 @@ def exposure(
   """Tells what a run had to do with each base of a chromosome.
 
   Args:
-    trained_on: what the run's checkpoints say that it, and what it began from, was trained on:
-      genome_sha256 and arcs of each chromosome.
+    trained_on: entries of the run's checkpoints about what it, and what it began from, was trained
+      on: genome_sha256 of each chromosome, and its regions as arcs.
     data: data section of its configuration.
     codes: bases of the chromosome, from the same first base on as in training.
 
@@ -152,7 +152,7 @@ def exposure(
   if not found:
     return np.full(length, UNTOUCHED, np.uint8)
   result = np.full(length, HELD_OUT, np.uint8)
-  regions = regions_of(data, length, data.get("circular", True))
+  regions = configured_regions(data, length, data.get("circular", True))
   own = mask_of(regions[TRAIN], length)
   if any(np.array_equal(own, mask) for mask in found):
     result[mask_of(regions[TEST], length)] = UNTOUCHED

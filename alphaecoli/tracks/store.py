@@ -7,6 +7,7 @@ genome has several, that of the longest one holds those of the others, each in a
 import functools
 import json
 import os
+import tokenize
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
-from alphaecoli.errors import ConfigError, DataError, brief
+from alphaecoli.errors import ConfigError, DataError, brief, reason_of
 from alphaecoli.files import hash_file, read_json
 from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import ALL_OPERONS, BIN_BP, DATA_BEFORE, HEADS, UNKNOWN
@@ -115,7 +116,7 @@ class TrackStore:
     try:
       return read_genes(path, self.table.names)
     except (OSError, KeyError, ValueError, TypeError) as error:
-      raise DataError(f"{path}: broken gene table ({error}); {_REBUILD}") from error
+      raise DataError(f"{path}: broken gene table ({reason_of(error)}); {_REBUILD}") from error
 
   @functools.cached_property
   def all_genes(self) -> GeneTable:
@@ -310,7 +311,7 @@ def open_store(path: PathLike) -> TrackStore:
     manifest = json.loads(manifest_path.read_text())
     found = manifest["format"], manifest["format_version"]
   except (ValueError, KeyError, TypeError) as error:
-    raise DataError(f"{manifest_path}: broken manifest ({error}); {_REBUILD}") from error
+    raise DataError(f"{manifest_path}: broken manifest ({reason_of(error)}); {_REBUILD}") from error
   if found not in [(FORMAT, version) for version in VERSIONS]:
     raise DataError(
       f"{path}: {found[0]} version {found[1]}; expected {FORMAT} version {FORMAT_VERSION}; "
@@ -334,17 +335,16 @@ def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
     expected = manifest["files"][name]["bytes"]
     if not (path / name).is_file():
       raise DataError(f"{path / name}: missing; {_REBUILD}")
-    size = (path / name).stat().st_size
-    if size != expected:
+    if (size := (path / name).stat().st_size) != expected:
       raise DataError(f"{path / name}: {size} bytes, expected {brief(expected)}; {_REBUILD}")
   for name in ARRAYS:
-    entry = manifest["arrays"][name]
+    entry, where = manifest["arrays"][name], f"{path / name}.npy"
     try:
-      array = np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-      raise DataError(f"{path / name}.npy: broken array ({error}); {_REBUILD}") from error
+      array = np.load(where, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, tokenize.TokenError) as error:  # the last of a header
+      raise DataError(f"{where}: broken array ({reason_of(error)}); {_REBUILD}") from error
     length_bp, good = manifest["contig"]["length_bp"], [*array.shape] == entry["shape"]
     if not good or len(array) != length_bp or array.dtype != np.dtype(entry["dtype"]):
       expected = f"{entry['dtype']} {tuple(entry['shape'])}"[:99] + f" of {brief(length_bp)} bp"
-      shape = f"{path / name}.npy: {array.dtype} {array.shape}"
-      raise DataError(f"{shape}, expected {expected}; {_REBUILD}")
+      found = f"{array.dtype} {array.shape}"
+      raise DataError(f"{where}: {found}, expected {expected}; {_REBUILD}")

@@ -84,11 +84,20 @@ class TrackTable:
     """Returns the shape of a head's values over so many bases; a last bin may be partial."""
     return -(-length_bp // head.resolution_bp), self.channels(head)
 
+  @property
+  def _statistics(self) -> Float[np.ndarray, "2 T"]:
+    """Returns means and standard deviations of the tracks."""
+    return np.array([(t.mean, t.std) for t in self.expression], np.float32).reshape(-1, 2).T
+
   def to_log_tpm(self, z: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
     """Inverts the z-score: natural log(1 + TPM)."""
-    mean = np.array([t.mean for t in self.expression], np.float32)
-    std = np.array([t.std for t in self.expression], np.float32)
+    mean, std = self._statistics
     return np.asarray(z) * std + mean
+
+  def to_z(self, log_tpm: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
+    """Inverts `to_log_tpm`."""
+    mean, std = self._statistics
+    return (np.asarray(log_tpm) - mean) / std
 
   def to_tpm(self, z: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
     """Inverts z-score and log: transcripts per million, at least 0."""
@@ -97,12 +106,6 @@ class TrackTable:
   def to_json(self) -> dict[str, Any]:
     """Converts to a JSON object that `from_json` reads."""
     return {"transform": TRANSFORM, **dataclasses.asdict(self)}
-
-  def to_z(self, log_tpm: Float[np.ndarray, "*S T"]) -> Float[np.ndarray, "*S T"]:
-    """Inverts `to_log_tpm`."""
-    mean = np.array([t.mean for t in self.expression], np.float32)
-    std = np.array([t.std for t in self.expression], np.float32)
-    return (np.asarray(log_tpm) - mean) / std
 
   @classmethod
   def from_json(cls, value: Mapping[str, Any]) -> "TrackTable":

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy import special
 from sklearn import metrics as sk
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alphaecoli.evaluation import gene_fits
+from alphaecoli.evaluation import gene_fits, training_fits
 from alphaecoli.evaluation.evaluator import evaluate, summarise
 from alphaecoli.evaluation.gene_fits import GeneFit
 from alphaecoli.evaluation.gene_level import with_gene_models
@@ -65,6 +66,13 @@ def weighs(monkeypatch):
   monkeypatch.setattr(gene_fits, "LEAST_PAIRS", 1)
 
 
+def boosted_odds(data, columns):
+  """What scikit-learn's own trees say of pairs, fitted on training pairs."""
+  x = np.column_stack(list(data.pair_features("train").values()))
+  model = GradientBoostingClassifier(**training_fits._PAIR_TREES)
+  return model.fit(x, data.pairs["train"]["same_operon"]).decision_function(columns)
+
+
 def test_the_pair_model_is_a_fit_on_training_pairs_weighed_on_validation_pairs(noisy, weighs):
   store, _, report = noisy
   model = GeneFit(WINDOW_BP).fit(report, store).pairs
@@ -74,8 +82,8 @@ def test_the_pair_model_is_a_fit_on_training_pairs_weighed_on_validation_pairs(n
   genes, pairs = report.predictions.genes, report.predictions.pairs
   z = genes["predicted_z"]
   difference = np.abs(z[pairs["left"]] - z[pairs["right"]]).mean(axis=1)
-  odds = fit_pairs(data)[0].decision_function(columns)
-  x = np.column_stack([odds, pairs["junction"], difference])
+  odds = fit_pairs(data)[0].decision_function(columns), boosted_odds(data, columns)
+  x = np.column_stack([*odds, pairs["junction"], difference])
   second = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, pairs["same_operon"])
   expected = second.predict_proba(x)[:, 1]
   np.testing.assert_allclose(found.predictions.pairs["probability_annotated"], expected, rtol=1e-9)
@@ -99,7 +107,8 @@ def test_few_validation_pairs_leave_the_fit_on_training_pairs_alone(noisy):
   assert JUNCTION not in model.weights and EXPRESSION not in model.weights
   data = SplitData(store, WINDOW_BP)
   columns = np.column_stack(list(data.pair_features("validation").values()))
-  expected = fit_pairs(data)[0].predict_proba(columns)[:, 1]
+  odds = fit_pairs(data)[0].decision_function(columns), boosted_odds(data, columns)
+  expected = special.expit(np.mean(odds, axis=0))
   np.testing.assert_allclose(found.predictions.pairs["probability_annotated"], expected, rtol=1e-9)
 
 
@@ -297,6 +306,20 @@ def test_expression_weighs_codon_use_and_the_network_on_validation_genes(noisy):
   assert len(codon_counts(contig_genes(store))) == len(data.genome.codons[0])
 
 
+def test_trees_of_expression_are_scikit_learns(noisy):
+  data = SplitData(noisy[0], WINDOW_BP)
+  _, boosted = training_fits.fit_known(data).expression
+  none = np.zeros((len(data.store.all_genes), len(boosted.tracks)))
+  z = data.genome.z(boosted, none)
+  for i, track in enumerate(boosted.tracks.values()):
+    y = data.genes["train"]["target_z"][:, i]
+    features, known = data.genome.model_features(track.mate_gap_bp), ~np.isnan(y)
+    model = GradientBoostingRegressor(**training_fits._EXPRESSION_TREES)
+    model.fit(features[data.genes["train"]["row"][known]], y[known])
+    np.testing.assert_allclose(z[:, i], model.predict(features), rtol=1e-9)
+    assert z[:, i].std() > 0.1
+
+
 def test_gene_models_are_the_same_after_json(made_up, noisy):
   store, reports = made_up
   fitted = GeneFit(4096).fit(reports["validation"], store)
@@ -306,6 +329,16 @@ def test_gene_models_are_the_same_after_json(made_up, noisy):
     assert again.to_json() == models.to_json()
   assert fitted.calls is not None and other.expression is not None
   assert GeneModels.from_json({"calls": {"version": 0}}).calls is None
+
+
+def test_checkpoints_from_before_there_were_trees_are_read(noisy, weighs):
+  value = GeneFit(WINDOW_BP).fit(noisy[2], noisy[0]).to_json()
+  pairs, tracks = value["pairs"], value["expression"]["tracks"]
+  assert pairs.pop("trees") and pairs.pop("tree_features")
+  assert all(track.pop("trees") for track in tracks.values())
+  found = with_gene_models(noisy[2], noisy[0], GeneModels.from_json(value))
+  assert np.isfinite(found.predictions.pairs["probability_annotated"]).all()
+  assert np.isfinite(found.predictions.genes["annotated_z"]).any()
 
 
 def test_density_of_called_genes_is_a_line_fitted_on_validation(made_up):

@@ -201,6 +201,24 @@ def test_features_that_no_gene_stands_for_are_genes_of_their_type(written):
   ]
 
 
+def test_gene_features_are_what_their_products_are(written):
+  """GenBank has no biotypes: the gene of 5S rRNA, 120 bases, is no protein's."""
+  features = [
+    feature("gene", (0, 120, -1), locus_tag="L1"),
+    feature("rRNA", (0, 120, -1), locus_tag="L1"),
+    feature("gene", (200, 275, 1), gene="ileV"),
+    feature("tRNA", (200, 275, 1), gene="ileV"),
+    feature("gene", (300, 390, 1), locus_tag="L3"),
+    feature("CDS", (300, 390, 1), locus_tag="L3"),
+    feature("ncRNA", (320, 350, 1), locus_tag="L3"),
+    feature("CDS", (400, 490, 1), locus_tag="L4", pseudo=""),
+  ]
+  _, annotation = read_genbank(written(record("c", features)))
+  assert [(g.id, g.type) for g in annotation.genes] == [
+    ("L1", "rRNA"), ("ileV", "tRNA"), ("L3", "gene"), ("L4", "pseudogene"),
+  ]  # fmt: skip
+
+
 def test_one_record_with_genes_does_not_hide_those_of_another(written):
   first = record("a", [feature("gene", (1, 91, 1), gene="x"), feature("CDS", (1, 91, 1), gene="x")])
   second = record("b", [feature("CDS", (1, 91, 1), gene="x"), feature("CDS", (100, 190, 1))])

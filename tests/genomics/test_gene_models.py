@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
-from alphaecoli.genomics.gene_models import PairModel, pair_features
+from alphaecoli.genomics.gene_models import PairModel, Trees, pair_features
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.sequence import random_genome
 
@@ -88,3 +88,22 @@ def test_the_model_is_logistic_and_survives_json():
   assert PairModel.from_json(json.loads(text)) == model
   assert PairModel.from_json(json.loads(text) | {"version": 0}) is None
   assert PairModel.from_json(None) is None
+
+
+def test_trees_add_up_leaves_by_hand():
+  # Two trees: a split of column 1 at 0.5 with a split of column 0 to its right; and a leaf.
+  trees = Trees(2, [1, -1, -1, 0, -1, -1], [0.5, 100.0, 1.0, 3.0, 2.0, 4.0], [2, 0, 0, 4, 0, 0])
+  rows = np.array([[9.0, 0.5], [3.0, 0.6], [3.1, 0.6]])
+  np.testing.assert_allclose(trees(rows), [101.0, 102.0, 104.0])
+  np.testing.assert_allclose(trees.times(0.5)(rows), [50.5, 51.0, 52.0])
+  assert trees(np.zeros((0, 2))).shape == (0,)
+  assert Trees(**json.loads(json.dumps(trees.to_json()))) == trees
+
+
+def test_a_pair_model_adds_its_trees_to_the_linear_part():
+  trees = Trees(1, [0, -1, -1], [10.0, 2.0, -2.0], [1, 0, 0])
+  model = PairModel({"gap": 0.1}, 0.5, trees, ("gap",))
+  odds = model.log_odds({"gap": np.array([0.0, 20.0])})
+  np.testing.assert_allclose(odds, [0.5 + 2, 0.5 + 2 - 2])
+  again = PairModel.from_json(json.loads(json.dumps(model.to_json())))
+  np.testing.assert_allclose(again.log_odds({"gap": np.array([0.0, 20.0])}), odds)

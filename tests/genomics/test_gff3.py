@@ -230,6 +230,34 @@ def test_features_that_no_gene_stands_for_are_genes_of_their_type(tmp_path):
   ]
 
 
+def test_a_gene_without_biotype_is_what_its_products_are(tmp_path):
+  """As Bakta, Prokka --addgenes and NCBI before 2018 write RNA genes: 5S rRNA has whole codons."""
+  text = (
+    line("gene", 1, 120, "ID=g1;locus_tag=L1") + line("rRNA", 1, 120, "ID=r1;Parent=g1")
+    + line("exon", 1, 120, "ID=e1;Parent=r1")
+    + line("gene", 201, 275, "ID=g2;locus_tag=L2") + line("tRNA", 201, 275, "ID=r2;locus_tag=L2")
+    + line("gene", 301, 400, "ID=g3") + line("ncRNA", 301, 400, "ID=r3")
+    + line("gene", 501, 800, "ID=g4;locus_tag=L4") + line("CDS", 501, 800, "ID=c4;Parent=g4")
+    + line("ncRNA", 601, 650, "ID=r4;Parent=g4")
+    + line("gene", 901, 990, "ID=g5;gene_biotype=tRNA") + line("misc_RNA", 901, 990, "Parent=g5")
+    + line("gene", 1101, 1200, "ID=g6") + line("sRNA", 1101, 1150, "ID=r6")
+  )  # fmt: skip
+  genes = read_gff3(written(tmp_path, text)).genes
+  assert [(g.id, g.biotype or g.type) for g in genes] == [
+    ("g1", "rRNA"), ("g2", "tRNA"), ("g3", "ncRNA"), ("g4", "gene"), ("g5", "tRNA"), ("g6", "gene"),
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize("note", ["pseudo=true", "pseudo=True", "pseudogene=unknown"])
+def test_what_says_that_it_is_a_pseudogene_is_none_that_codes(tmp_path, note):
+  text = line("CDS", 1, 90, f"ID=c1;{note}") + line("CDS", 101, 190, "ID=c2;pseudo=false")
+  text += line("gene", 201, 290, f"ID=g3;{note}") + line("region", 1, 900, f"ID=x;{note}")
+  genes = read_gff3(written(tmp_path, text)).genes
+  assert [(g.id, g.type) for g in genes] == [
+    ("c1", "pseudogene"), ("c2", "CDS"), ("g3", "pseudogene"),
+  ]  # fmt: skip
+
+
 def test_which_products_a_gene_stands_for(tmp_path):
   """By locus tag, by bounds, by lying within; not another locus tag or symbol, or other strand."""
   text = line("gene", 101, 400, "ID=g1;locus_tag=A;gene=aaa") + line(

@@ -3,12 +3,14 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import place_genes
 from alphaecoli.genomics.read import read_annotated, read_variants
 from alphaecoli.genomics.sequence import Contig
+from alphaecoli.genomics.vcf import Variant, as_variants
 
 
 @pytest.fixture
@@ -154,3 +156,9 @@ def test_contigs_of_variants_are_named_as_those_of_annotations(tmp_path, names, 
   sizes = {"NC_1.1": 400, "NC_2.1": 300, "2": 200}
   contigs = [Contig(name, np.zeros(n, np.uint8)) for name, n in sizes.items()]
   assert [v.contig for v in read_variants(path, contigs)] == expected
+
+
+@pytest.mark.parametrize("name", [None, float("nan"), ".", pd.NA])
+def test_a_row_of_a_data_frame_without_a_name_has_none(name):
+  frame = pd.DataFrame({"chrom": ["c"], "pos": [5], "ref": ["A"], "alt": ["C"], "id": [name]})
+  assert as_variants(frame) == [Variant("c", 5, "A", "C", "")]

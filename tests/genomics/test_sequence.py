@@ -69,6 +69,15 @@ def test_a_broken_fasta_is_one_error_with_file_and_line(tmp_path, text, message)
   assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
+def test_proteins_are_refused_and_unknown_bases_are_not(tmp_path):
+  path = tmp_path / "thr.faa"
+  path.write_text(">NP_414543.1 thrA\nMRVLKFGGTSVANAERFLRVADILESNARQGQVATVLSAPAKITNHLVAM\n")
+  with pytest.raises(DataError, match=r"thr\.faa: line 1: NP_414543\.1 is a protein"):
+    read_fasta(path)
+  path.write_text(">c masked\n" + "ACGTRYSWKMBDHVNX" * 9 + "e" * 15 + "\n")
+  assert read_fasta(path)[0].length_bp == 159
+
+
 def test_rna_reads_as_dna_and_is_said(tmp_path, caplog, monkeypatch):
   monkeypatch.setattr(logging.getLogger("alphaecoli"), "propagate", True)
   caplog.set_level("INFO")

@@ -10,6 +10,7 @@ from alphaecoli.errors import DataError
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.quality import QualityReport
 from alphaecoli.organism.expression import read_expression, read_samples, sample_name
+from alphaecoli.organism.expression_tables import _fact
 from alphaecoli.organism.genes import GeneNames
 from tests.stores import config_of
 
@@ -141,6 +142,22 @@ LAYOUTS = {
     line + ("\twhere\n" if i == 0 else f"\t{400 * (i - 1) + 8}\n")
     for i, line in enumerate(PLAIN.splitlines())
   ),
+  "lengths-of-proteins": "".join(
+    line + ("\tresidues\n" if i == 0 else f"\t{LENGTHS[i - 1] // 3 - 1}\n")
+    for i, line in enumerate(PLAIN.splitlines())
+  ),
+  "numbers-of-databases": "".join(
+    line + ("\tGeneID\tPID\tMW (kDa)\n" if i == 0 else f"\t94{i:04d}\t161279{i:02d}\t{i}.5\n")
+    for i, line in enumerate(PLAIN.splitlines())
+  ),
+  "yes-and-no": "".join(
+    line + ("\tessential\n" if i == 0 else f"\t{i % 2}\n")
+    for i, line in enumerate(PLAIN.splitlines())
+  ),
+  "mean-and-deviation": "".join(
+    line + ("\tmean\tSD\n" if i == 0 else f"\t{i}.25\t{i}.75\n")
+    for i, line in enumerate(PLAIN.splitlines())
+  ),
   "numbered-samples": PLAIN,
 }  # fmt: skip
 
@@ -263,6 +280,13 @@ REFUSED = {
            r"sum to 2.86e\+06.*FPKM, or normalised counts. give --values fpkm or counts, or tpm"),
   "few-names": (one(COUNT[:5]).replace("g", "q").replace("qene", "gene") + "g1\t5.5\n", "counts",
                 "5 of 6 names match no gene of the annotation: it has q0, q1, q2, ….*g0, g1, g2"),
+  "whole-numbers-beside-fractions": (
+    one([f"{v}.5\t{i // 3}" for i, v in enumerate(COUNT)], "gene\tS1\tcluster"), None,
+    "cluster has whole numbers alone, other columns fractions: remove what is no sample"),
+  "adjusted-p-values": (one(["1.5\t0.1"] * 9, "gene\tS1\tadj.P.Val"), None, "of comparisons"),
+  "logarithms-beside-tpm": (
+    one([f"{1000 * i + 0.5}\t{i / 10 + 0.05}" for i in range(N)], "gene\tS1\tlogs"), None,
+    "the values of 1 columns are at most .*: logarithms"),
   "summaries-alone": ("gene\tS1\n__no_feature\t5\n__ambiguous\t7\n", None, "no row of a gene"),
 }  # fmt: skip
 
@@ -273,6 +297,32 @@ def test_what_can_not_be_told_is_refused_with_what_to_do(tmp_path, case):
   with pytest.raises(DataError, match=message) as error:
     read(tmp_path / "t.tsv", text, values)
   assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+  ("name", "unit"), [("salmon.merged.gene_counts.tsv", "counts"), ("RPKM_all.csv", "fpkm")]
+)
+def test_the_name_of_a_file_may_say_another_unit_than_tpm(tmp_path, name, unit):
+  with pytest.raises(DataError, match=f"its name says {unit}, .* give --values {unit}, or tpm"):
+    read(tmp_path / name, one(VALUE))
+  table, _ = read(tmp_path / name, one(VALUE), "tpm")
+  np.testing.assert_allclose(only(table), VALUE, rtol=1e-12)
+  table, _ = read(tmp_path / "counts_to_tpm.tsv", one(VALUE))
+  np.testing.assert_allclose(only(table), VALUE, rtol=1e-12)
+
+
+def test_a_mean_that_stands_alone_is_a_sample(tmp_path):
+  table, _ = read(tmp_path / "t.tsv", one(VALUE, "gene\tmean"))
+  assert table.datasets == ("mean",)
+
+
+def test_different_whole_numbers_of_many_genes_are_identifiers():
+  n = 500
+  genes, names = np.arange(n), np.full(n, np.nan)
+  facts = np.zeros((1, n))
+  assert _fact(genes * 7.0 + 945_000, names, facts) == "identifiers"
+  assert _fact(np.where(genes == 9, 0, genes * 7.0), names, facts) == ""  # 0 twice, as counts have
+  assert _fact(genes[:499] * 7.0 + 945_000, names[:499], facts[:, :499]) == ""
 
 
 def test_the_unit_is_the_users_word_where_numbers_are_not_certain(tmp_path, caplog):

@@ -85,6 +85,12 @@ LAYOUTS = {
   ],
   "commas-between-cells": ["operon,genes,strand", 'lac,"b0342,b0343,b0344",-'],
   "excel": ["\ufeffsep=;\r", "operon;genes;start;end\r", "lac;b0342, b0343, b0344;1249;6305\r"],
+  "hyphens": ["operon\tgenes", "lac\tgene0342-gene0343-gene0344"],
+  "operon-mapper": [
+    "Operon\tIdGene\tType\tCOGgene\tPosLeft\tpostRight\tStrand\tFunction", "1\t\t\t\t\t\t\t",
+    "\tb0342\tCDS\tCOG1\t1249\t1860\t-\tx", "\tb0343\tCDS\tCOG1\t1926\t3179\t-\tx",
+    "\tb0344\tCDS\tCOG1\t3231\t6305\t-\tx",
+  ],
   "backwards-without-genes": ["operon\tstart\tend\tstrand", "lac\t6305\t1249\t-"],
 }  # fmt: skip
 
@@ -109,6 +115,14 @@ def test_an_operon_without_genes_holds_those_of_its_strand(tmp_path, text, stran
   operons, _ = read(tmp_path, ["operon\tstart\tend\tstrand", f"x\t3231\t10275\t{text}"])
   expected = {1: ("b0347",), -1: ("b0344", "b0345", "b0346")}[strand]
   assert (operons["x"].strand, operons["x"].gene_ids) == (strand, expected)
+
+
+def test_a_hyphen_between_genes_that_are_no_neighbours_may_be_a_range(tmp_path):
+  lines = ["operon\tgenes", "o\tb0342-b0344, b0345", "p\tb0347-b0348"]
+  operons, report = read(tmp_path, lines)
+  assert operons["o"].gene_ids == ("b0345", "b0342-b0344")
+  assert operons["p"].gene_ids == ("b0347", "b0348")
+  assert report.reasons == {"operon gene: matches no gene": 1}
 
 
 def test_a_table_of_single_genes_is_no_table_of_operons(tmp_path):
@@ -159,6 +173,8 @@ BAD_ROWS = {
     "x\tb0342,b0343\t11239\t12924\t-", "operon left out: its genes lie elsewhere"
   ),
   "no-operon": ("NA\tb0345\t\t\t", "row without an operon"),
+  "no-operon-of-excel": ("#N/A\tb0345\t\t\t", "row without an operon"),
+  "no-operon-in-words": ("singleton\tb0345\t\t\t", "row without an operon"),
 }  # fmt: skip
 
 

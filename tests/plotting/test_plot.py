@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import json
 
 import matplotlib.pyplot as plt
@@ -11,6 +13,7 @@ from alphaecoli.inference.prediction import Prediction
 from alphaecoli.inference.predictor import Predictor
 from alphaecoli.plotting import observed
 from alphaecoli.plotting import region as drawing
+from alphaecoli.tracks.gene_table import GeneTable
 from tests.inference.standin import WINDOW_BP, StandIn
 
 LENGTH_BP = 120_000
@@ -184,3 +187,17 @@ def test_bad_flag_ends_with_status_2():
   with pytest.raises(SystemExit) as caught:
     plot.main(["--out", "x"])
   assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("circular", [True, False])
+def test_an_operon_over_the_origin_is_marked_there_and_not_all_around(toy_store, circular):
+  store, genes = copy.copy(toy_store), toy_store.genes
+  columns = {f.name: getattr(genes, f.name)[:5] for f in dataclasses.fields(genes)}
+  columns["start"] = np.array([10, 300, 420, 900, 960])
+  columns["end"] = np.array([90, 400, 500, 950, 1005 if circular else 1000])
+  columns["operon_id"] = np.array(["o", "p", "p", "o", "o"])
+  store.genes, store.length_bp, store.circular = GeneTable(**columns), 1000, circular
+  first, second = observed.marked_operons(store)
+  around = (900, 1090, (3, 4, 0)) if circular else (10, 1000, (0, 3, 4))
+  assert (first.start, first.end, first.rows) == around
+  assert (second.start, second.end, second.rows) == (300, 500, (1, 2))

@@ -11,7 +11,7 @@ from alphaecoli.tracks.exposure import (
   K,
   embedded_genomes,
   least_exposed,
-  sample_words,
+  sample_kmers,
 )
 from alphaecoli.tracks.splits import HELD_OUT, SEEN, TRAIN, UNTOUCHED, hash_genome, split_regions
 
@@ -81,7 +81,7 @@ def test_a_strain_with_snps_deletions_and_an_island_is_found_but_for_the_island(
   places = np.concatenate([PLACES[:6_000], PLACES[6_100:12_000], PLACES[12_000:20_000]])
   found = known.of(strain)
   assert (found[:, 12_000:16_800] == UNTOUCHED).all()
-  # Stretches end at their last 32-mer but one without a SNP, some 100 bp off where these are many.
+  # Matches end at their last 32-mer but one without a SNP, some 100 bp off where these are many.
   same = np.delete(found, np.s_[11_900:16_900], axis=1) == expected(places)
   assert same[:, 400:11_500].all() and same[:, 12_300:-400].all()
 
@@ -120,8 +120,8 @@ def test_a_member_of_another_genome_has_not_seen_this_one(tmp_path):
 
 
 def test_words_are_the_same_from_both_strands():
-  places, hashes, forward = sample_words(GENOME)
-  back, theirs, reverse = sample_words(reverse_complement(GENOME))
+  places, hashes, forward = sample_kmers(GENOME)
+  back, theirs, reverse = sample_kmers(reverse_complement(GENOME))
   assert len(places) == pytest.approx(LENGTH / 16, rel=0.15)
   np.testing.assert_array_equal(np.sort(LENGTH - K - back), places)
   np.testing.assert_array_equal(theirs[::-1], hashes)

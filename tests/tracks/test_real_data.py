@@ -7,7 +7,7 @@ import pytest
 
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.tracks.process import process_data
-from alphaecoli.tracks.splits import regions_of
+from alphaecoli.tracks.splits import configured_regions
 from tests.stores import config_of
 
 MARKED_BEFORE = 2_675_611  # bases in operons when genes that are left out counted
@@ -79,7 +79,9 @@ def test_half_a_block_of_offset_brings_the_means_of_folds_closer(store):
   spread, first = {}, {}
   for offset in (0.0, 0.5):
     settings = {"n_blocks": 20, "n_folds": 10, "block_offset": offset}
-    folds = [regions_of(settings, store.length_bp, True, fold)["validation"] for fold in range(10)]
+    folds = [
+      configured_regions(settings, store.length_bp, True, fold)["validation"] for fold in range(10)
+    ]
     means = [
       np.nanmean([z[i] for i in range(len(genes)) if inside(genes, i, regions, store.length_bp)])
       for regions in folds

@@ -13,9 +13,9 @@ from alphaecoli.tracks.splits import (
   UNTOUCHED,
   VALIDATION,
   Region,
+  configured_regions,
   exposure,
   hash_genome,
-  regions_of,
   split_of,
   split_regions,
   total_bp,
@@ -119,8 +119,8 @@ def test_half_a_block_puts_the_origin_into_the_middle_of_the_last_one():
 
 def test_configurations_of_earlier_versions_divide_as_they_did():
   data = {"n_blocks": 20, "n_folds": 10, "fold": 3}
-  assert regions_of(data, E_COLI_BP, True) == split_regions(E_COLI_BP, 20, 10, 3)
-  moved = regions_of({**data, "block_offset": 0.5}, E_COLI_BP, True, fold=9)
+  assert configured_regions(data, E_COLI_BP, True) == split_regions(E_COLI_BP, 20, 10, 3)
+  moved = configured_regions({**data, "block_offset": 0.5}, E_COLI_BP, True, fold=9)
   assert moved == split_regions(E_COLI_BP, 20, 10, 9, True, 0.5)
   assert moved[VALIDATION][1].end > E_COLI_BP  # block 19 holds the origin
 

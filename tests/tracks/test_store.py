@@ -304,6 +304,13 @@ def test_an_array_of_another_shape_is_refused(broken):
     open_store(broken)
 
 
+def test_an_array_whose_header_is_cut_is_refused(broken):
+  path = broken / "sequence.npy"
+  path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))  # numpy looks for the end of it
+  with pytest.raises(DataError, match=r"sequence\.npy: broken array"):
+    open_store(broken)
+
+
 def test_changed_bytes_are_found_by_verify(broken):
   with (broken / "sequence.npy").open("r+b") as file:
     file.seek(-1, 2)
@@ -319,6 +326,17 @@ def test_a_broken_gene_table_is_refused(broken):
   path.write_text(text.replace("4096", "4o96").replace("forward", "x").replace("\t1\t", "\tx\t"))
   with pytest.raises(DataError, match="broken gene table"):
     _ = open_store(broken).genes
+
+
+def test_an_error_about_a_gene_table_does_not_repeat_it(broken):
+  path = broken / "genes.tsv"
+  path.write_text(path.read_text().replace("\t1\t", "\t1" + 5000 * "x" + "\t"))
+  manifest = json.loads((broken / "manifest.json").read_text())
+  manifest["files"]["genes.tsv"]["bytes"] = path.stat().st_size
+  (broken / "manifest.json").write_text(json.dumps(manifest))
+  with pytest.raises(DataError, match="broken gene table") as error:
+    open_store(broken).annotation()
+  assert len(str(error.value)) < 800
 
 
 def test_a_directory_above_stores_names_one(store):

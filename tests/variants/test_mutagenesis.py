@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.genomics.bed import Element, read_elements
 from alphaecoli.genomics.genes import ContigFeatures, Gene
+from alphaecoli.genomics.read import Element, read_elements
 from alphaecoli.genomics.sequence import Contig, decode, reverse_complement
 from alphaecoli.inference.arguments import AnnotatedGenome
 from alphaecoli.plotting import logo
