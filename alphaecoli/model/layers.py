@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int
 
-from alphaecoli.parallel.sharding import constrain, whole
+from alphaecoli.parallel.sharding import by_interval, constrain, whole
 
 EPSILON = 1e-5  # of every norm
 FAN_IN_VARIANCE_FLOOR = 1e-4  # of standardised convolutions
@@ -203,8 +203,14 @@ def add_bias(x: Float[Array, "*B C"], bias: Float32[Array, "C"]) -> Float[Array,
 
 def convolve(x: Float[Array, "B S I"], kernel: Float32[Array, "W I O"]) -> Float[Array, "B S O"]:
   """Computes the cross-correlation over positions with zeros beyond the ends."""
-  kernel = whole(kernel.astype(x.dtype))
-  y = jax.lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+
+  def local(x: Any, kernel: Any, padding: tuple[int, int]) -> Any:
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1,), (padding,), dimension_numbers=("NWC", "WIO", "NWC")
+    )
+
+  width = kernel.shape[0]
+  y = by_interval(local, x, kernel.astype(x.dtype), reach=((width - 1) // 2, width // 2))
   return checkpoint_name(y, PRODUCT)
 
 
@@ -218,18 +224,24 @@ def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
 def max_pool(x: Float[Array, "B S C"]) -> Float[Array, "B S//2 C"]:
   """Takes the maximum over pairs of positions."""
-  pairs = rearrange(x, "b (s two) c -> b s two c", two=2)
-  return jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
+
+  def local(x: Any) -> Any:
+    pairs = rearrange(x, "b (s two) c -> b s two c", two=2)
+    return jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
+
+  return by_interval(local, x, multiple=2)
 
 
 def mean_pool(x: Float[Array, "B S C"], width: int) -> Float[Array, "B S//{width} C"]:
   """Takes the mean over non-overlapping runs of positions."""
-  return reduce(x, "b (s width) c -> b s c", "mean", width=width)
+  return by_interval(
+    lambda x: reduce(x, "b (s width) c -> b s c", "mean", width=width), x, multiple=width
+  )
 
 
 def upsample(x: Float[Array, "B S C"], times: int) -> Float[Array, "B S*{times} C"]:
   """Repeats each position."""
-  return repeat(x, "b s c -> b (s times) c", times=times)
+  return by_interval(lambda x: repeat(x, "b s c -> b (s times) c", times=times), x)
 
 
 def map_parts(function: Callable[..., Any], parts: int, *arrays: Array, axis: int) -> Any:
