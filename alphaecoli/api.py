@@ -15,7 +15,7 @@ from alphaecoli.checkpoints.read import (
   read_meta,
 )
 from alphaecoli.errors import ConfigError
-from alphaecoli.files import DEFAULT_MODEL, read_json
+from alphaecoli.files import DEFAULT_MODEL, AnyPath, as_path, is_remote, read_json
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.read import read_variants
 from alphaecoli.genomics.vcf import as_variants
@@ -120,7 +120,7 @@ class EnsemblePredictor(Ensemble, Predictor):
 
 
 def load_predictor(
-  checkpoint: str | Path = DEFAULT_MODEL,
+  checkpoint: str | AnyPath = DEFAULT_MODEL,
   *,
   device: str | jax.Device | Sequence[jax.Device] | None = None,
   batch_windows: int | None = None,
@@ -167,12 +167,12 @@ def load_predictor(
         f"{checkpoint} is no ensemble, and out of fold needs one, such as the directory of "
         "alphaecoli.crossvalidate"
       )
-    return _load(Path(located), *options)[0]
+    return _load(as_path(located), *options)[0]
   loaded: list[Predictor] = []
   models: list[CompiledModel] = []
   paths = read_ensemble(ensemble)
   for path in paths:
-    member, model = _load(Path(path), *options)
+    member, model = _load(as_path(path), *options)
     model.share_programs(models)
     loaded.append(member)
     models.append(model)
@@ -184,7 +184,7 @@ def load_predictor(
     about=about,
     trained=metas if known else None,
     strict=bool(out_of_fold),
-    genomes=Path(ensemble).parent / GENOMES,
+    genomes=None if is_remote(ensemble) else Path(ensemble).parent / GENOMES,
     most=most_members(members, read_json(ensemble).get(DEFAULT_MEMBERS)),
   )
 
@@ -207,7 +207,7 @@ def most_members(asked: int | str | None, default: int | None) -> int | None:
 
 
 def _load(
-  path: Path,
+  path: AnyPath,
   devices: Sequence[jax.Device],
   batch_windows: int | None,
   margin_bp: int | None,

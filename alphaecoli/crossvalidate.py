@@ -1,11 +1,11 @@
 """Trains and measures every fold: `python -m alphaecoli.crossvalidate --help`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from alphaecoli import cli
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
+from alphaecoli.files import AnyPath, as_path
 from alphaecoli.parallel import distributed
 from alphaecoli.schema import Config
 from alphaecoli.tracks.splits import TEST, VALIDATION
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   parser = cli.parser("crossvalidate", DESCRIPTION)
   parser.epilog = EPILOG
-  parser.add_argument("--workdir", required=True, type=Path, help="receiver of all folds")
+  parser.add_argument("--workdir", required=True, type=as_path, help="receiver of all folds")
   parser.add_argument(
     "--folds", metavar="K,K", help="train and measure these alone, such as 0,1,2; default: all"
   )
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def crossvalidate(
-  config: Config, workdir: Path, folds: Sequence[int], split: str, rivals: bool
+  config: Config, workdir: AnyPath, folds: Sequence[int], split: str, rivals: bool
 ) -> int:
   """Trains and measures folds, then gathers all that are done; every process calls this.
 

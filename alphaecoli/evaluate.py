@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from alphaecoli import cli
 from alphaecoli.errors import ConfigError
+from alphaecoli.files import as_path
 from alphaecoli.parallel import distributed
 from alphaecoli.tracks.splits import SPLITS, TEST
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
   """Parses the command line."""
   parser = cli.parser("evaluate", DESCRIPTION)
-  parser.add_argument("--workdir", required=True, type=Path, help="directory of a training run")
+  parser.add_argument("--workdir", required=True, type=as_path, help="directory of a training run")
   parser.add_argument("--split", choices=SPLITS, default=TEST, help="default: test")
   parser.add_argument(
     "--checkpoint", default="best", help="best (on validation), last, or a step; default: best"

@@ -1,28 +1,101 @@
-"""Files that are either whole or absent, hashes of files, the version, and optional packages."""
+"""Files that are either whole or absent, here or in a bucket; hashes of files, optional packages.
+
+A path is pathlib's on this machine, and in a bucket (gs://) etils' `epath.Path`, which has the same
+methods. A bucket has no renames and no appending: a file there is written at once, and whole.
+"""
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import importlib
+import io
 import json
 import math
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TextIO
 
 from alphaecoli import __version__
 from alphaecoli.errors import ConfigError, DataError, reason_of
 
 DEFAULT_MODEL = "k12"  # of those in the package; checkpoints/packed.py finds them
 CHECKSUM = "checksum"  # the key of a JSON object's own
-_BLOCK_BYTES, _READERS = 1 << 22, 4
+_COPIES = 4  # at once
+if TYPE_CHECKING:
+  AnyPath = Path
+else:
+  AnyPath = PurePath  # epath.Path is one too
+
+
+def is_remote(path: Any) -> bool:
+  """Returns whether a path, or its text, is one in a bucket."""
+  return "://" in str(path)
+
+
+def as_path(text: Any) -> AnyPath:
+  """Returns the path that a user names, on this machine or in a bucket.
+
+  Raises:
+    ConfigError: it is remote and not gs://, or what reads and writes buckets is not installed.
+  """
+  if not is_remote(text):
+    return Path(text)
+  if not str(text).startswith("gs://"):
+    raise ConfigError(f"{text}: expected a path of this machine, or gs://BUCKET/PATH")
+  try:
+    _prepare_buckets()
+  except ConfigError as error:
+    raise ConfigError(f"{text}: {error}") from error
+  from etils import epath
+
+  return epath.Path(text)  # type: ignore[return-value]
+
+
+@functools.cache
+def _prepare_buckets() -> None:
+  """Imports what reads and writes buckets: gcsfs for etils, google.cloud.storage for orbax.
+
+  Raises:
+    ConfigError: one of them is not installed.
+  """
+  optional("gcsfs", "gcs")
+  optional("google.cloud.storage", "gcs")
+  from fsspec.config import conf
+
+  # What tensorstore and other processes write is not in a list that was kept.
+  conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+
+
+def absolute(path: AnyPath) -> AnyPath:
+  """Returns a path that does not depend on the working directory."""
+  return path if is_remote(path) else path.absolute()
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+  """Returns what reading and writing files raises: OSError, and of buckets their clients' too."""
+  if "gcsfs" not in sys.modules:
+    return (OSError,)
+  from aiohttp import ClientError
+  from gcsfs.retry import HttpError
+  from google.api_core.exceptions import GoogleAPIError
+  from google.auth.exceptions import GoogleAuthError
+
+  return OSError, HttpError, GoogleAPIError, GoogleAuthError, ClientError
+
+
+def _reason(error: Exception) -> str:
+  """Returns what a storage error says, in one line."""
+  text = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
+  return text or type(error).__name__
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-  """Opens a text file that gets its name when it is complete and on the disk.
+def atomic_write(path: AnyPath, newline: str | None = None) -> Iterator[TextIO]:
+  """Opens a text file that gets its name when it is complete and on the disk, or in the bucket.
 
   After an exception the file that had the name before, if any, is as it was.
 
@@ -33,6 +106,13 @@ def atomic_write(path: Path, newline: str | None = None) -> Iterator[TextIO]:
   Raises:
     DataError: the file can not be written.
   """
+  if is_remote(path):
+    content = io.BytesIO()
+    with io.TextIOWrapper(content, encoding="utf-8", newline=newline) as file:
+      yield file
+      file.flush()
+      _put(path, content.getvalue())
+    return
   temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
   try:
     with open(temporary, "w", encoding="utf-8", newline=newline) as file:
@@ -46,7 +126,19 @@ def atomic_write(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def _put(path: AnyPath, content: bytes) -> None:
+  """Writes a file into a bucket, which has it whole or not at all.
+
+  Raises:
+    DataError: it can not be written.
+  """
+  try:
+    path.write_bytes(content)
+  except storage_errors() as error:
+    raise DataError(f"{path}: can not be written: {_reason(error)}") from error
+
+
+def write_text(path: AnyPath, text: str) -> None:
   """Writes a text file that is either whole or absent.
 
   Raises:
@@ -56,7 +148,7 @@ def write_text(path: Path, text: str) -> None:
     file.write(text)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
   """Writes indented JSON that is either whole or absent.
 
   Raises:
@@ -66,7 +158,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def tsv_writer(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Iterable[Any]], None]]:
+def tsv_writer(path: AnyPath, columns: Sequence[str]) -> Iterator[Callable[[Iterable[Any]], None]]:
   """Opens a table of tab-separated values that is either whole or absent.
 
   Args:
@@ -95,12 +187,64 @@ def _cell(value: Any) -> str:
   return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def files_of(paths: Iterable[Any]) -> Iterator[Any]:
+  """Yields files, and those of folders within, in order."""
+  for path in paths:
+    if path.is_dir():
+      # A bucket's folder may hold an empty object of its own name, as consoles make them.
+      yield from files_of(p for p in sorted(path.iterdir()) if p != path)
+    elif path.exists():
+      yield path
+
+
+def copy_folder(source: AnyPath, target: AnyPath, last: str = "") -> None:
+  """Copies the files of a folder, and those within, from or to a bucket.
+
+  Args:
+    source: folder; either it or the other is in a bucket.
+    target: folder, made if needed.
+    last: path in it of a file to copy after all others, which says that all are there.
+
+  Raises:
+    DataError: a file can not be read or written.
+  """
+  from etils import epath
+
+  names = [file.relative_to(source).as_posix() for file in files_of([source])]
+
+  def copy(name: str) -> None:
+    if not is_remote(target):
+      (target / name).parent.mkdir(parents=True, exist_ok=True)
+    epath.Path(source / name).copy(target / name, overwrite=True)
+
+  try:
+    with concurrent.futures.ThreadPoolExecutor(_COPIES) as pool:
+      list(pool.map(copy, (name for name in names if name != last)))
+    if last:
+      copy(last)
+  except storage_errors() as error:
+    raise DataError(f"{source} can not be copied to {target}: {_reason(error)}") from error
+
+
+def user_cache() -> Path | None:
+  """Returns where commands of one user keep what they may need again; None for nowhere.
+
+  It is ALPHAECOLI_CACHE (empty: nowhere), by default alphaecoli in the user's cache directory.
+  """
+  told = os.environ.get("ALPHAECOLI_CACHE")
+  if told is not None:
+    return Path(told) if told else None
+  return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "alphaecoli"
+
+
 def make_folder(path: Path) -> None:
   """Makes a folder, and those above it, where they are missing.
 
   Raises:
     DataError: it can not be made.
   """
+  if str(path).startswith(("gs:/", "s3:/")):  # as pathlib writes it
+    raise DataError(f"{path}: in a bucket; expected a folder of this machine")
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -128,29 +272,8 @@ def read_json(path: Any) -> Any:
   """
   try:
     return json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
+  except (*storage_errors(), ValueError, RecursionError) as error:
     raise DataError(f"{path} is not JSON that can be read: {reason_of(error)}") from error
-
-
-def checksum_file(path: Any) -> tuple[int, str]:
-  """Computes length and CRC-32 of a file, which tells accidents, at several GB a second."""
-  length = value = 0
-  with path.open("rb") as file:
-    while block := file.read(_BLOCK_BYTES):
-      length, value = length + len(block), zlib.crc32(block, value)
-  return length, f"{value:08x}"
-
-
-def checksum_files(folder: Any, names: Sequence[str]) -> dict[str, tuple[int, str]]:
-  """Computes lengths and CRC-32 of files in a folder, several at once.
-
-  Args:
-    folder: path of pathlib's kind, such as epath.Path.
-    names: paths of the files within it.
-  """
-  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-    found = pool.map(checksum_file, (folder / name for name in names))
-    return dict(zip(names, found, strict=True))
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -268,13 +268,11 @@ def _predictor(
 
 def _report(batch: "GenomeBatch", out: Path) -> None:
   """Logs the last lines."""
-  cli.LOGGER.info(
-    "%d genomes predicted, %d done already, %d failed: %s",
-    batch.written,
-    batch.passed_over,
-    len(batch.failures),
-    out,
-  )
+  count = f"{batch.written} genome{'' if batch.written == 1 else 's'} predicted"
+  more = {"done already": batch.passed_over, "failed": len(batch.failures)}
+  words = ", ".join([count, *(f"{n} {what}" for what, n in more.items() if n)])
+  page = out / "igv.html"
+  cli.LOGGER.info("%s: %s", words, f"open {page} in a browser" if page.exists() else out)
   for reason in batch.failures.values():
     cli.LOGGER.error("failed: %s", reason)
 

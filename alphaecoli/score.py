@@ -253,7 +253,7 @@ def _agreement(
   columns = [name for name, value in rows[0].items() if isinstance(value, float)]
   quartiles = {c: np.quantile([row[c] for row in rows], [0.25, 0.5, 0.75]) for c in columns}
   for name, (low, middle, high) in quartiles.items():
-    cli.LOGGER.info("%s: median correlation %.3f (quartiles %.3f, %.3f)", name, middle, low, high)
+    cli.LOGGER.info("%s: median %.3f (quartiles %.3f, %.3f)", name, middle, low, high)
   return {"quartiles": {name: values.tolist() for name, values in quartiles.items()}}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from alphaecoli import cli
 from alphaecoli.config import from_arguments
 from alphaecoli.errors import ConfigError
+from alphaecoli.files import as_path
 from alphaecoli.parallel import distributed
 
 DESCRIPTION = """\
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   parser = cli.parser("train", DESCRIPTION)
   parser.epilog = EPILOG
-  parser.add_argument("--workdir", type=Path, help="default: runs/<name of the configuration>")
+  parser.add_argument("--workdir", type=as_path, help="default: runs/<name of the configuration>")
   parser.add_argument(
     "--test-mode", action="store_true", help="a small model and few steps: minutes on two CPU cores"
   )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from alphaecoli import cli
 from alphaecoli.config import base_config, from_arguments, resolve
+from alphaecoli.files import as_path
 
 if TYPE_CHECKING:
   from alphaecoli.training.checks import Check
@@ -22,7 +23,7 @@ Checks the data, the configured model and checkpoints; one line a check, exit 1 
 def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   parser = cli.parser("verify", DESCRIPTION)
-  parser.add_argument("--workdir", type=Path, help="default: runs/<name of the configuration>")
+  parser.add_argument("--workdir", type=as_path, help="default: runs/<name of the configuration>")
   parser.add_argument("--test-mode", action="store_true", help="check the small model")
   parser.add_argument(
     "--steps", type=int, default=20, help="steps on one batch, to see the loss fall (%(default)s)"

@@ -26,7 +26,8 @@ environment:
   SPOT=1              preemptible and cheap
   PROJECT             default: gcloud's
   NFS                 as 10.0.0.2:/share, mounted at /mnt/alphaecoli on every worker
-  CONFIG WORKDIR      default: configs/pod.py /mnt/alphaecoli/runs/pod
+  CONFIG WORKDIR      default: configs/pod.py /mnt/alphaecoli/runs/pod; WORKDIR may be gs://BUCKET/PATH,
+                      which the workers' service account writes to, and needs no NFS
   POLL_SECONDS        default: 60
 TEXT
 }
@@ -127,7 +128,8 @@ wait_until_active() {
 }
 
 install() {
-  local archive mount=
+  local archive mount= extras=tpu
+  [[ $workdir != gs://* ]] || extras=tpu,gcs
   archive=alphaecoli.tar.gz
   [ -n "$dry" ] || archive=$(mktemp -d)/alphaecoli.tar.gz
   if [ -n "${NFS:-}" ]; then
@@ -147,7 +149,7 @@ install() {
     cd $home
     [ -x ~/.local/bin/uv ] || curl -LsSf https://astral.sh/uv/install.sh | sh
     [ -x .venv/bin/python ] || ~/.local/bin/uv venv --python 3.12 .venv
-    ~/.local/bin/uv pip install --quiet --python .venv/bin/python -e '.[tpu]'"
+    ~/.local/bin/uv pip install --quiet --python .venv/bin/python -e '.[$extras]'"
 }
 
 start() { # arguments of the training command

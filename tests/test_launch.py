@@ -165,6 +165,14 @@ def test_tpu_install_copies_the_commit_to_every_worker():
   assert "-e '.[tpu]'" in text
 
 
+def test_tpu_runs_in_a_bucket_install_what_buckets_need():
+  *_, install = commands("tpu_pod.sh", "--dry-run", "install", WORKDIR="gs://b/run", **TPU)
+  text = remote(install, "all")
+  assert "-e '.[tpu,gcs]'" in text and "mount" not in text
+  (start,) = commands("tpu_pod.sh", "--dry-run", "run", WORKDIR="gs://b/run", **TPU)
+  assert "gs://b/run" in remote(start, "all")
+
+
 def test_tpu_run_outlives_the_connection_and_notes_its_exit_status(tmp_path):
   (start,) = commands(
     "tpu_pod.sh", "--dry-run", "run", "--config.data.genome=my genome's.fna", **TPU

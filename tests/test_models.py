@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -232,3 +233,31 @@ def test_the_wheel_has_the_weights(tmp_path):
   for member in listed["members"]:
     assert f"alphaecoli/pretrained/{DEFAULT_MODEL}/{member}/weights.npz" in names
     assert f"alphaecoli/pretrained/{DEFAULT_MODEL}/{member}/meta/metadata" in names
+
+
+def test_the_sdist_installs_and_works_outside_the_repository(tmp_path):
+  """Its wheel is built by pip from the sdist alone; dependencies are those of the tests."""
+  site, here = tmp_path / "site", tmp_path / "read_only"
+  here.mkdir(mode=0o555)
+
+  def run(*command, cwd=here):
+    env = {**os.environ, "PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu"}
+    call = [sys.executable, *map(str, command)]
+    return subprocess.run(call, cwd=cwd, env=env, check=True, capture_output=True, text=True).stdout
+
+  run("-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path, cwd=ROOT)
+  (sdist,) = tmp_path.glob("*.tar.gz")
+  pip = ["-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--no-compile"]
+  run(*pip, "--target", site, sdist, cwd=tmp_path)
+  script = site / "bin" / "alphaecoli"
+  assert "alphaecoli" in run(script, "--version")
+  assert DEFAULT_MODEL in run(script, "models")
+  assert "data.window_bp" in run("-m", "alphaecoli.config")
+  text = (
+    "import alphaecoli; model = alphaecoli.load_predictor(); "
+    "print(alphaecoli.__file__, len(model.members), model.window_bp)"
+  )
+  file, members, window_bp = run("-c", text).split()
+  assert Path(file).is_relative_to(site)
+  assert (int(members), int(window_bp)) == (len(shipped_members()), 16_384)
+  assert not list(here.iterdir())

@@ -25,11 +25,11 @@ from typing import Any
 
 from alphaecoli import cli
 from alphaecoli.benchmarks.accelerator_stages import SMALL_BP, TRACE, WEIGHTS, Run, parts_of
-from alphaecoli.benchmarks.step import best_variant, speed_tables
+from alphaecoli.benchmarks.accelerator_table import markdown
+from alphaecoli.benchmarks.step import best_variant
 from alphaecoli.config import configs_dir, from_arguments
 from alphaecoli.errors import ConfigError
 from alphaecoli.files import hash_file, make_folder, write_json, write_text
-from alphaecoli.tracks.splits import TEST
 
 DESCRIPTION = """\
 Measures one accelerator and trains on it, in a given time and unattended. Every stage has its share
@@ -48,12 +48,16 @@ The other arguments are the configuration that is trained, by default configs/qu
 # Of the minutes left, among those after it. The first always runs, and may find a cold disk.
 SHARES = {"device": 25, "checks": 15, "step": 40, "predict": 12, "trunk": 10, "train": 25}
 PART_SHARE = 0.7  # of a stage's limit that one of its parts may take, where others follow
+ALIKE = ("step", "train")  # whose parts are of one kind: the first that is done is worth most
 LEAST_S, CLOSING_S, _POLL_S = 5.0, 10.0, 0.2  # worth starting a process; for the last files
 PIECE_BYTES = 1 << 24  # of a file that is brought back
+METRICS_FILE = "metrics.jsonl"  # of a training run; its module imports JAX
 REPORT, TABLE, LOG = "accelerator.json", "accelerator.md", "log.txt"
 TRACE_FILE, ARCHIVE = "trace.xplane.pb.gz", "weights.tar"
-# All but what CUDA's libraries take of a GPU's memory; programs compiled once for all stages.
-_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.92", "PYTHONUNBUFFERED": "1"}
+# All but what CUDA's libraries take of a GPU's memory; programs, the many small ones too, compiled
+# once for all stages.
+_ENVIRONMENT = {"XLA_CLIENT_MEM_FRACTION": "0.92", "PYTHONUNBUFFERED": "1",
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}  # fmt: skip
 _REHEARSAL = (f"data.window_bp={SMALL_BP}", "model.n_layers=1", "train.steps=2",
               "train.batch_windows=2", "evaluation.both_strands=False")  # fmt: skip
 
@@ -176,7 +180,7 @@ class Session:
     path, names = notes_file(self._run.work, stage), list(parts_of(stage, self._run))
     path.unlink(missing_ok=True)
     started, why = time.monotonic(), "its stage's time was spent"
-    part_limit = limit if stage == "train" or len(names) == 1 else PART_SHARE * limit
+    part_limit = limit if stage in ALIKE or len(names) == 1 else PART_SHARE * limit
     self._report["stages"][stage] = {"limit_s": round(limit, 1), "parts": {}}
     cli.LOGGER.info("%s: at most %.0f s", stage, limit)
     while (left := started + limit - time.monotonic()) > LEAST_S:
@@ -184,7 +188,8 @@ class Session:
       reason = self._process(stage, left, part_limit)
       notes = read_notes(path)
       if notes and "began" in notes[-1]:
-        add_note(path, {"part": notes[-1]["part"], "error": reason})
+        part = notes[-1]["part"]
+        add_note(path, {"part": part, "error": reason + self._reached(stage, part)})
       if not reason:
         break
       if len(notes) == before:
@@ -196,6 +201,15 @@ class Session:
         add_note(path, {"part": name, "error": f"not run: {why}"})
     self._report["stages"][stage]["seconds"] = round(time.monotonic() - started, 1)
     self._publish(stage)
+
+  def _reached(self, stage: str, part: str) -> str:
+    """Says how far a training came that is not done; a run with the same --work goes on there."""
+    records = read_notes(self._run.work / "train" / part / METRICS_FILE) if stage == "train" else []
+    last = next((record for record in reversed(records) if record["kind"] == "train"), None)
+    if last is None:
+      return ""
+    steps = self._run.recipe.train.steps
+    return f"; at step {last['step']} of {steps}, {last['windows_per_s']:.3g} windows/s"
 
   def _process(self, stage: str, limit: float, part_limit: float) -> str:
     """Runs a process of a stage; returns why it did not come to its end, or nothing."""
@@ -289,59 +303,6 @@ class Session:
     """Lists the files of these names that are brought back, whole or in pieces; by default all."""
     names = names or (TRACE_FILE, ARCHIVE)
     return [path for name in names for path in sorted(self._out.glob(f"{name}*"))]
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-  """Formats a report as tables."""
-  stages = {name: stage["parts"] for name, stage in report["stages"].items()}
-  results = {
-    stage: {name: part["result"] for name, part in parts.items() if "result" in part}
-    for stage, parts in stages.items()
-  }
-  device = results.get("device", {}).get("device", {})
-  jax = f"jax {device.get('versions', {}).get('jax', '?')}"
-  words = [device.get("device", "no device"), report["started"], jax]
-  words += ["**a rehearsal: no figure here means anything**"] if report["rehearsal"] else []
-  lines = [", ".join(words), ""]
-  for name, check in {**results.get("checks", {}), **results.get("trunk", {})}.items():
-    verdict = "as they must be" if check["good"] else "**NOT as they must be**"
-    lines.append(f"- {name}: {verdict}; largest errors {_largest(check['errors'])}")
-  lines += speed_tables(results.get("step", {}), results.get("predict", {}), device)
-  lines += _training_table(results.get("train", {}), report["recipe"])
-  failed = [f"- {s}, {n}: {p['error']}" for s, parts in stages.items() for n, p in parts.items()
-            if "error" in p]  # fmt: skip
-  return "\n".join([*lines, *(["", "What is missing:", "", *failed] if failed else []), ""])
-
-
-def _largest(errors: Mapping[str, Any]) -> str:
-  """Formats the errors of a check: the largest, of each of its groups where it has some."""
-  if not any(isinstance(value, Mapping) for value in errors.values()):
-    return f"{max((e for e in errors.values() if isinstance(e, float)), default=math.nan):.1e}"
-  return ", ".join(
-    f"{name} {group['error'] if 'error' in group else _largest(group)}"
-    for name, group in errors.items()
-  )
-
-
-def _training_table(folds: Mapping[str, Any], recipe: str) -> list[str]:
-  """Formats the metrics of the folds that are done."""
-  if not folds:
-    return []
-  from alphaecoli.evaluation.fold_metrics import aggregate  # it imports JAX
-
-  reports = {int(name.removeprefix("fold_")): fold for name, fold in folds.items()}
-  n_folds = next(iter(folds.values()))["config"]["data"]["n_folds"]
-  runs = [
-    f"{fold['run']['step']} steps in {fold['run']['seconds']:.0f} s" for fold in folds.values()
-  ]
-  return [
-    "",
-    f"{recipe}: {', '.join(runs)}",
-    "",
-    "```",
-    aggregate(reports, TEST, n_folds).table(),
-    "```",
-  ]
 
 
 if __name__ == "__main__":

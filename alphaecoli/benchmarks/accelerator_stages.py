@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alphaecoli.benchmarks import step as timing
+from alphaecoli.benchmarks.accelerator_table import relative_error, within
 from alphaecoli.benchmarks.data import seconds_of
 from alphaecoli.config import TEST_MODE, configs_dir, load
 from alphaecoli.errors import UserError
@@ -29,7 +30,7 @@ FLOAT32_TOLERANCE = 1e-4  # between a CPU and the accelerator, at the highest pr
 SMALL_BP = 4_096
 _SMALL = {**TEST_MODE, "data.window_bp": SMALL_BP, "model.n_layers": 1}
 TRACE, WEIGHTS = "trace", "weights"  # folders of the work folder; the first a part too
-TRACE_AFTER = 4  # settings of the step, so that little time is enough for a trace
+TRACE_AFTER = 2  # settings of the step: one takes minutes to compile, and a trace tells most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,9 @@ def describe_device(run: Run) -> Figures:
 
   def rate(function: Callable[[Any], Any], value: Any, work: float) -> float:
     def calls() -> None:
-      jax.block_until_ready([function(value) for _ in range(10)][-1])
+      for _ in range(10):  # one result at a time is kept: ten may not fit
+        last = function(value)
+      jax.block_until_ready(last)
 
     calls()
     return 10 * work / min(seconds_of(calls) for _ in range(3))
@@ -122,17 +125,6 @@ def describe_device(run: Run) -> Figures:
     "measured_bf16_flops_per_s": rate(jax.jit(lambda a: a @ a), matrix, 2 * n**3),
     "measured_bytes_per_s": rate(jax.jit(lambda x: x + 1), long, 2 * long.nbytes),
   }
-
-
-def relative_error(got: Any, want: Any) -> float:
-  """Returns the relative root mean square difference over all arrays of two trees together."""
-  import jax
-  import numpy as np
-
-  pairs = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
-  wide = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
-  difference = sum(float(np.square(a - b).sum()) for a, b in wide)
-  return math.sqrt(difference / sum(float(np.square(b).sum()) for _, b in wide))
 
 
 def check_convolutions(run: Run) -> Figures:
@@ -168,7 +160,7 @@ def check_convolutions(run: Run) -> Figures:
     except jax.errors.JaxRuntimeError as error:
       entry = {"error": str(error).splitlines()[0][:300]}
     found[f"{width} x {n_in} x {n_out}"] = entry
-  good = all("error" not in e and max(e.values()) < BFLOAT16_TOLERANCE for e in found.values())
+  good = all("error" not in e and within(e, BFLOAT16_TOLERANCE) for e in found.values())
   return {"good": good, "errors": found}
 
 
@@ -192,7 +184,7 @@ def check_blocks(run: Run) -> Figures:
   for precision in ("highest", "default"):
     got = values(here, precision)
     found[precision] = {name: relative_error(got[name], want[name]) for name in want}
-  return {"good": max(found["highest"].values()) < FLOAT32_TOLERANCE, "errors": found}
+  return {"good": within(found["highest"], FLOAT32_TOLERANCE), "errors": found}
 
 
 def _small_blocks(c: ModelConfig) -> tuple[Callable[[Any], Figures], Figures]:
@@ -210,7 +202,7 @@ def _small_blocks(c: ModelConfig) -> tuple[Callable[[Any], Figures], Figures]:
 
   rngs, n, n_pairs = Keys(jax.random.key(0)), SMALL_BP // BIN_BP, SMALL_BP // PAIR_BP
   shapes = [(1, 256, 24), (1, 512, 16), (1, n, 32), (1, n_pairs, n_pairs, c.pair_channels)]
-  shapes.append((1, c.n_heads, n, n))
+  shapes.append((1, c.n_heads, n_pairs, n_pairs))
   x, wide, bins, pairs, bias = (jax.random.normal(rngs.params(), shape) for shape in shapes)
   blocks = {
     "down": (convolutions.DownBlock(24, 32, c, rngs=rngs), (x,)),
@@ -279,7 +271,7 @@ def check_trunk(run: Run) -> Figures:
     (got, seconds), (want, cpu_seconds) = pool.map(run_on, devices)
   errors = {name: relative_error(got[name], want[name]) for name in want}
   return {
-    "good": max(errors.values()) < FLOAT32_TOLERANCE,
+    "good": within(errors, FLOAT32_TOLERANCE),
     "parameters": sum(value.size for value in params.values()),
     "seconds": seconds,
     "cpu_seconds": cpu_seconds,
@@ -301,20 +293,26 @@ def trace_best(run: Run) -> Figures:
   """Times the best setting once more and traces three of its steps.
 
   Raises:
-    UserError: no setting ran.
+    UserError: no setting ran, or JAX's profiler wrote nothing.
   """
   best = timing.best_variant(run.noted)
   if best is None:
     raise UserError("no setting of the step ran, so none is traced")
   (variant,) = (v for v in timing.GRID if v.name == best)
-  return {"best": best, **time_step(run, variant, run.work / TRACE)}
+  found = time_step(run, variant, run.work / TRACE)
+  if not any((run.work / TRACE).rglob("*.xplane.pb")):
+    raise UserError("JAX's profiler wrote no trace; see the log")
+  return {"best": best, **found}
 
 
 def time_prediction(run: Run, bases: int, one_window: bool) -> Figures:
   """Times prediction of so many bases, in tiles or as one window; transfers included."""
+  import jax
+
   bases = 2 * SMALL_BP if run.rehearse else bases
   changes = {"data.window_bp": bases} if one_window else {}
-  return timing.benchmark_predict(run.config(changes), run.flags(bases=bases))
+  with jax.default_device(jax.local_devices(backend="cpu")[0]):  # for the parameters' first values
+    return timing.benchmark_predict(run.config(changes), run.flags(bases=bases))
 
 
 def train_fold(run: Run, fold: int) -> Figures:

@@ -1,8 +1,9 @@
-"""Arrays of a checkpoint: their checksums, reading them with orbax, and its failures as one line.
+"""Arrays of a checkpoint: checksums, whether all are there, reading, and its failures as one line.
 
 Orbax's threads report the same fault many times over.
 """
 
+import concurrent.futures
 import contextlib
 import gc
 import json
@@ -10,8 +11,8 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,12 +21,25 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from alphaecoli.errors import DataError, UserError
-from alphaecoli.files import CHECKSUM, checksum_files, is_whole, sealed
+from alphaecoli.files import (
+  CHECKSUM,
+  AnyPath,
+  absolute,
+  files_of,
+  is_remote,
+  is_whole,
+  sealed,
+  storage_errors,
+  write_text,
+)
 from alphaecoli.model.alphagenome import Tree
 
 LOGGER = logging.getLogger(__name__)
 ARRAYS = ("params", "stats", "train")  # items
 CHECKSUMS = "checksums.json"  # in each of them: {"crc32": {file: [bytes, checksum]}}
+RUN_FILE = "run.json"  # in a work directory, from the first start on
+COMMITTED = "commit_success.txt"  # in a checkpoint in a bucket, and in its items: it is complete
+_BLOCK_BYTES, _READERS = 1 << 22, 4
 # What orbax raises on files that are missing, cut short or altered.
 BROKEN = (ValueError, KeyError, TypeError, OSError, jax.errors.JaxRuntimeError)
 UNWRITTEN = (ValueError, OSError, jax.errors.JaxRuntimeError)  # and where it can not write
@@ -105,13 +119,34 @@ def read_item(path: Any, abstract: Any) -> Any:
     clear_after_error(),
     ocp.StandardCheckpointer(multiprocessing_options=alone) as reader,
   ):
-    return reader.restore(epath.Path(path).absolute(), abstract)
+    return reader.restore(absolute(epath.Path(path)), abstract)
+
+
+def checksum_file(path: Any) -> tuple[int, str]:
+  """Computes length and CRC-32 of a file, which tells accidents, at several GB a second."""
+  length = value = 0
+  with path.open("rb") as file:
+    while block := file.read(_BLOCK_BYTES):
+      length, value = length + len(block), zlib.crc32(block, value)
+  return length, f"{value:08x}"
+
+
+def checksum_files(folder: Any, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+  """Computes lengths and CRC-32 of files in a folder, several at once.
+
+  Args:
+    folder: path of pathlib's kind, such as epath.Path.
+    names: paths of the files within it.
+  """
+  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+    found = pool.map(checksum_file, (folder / name for name in names))
+    return dict(zip(names, found, strict=True))
 
 
 def write_checksums(item: epath.Path) -> None:
   """Writes the checksums of all files of an item."""
   names = [str(file.relative_to(item)) for file in files_of([item])]
-  (item / CHECKSUMS).write_text(json.dumps(sealed({"crc32": checksum_files(item, names)})))
+  write_text(item / CHECKSUMS, json.dumps(sealed({"crc32": checksum_files(item, names)})))
 
 
 def check_files(
@@ -155,8 +190,9 @@ def check_files(
   names = sorted(expected, key=lambda name: (-expected[name][0], name))[part::parts]
   try:
     found = checksum_files(root, names)
-  except OSError as error:
-    raise DataError(f"{error.filename}: can not be read: {error.strerror or error}") from error
+  except storage_errors() as error:
+    where, why = getattr(error, "filename", None) or root, getattr(error, "strerror", None) or error
+    raise DataError(f"{where}: can not be read: {why}") from error
   for name in names:
     if found[name][0] != expected[name][0]:
       sizes = f"{found[name][0]:,} bytes, expected {expected[name][0]:,}"
@@ -166,7 +202,35 @@ def check_files(
   return True
 
 
-def read_published(root: Path) -> tuple[Tree, Tree]:
+def is_complete(path: Any) -> bool:
+  """Returns whether the directory of a step holds all of a checkpoint, which on a disk it does.
+
+  In a bucket, which has no renames, a checkpoint that is being written has its name already. Orbax
+  adds COMMITTED to it last; a copy of one from a disk is known by its files. One for prediction
+  alone has no `train`, and lies in no run.
+  """
+  root = epath.Path(path)
+  if not is_remote(root) or (root / COMMITTED).exists():
+    return True
+  items = ARRAYS if (root.parent.parent / RUN_FILE).exists() else ARRAYS[:2]
+  files = ("meta/metadata", *(f"{name}/{CHECKSUMS}" for name in items))
+  return all((root / name).exists() for name in files)
+
+
+def mark_copies(directory: epath.Path) -> None:
+  """Marks complete checkpoints that were copied into a bucket as orbax marks those it writes there.
+
+  It would take them for leftovers of saves that were cut short, and delete them.
+  """
+  if is_remote(directory) and jax.process_index() == 0 and directory.is_dir():
+    for step in (path for path in directory.iterdir() if path.name.isdigit()):
+      if is_complete(step) and not (step / COMMITTED).exists():
+        LOGGER.info("%s is a copy: marked as complete", step)
+        for folder in (*(item for item in step.iterdir() if item.is_dir()), step):
+          write_text(folder / COMMITTED, f"Checkpoint commit was successful to {folder}")
+
+
+def read_published(root: AnyPath) -> tuple[Tree, Tree]:
   """Reads parameters and running statistics of the published checkpoint, as arrays of the host.
 
   It is what orbax's StandardCheckpointer writes of haiku's (params, state). Source:
@@ -177,12 +241,12 @@ def read_published(root: Path) -> tuple[Tree, Tree]:
   """
   try:
     with clear_after_error(), ocp.PyTreeCheckpointer() as reader:
-      described = reader.metadata(root.absolute()).item_metadata
+      described = reader.metadata(absolute(root)).item_metadata
       if described is None:
         raise DataError(f"{root} can not be read: its _METADATA is broken; download it again")
       # On the host: the devices that the file names are those it was written on.
       host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), described.tree)
-      tree = reader.restore(root.absolute(), restore_args=host)
+      tree = reader.restore(absolute(root), restore_args=host)
   except BROKEN as error:
     raise DataError(f"{root} can not be read: {one_line(error)}") from error
   if not isinstance(tree, list | tuple) or len(tree) != 2:
@@ -191,12 +255,3 @@ def read_published(root: Path) -> tuple[Tree, Tree]:
       "state), or a checkpoint of alphaecoli"
     )
   return tree[0], tree[1]
-
-
-def files_of(paths: Iterable[epath.Path]) -> Iterator[epath.Path]:
-  """Yields files, and those of folders within, in order."""
-  for path in paths:
-    if path.is_dir():
-      yield from files_of(sorted(path.iterdir()))
-    elif path.exists():
-      yield path

@@ -23,7 +23,7 @@ from etils import epath
 
 from alphaecoli.config import base_config
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import make_folder, sealed
+from alphaecoli.files import AnyPath, as_path, make_folder, sealed
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"  # a folder a model
 WEIGHTS = "weights.npz"
@@ -43,13 +43,13 @@ def shipped_models() -> dict[str, Path]:
   return {path.name: path for path in sorted(folders) if path.is_dir()}
 
 
-def locate_model(checkpoint: str | Path) -> Any:
+def locate_model(checkpoint: str | AnyPath) -> Any:
   """Finds what a user calls a checkpoint: a path that exists, else a shipped model's name.
 
   Raises:
     DataError: it is neither; lists the names.
   """
-  path = epath.Path(checkpoint)
+  path = epath.Path(as_path(checkpoint))
   if path.exists():
     return path
   shipped = shipped_models()

@@ -14,17 +14,32 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 from etils import epath
 
-from alphaecoli.checkpoints.arrays import BROKEN, check_files, files_of, one_line, read_item
+from alphaecoli.checkpoints.arrays import (
+  BROKEN,
+  check_files,
+  is_complete,
+  one_line,
+  read_item,
+)
 from alphaecoli.checkpoints.packed import WEIGHTS, WEIGHTS_KEY, read_packed
 from alphaecoli.config import heads_of, resolve, with_new_keys
 from alphaecoli.errors import ConfigError, DataError, brief
-from alphaecoli.files import CHECKSUM, is_whole, read_json, version
+from alphaecoli.files import (
+  CHECKSUM,
+  AnyPath,
+  as_path,
+  files_of,
+  is_whole,
+  read_json,
+  storage_errors,
+  version,
+  write_text,
+)
 from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.model import AlphaEcoli
@@ -62,7 +77,7 @@ class LoadedCheckpoint:
   table: TrackTable
   organisms: tuple[TrainedOrganism, ...]
   step: int
-  path: Path
+  path: AnyPath
   meta: dict[str, Any]
 
 
@@ -120,7 +135,7 @@ def read_score(path: Any) -> float | None:
   try:
     scores = read_scores(file)
     return float(scores[SCORE]) if SCORE in scores else None
-  except (OSError, ValueError, TypeError):
+  except (*storage_errors(), ValueError, TypeError):
     LOGGER.warning("%s is damaged or missing: this checkpoint counts as not measured", file)
     return None
 
@@ -139,7 +154,19 @@ def read_scores(file: Any) -> dict[str, Any]:
   return scores
 
 
-def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
+def mend_scores(directory: epath.Path) -> None:
+  """Empties broken files of scores, with which the other checkpoints could not be read either."""
+  for meta in directory.glob("*/meta/metadata") if jax.process_index() == 0 else ():
+    file = meta.parent.parent / "metrics" / "metrics"
+    try:
+      read_scores(file)
+    except (*storage_errors(), ValueError):
+      LOGGER.error("%s is damaged or missing: this checkpoint counts as not measured", file)
+      file.parent.mkdir(exist_ok=True)
+      write_text(file, "{}")
+
+
+def find_checkpoint(path: str | AnyPath, which: str = "best") -> epath.Path:
   """Finds the directory of one checkpoint.
 
   Args:
@@ -162,8 +189,9 @@ def find_checkpoint(path: str | Path, which: str = "best") -> epath.Path:
     return root
   root = root / CHECKPOINTS_DIR if (root / CHECKPOINTS_DIR).is_dir() else root
   steps = sorted((p for p in root.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+  steps = [step for step in steps if is_complete(step)]
   if not steps:
-    partial = any("checkpoint-tmp" in p.name for p in root.iterdir())
+    partial = any("checkpoint-tmp" in p.name or p.name.isdigit() for p in root.iterdir())
     why = "only an unfinished one" if partial else "no directories named after a step"
     raise DataError(f"no checkpoint in {root}: {why}; train first, or name another directory")
   scores = {p: read_score(p) for p in steps} if which == "best" else {}
@@ -194,7 +222,7 @@ def read_ensemble(file: Any) -> list[epath.Path]:
   for path in _member_paths(file):
     try:
       found.append(find_checkpoint(str(path)))
-    except (DataError, OSError) as error:
+    except (DataError, *storage_errors()) as error:
       raise DataError(f"{file}: member {str(path)[:300]}: {one_line(error)}") from error
   if len(set(found)) < len(found):
     raise DataError(f"{file} names a checkpoint twice; expected each member once")
@@ -216,7 +244,7 @@ def _member_paths(file: Any) -> list[epath.Path]:
   return [file.parent / name for name in names]
 
 
-def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> LoadedCheckpoint:
+def load_inference(path: str | AnyPath, which: str = "best", mesh: Any = None) -> LoadedCheckpoint:
   """Reads parameters and running statistics alone, on any devices.
 
   Args:
@@ -242,7 +270,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     for name, abstract in items.items():
       try:
         values.append(read_item(found / name, abstract))
-      except BROKEN as error:
+      except (*BROKEN, *storage_errors()) as error:
         raise DataError(f"{found}: {name} can not be read: {one_line(error)}") from error
   return LoadedCheckpoint(
     model=functional.merge(*values),
@@ -250,7 +278,7 @@ def load_inference(path: str | Path, which: str = "best", mesh: Any = None) -> L
     table=table,
     organisms=organisms_of(meta),
     step=int(meta["step"]),
-    path=Path(found),
+    path=as_path(found),
     meta=meta,
   )
 

@@ -7,7 +7,6 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from alphaecoli.checkpoints.arrays import (
   BROKEN,
   UNWRITTEN,
   check_files,
+  mark_copies,
   one_line,
   quiet_threads,
   read_item,
@@ -36,13 +36,22 @@ from alphaecoli.checkpoints.read import (
   SCORE,
   describe_format,
   find_checkpoint,
+  mend_scores,
   read_description,
   read_meta,
-  read_scores,
 )
 from alphaecoli.config import heads_of
 from alphaecoli.errors import DataError
-from alphaecoli.files import CHECKSUM, sealed, write_json
+from alphaecoli.files import (
+  CHECKSUM,
+  AnyPath,
+  absolute,
+  as_path,
+  sealed,
+  storage_errors,
+  write_json,
+  write_text,
+)
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.distributed import of_every_process
 from alphaecoli.parallel.sharding import make_mesh
@@ -95,13 +104,13 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
   """The checkpoints of a run, for the process that trains. Use as a context manager."""
 
-  def __init__(self, directory: Path, *, keep_last: int, keep_best: int):
+  def __init__(self, directory: AnyPath, *, keep_last: int, keep_best: int):
     """Opens or creates the directory; leftovers of saves that were cut short are removed.
 
     Raises:
       DataError: the directory can not be made or written.
     """
-    self.directory = epath.Path(directory).absolute() if "://" not in str(directory) else directory
+    self.directory = absolute(epath.Path(directory))
 
     def score_of(metrics: Mapping[str, Any]) -> float:
       return metrics.get(SCORE, math.inf)
@@ -119,11 +128,13 @@ class Checkpoints:
       handlers.add(name, ocp.args.StandardSave, _ArraysHandler())
     self._quiet = contextlib.ExitStack()
     try:
-      _mend_scores(epath.Path(self.directory))
+      mark_copies(self.directory)
+      mend_scores(self.directory)
+      multihost.sync_global_processes("alphaecoli mended")
       with quiet_threads():  # of _CHECKPOINT_METADATA, in which nothing is needed
         self._manager = _Manager(self.directory, options=options, handler_registry=handlers)
-    except OSError as error:
-      raise DataError(f"cannot write checkpoints to {directory}: {error}") from error
+    except storage_errors() as error:
+      raise DataError(f"cannot write checkpoints to {directory}: {one_line(error)}") from error
 
   def __enter__(self) -> "Checkpoints":
     self._quiet.enter_context(quiet_threads())
@@ -137,7 +148,7 @@ class Checkpoints:
   ) -> None:
     try:
       self._manager.close()
-    except UNWRITTEN as fault:
+    except (*UNWRITTEN, *storage_errors()) as fault:
       text = f"a checkpoint in {self.directory} was not saved: {one_line(fault)}"
       if error is None:
         raise DataError(text) from fault
@@ -167,7 +178,7 @@ class Checkpoints:
         metrics=sealed({} if score is None else {SCORE: score}),
         force=True,
       )
-    except UNWRITTEN as error:
+    except (*UNWRITTEN, *storage_errors()) as error:
       text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
       raise DataError(text) from error
 
@@ -187,7 +198,7 @@ class Checkpoints:
       if more:
         add_metadata(path, more)
       if score is not None:
-        _replace_json(path / "metrics" / "metrics", sealed({SCORE: score}))
+        write_text(path / "metrics" / "metrics", json.dumps(sealed({SCORE: score})))
     multihost.sync_global_processes(f"alphaecoli score {step}")
     self._manager.reload()
 
@@ -199,7 +210,7 @@ class Checkpoints:
     """
     try:
       self._manager.wait_until_finished()
-    except UNWRITTEN as error:
+    except (*UNWRITTEN, *storage_errors()) as error:
       text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
       raise DataError(text) from error
 
@@ -281,7 +292,7 @@ def _passing_over(step: int) -> Iterator[None]:
   """Logs that a checkpoint can not be read, in place of the error."""
   try:
     yield
-  except (DataError, *BROKEN) as error:
+  except (DataError, *BROKEN, *storage_errors()) as error:
     LOGGER.error("checkpoint %d is damaged and is passed over: %s", step, one_line(error))
 
 
@@ -289,28 +300,23 @@ def add_metadata(path: Any, more: Mapping[str, Any]) -> None:
   """Adds entries to the JSON item of a checkpoint on disk; raises DataError where it is broken."""
   meta = read_meta(path)
   seal = sealed if CHECKSUM in meta else dict  # one of an earlier version stays one
-  _replace_json(epath.Path(path) / "meta" / "metadata", seal({**meta, **more}))
+  write_text(epath.Path(path) / "meta" / "metadata", json.dumps(seal({**meta, **more})))
 
 
-def _replace_json(file: epath.Path, value: Mapping[str, Any]) -> None:
-  """Writes a JSON file that is at every moment the old one or the new one."""
-  temporary = file.with_name(f"{file.name}.tmp")
-  temporary.write_text(json.dumps(value))
-  temporary.replace(file)
-
-
-def write_ensemble(folder: Path, runs: Iterable[Path], default_members: int | None = None) -> None:
+def write_ensemble(
+  folder: AnyPath, runs: Iterable[AnyPath], default_members: int | None = None
+) -> None:
   """Names the best checkpoints of runs in a folder as an ensemble; raises DataError without one.
 
   `default_members` is the most that predict a base unless users say otherwise; None for all.
   """
-  members = [Path(find_checkpoint(run)).relative_to(folder).as_posix() for run in runs]
+  members = [as_path(find_checkpoint(run)).relative_to(folder).as_posix() for run in runs]
   described = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION, "members": members}
   described |= {} if default_members is None else {DEFAULT_MEMBERS: default_members}
   write_json(folder / ENSEMBLE_FILE, described)
 
 
-def write_bfloat16(path: Any, target: Path) -> None:
+def write_bfloat16(path: Any, target: AnyPath) -> None:
   """Writes a checkpoint anew for prediction, its parameters in bfloat16: a sixth of its size.
 
   Statistics stay float32. It is read as any other is, its parameters as float32.
@@ -334,16 +340,3 @@ def write_bfloat16(path: Any, target: Path) -> None:
   with ocp.StandardCheckpointer() as writer:
     writer.save(epath.Path(target).absolute() / "params", read_item(root / "params", narrow))
   write_checksums(epath.Path(target) / "params")
-
-
-def _mend_scores(directory: epath.Path) -> None:
-  """Empties broken files of scores, with which the other checkpoints could not be read either."""
-  for meta in directory.glob("*/meta/metadata") if jax.process_index() == 0 else ():
-    file = meta.parent.parent / "metrics" / "metrics"
-    try:
-      read_scores(file)
-    except (OSError, ValueError):
-      LOGGER.error("%s is damaged or missing: this checkpoint counts as not measured", file)
-      file.parent.mkdir(exist_ok=True)
-      file.write_text("{}")
-  multihost.sync_global_processes("alphaecoli scores")

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from alphaecoli.evaluation.results import BASELINES, Report
 from alphaecoli.evaluation.rivals import RIVAL_COLUMNS
 from alphaecoli.evaluation.run import gene_table
 from alphaecoli.evaluation.split_arrays import Layout
-from alphaecoli.files import atomic_write, tsv_writer
+from alphaecoli.files import AnyPath, atomic_write, tsv_writer
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import trained_heads
 
@@ -111,7 +110,7 @@ class Aggregate:
       "metrics": metrics,
     }
 
-  def write_tsv(self, path: Path) -> None:
+  def write_tsv(self, path: AnyPath) -> None:
     """Writes one line a metric and source.
 
     Raises:
@@ -233,7 +232,7 @@ class FoldResult:
     genes = gene_table(found.genes, table)
     return cls(metadata, found.layout, bases, genes, pair_table(found.genes, found.pairs))
 
-  def write(self, path: Path) -> None:
+  def write(self, path: AnyPath) -> None:
     """Writes the file of a fold.
 
     Raises:
@@ -252,14 +251,14 @@ class FoldResult:
     write_npz(path, arrays)
 
   @classmethod
-  def read(cls, path: Path) -> "FoldResult":
+  def read(cls, path: AnyPath) -> "FoldResult":
     """Reads the file of a fold.
 
     Raises:
       DataError: it is broken.
     """
     try:
-      with open(path, "rb") as opened, np.load(opened) as file:
+      with path.open("rb") as opened, np.load(opened) as file:
         arrays = dict(file)
       regions = tuple((int(start), int(end)) for start, end in arrays["regions"])
       lengths = arrays.get("contig_bp", [arrays["length_bp"]])
@@ -296,7 +295,7 @@ def pair_table(
   return columns | {key: values for key, values in pairs.items() if key not in done}
 
 
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_npz(path: AnyPath, arrays: Mapping[str, Any]) -> None:
   """Writes compressed arrays to a file that is either whole or absent.
 
   Raises:

@@ -24,11 +24,13 @@ from alphaecoli.checkpoints.read import (
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.fold_metrics import Aggregate, FoldResult, aggregate, write_npz
 from alphaecoli.evaluation.run import evaluate_run, fit_gene_models
-from alphaecoli.files import tsv_writer, write_json
+from alphaecoli.files import AnyPath, absolute, is_remote, tsv_writer, write_json
 from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
 from alphaecoli.tracks.replicons import fold_of, refold
 from alphaecoli.tracks.splits import TEST
-from alphaecoli.tracks.store import TrackStore, open_store
+from alphaecoli.tracks.store import TrackStore
+from alphaecoli.tracks.track_table import tracks_folder
+from alphaecoli.tracks.write import open_prepared
 
 LOGGER = logging.getLogger(__name__)
 # Where folds differ in these sections, apart from these keys, their metrics have no one meaning.
@@ -36,12 +38,12 @@ _SECTIONS = ("data", "model", "init", "train", "optimizer", "loss")
 _OWN_KEYS = ("fold", "stores", "store_dir", "read_threads", "prefetch")
 
 
-def fold_folder(workdir: Path, fold: int) -> Path:
+def fold_folder(workdir: AnyPath, fold: int) -> AnyPath:
   """Returns the folder of a fold's run."""
   return workdir / f"fold_{fold}"
 
 
-def fold_config(config: Config, workdir: Path, fold: int) -> Config:
+def fold_config(config: Config, workdir: AnyPath, fold: int) -> Config:
   """Returns the configuration of one fold; the stores of all folds lie beside each other.
 
   A prepared store gives one for every fold: `write_fold` writes it.
@@ -50,11 +52,12 @@ def fold_config(config: Config, workdir: Path, fold: int) -> Config:
     ConfigError: several stores are given.
     DataError: the one that is given can not be opened.
   """
-  store_dir = config.data.store_dir or str(workdir.absolute() / "tracks")
-  stores = config.data.stores
+  stores, store_dir = config.data.stores, config.data.store_dir
   if stores:
-    path = fold_of(_prepared(config), fold, Path(store_dir))
-    stores, store_dir = (str(path),), config.data.store_dir
+    path = fold_of(_prepared(config), fold, _store_folder(config, workdir))
+    stores = (str(path),)
+  elif not is_remote(workdir):  # in a bucket each fold keeps its own
+    store_dir = store_dir or str(absolute(workdir) / "tracks")
   data = dataclasses.replace(config.data, fold=fold, store_dir=store_dir, stores=stores)
   return dataclasses.replace(config, data=data)
 
@@ -73,15 +76,20 @@ def as_prepared(config: Config) -> Config:
   return dataclasses.replace(config, data=data)
 
 
-def write_fold(config: Config, workdir: Path, fold: int) -> None:
+def write_fold(config: Config, workdir: AnyPath, fold: int) -> None:
   """Writes the store of a fold of `data.stores`, unless it is there; every process calls this.
 
   Raises:
     ConfigError or DataError: see `fold_config` and `refold`.
   """
-  folder = Path(config.data.store_dir or workdir / "tracks")
+  folder = _store_folder(config, workdir)
   if config.data.stores:
     one_first("track store of a fold", lambda: refold(_prepared(config), fold, folder).path)
+
+
+def _store_folder(config: Config, workdir: AnyPath) -> Path:
+  """Returns where the stores of all folds lie on this machine."""
+  return Path(config.data.store_dir or tracks_folder(absolute(workdir)))
 
 
 def _prepared(config: Config) -> TrackStore:
@@ -96,10 +104,10 @@ def _prepared(config: Config) -> TrackStore:
       f"data.stores names {len(config.data.stores)} organisms, and folds are cut of one: "
       "cross-validate each by itself"
     )
-  return open_store(Path(config.data.stores[0]).expanduser())
+  return open_prepared(config.data.stores[0])
 
 
-def evaluate_fold(folder: Path, split: str, rivals: bool = False) -> None:
+def evaluate_fold(folder: AnyPath, split: str, rivals: bool = False) -> None:
   """Measures the best checkpoint of a fold, unless that is done; every process calls this.
 
   Args:
@@ -126,12 +134,12 @@ def evaluate_fold(folder: Path, split: str, rivals: bool = False) -> None:
     FoldResult.of(loaded, store, report).write(path)
 
 
-def _result_path(folder: Path, split: str) -> Path:
+def _result_path(folder: AnyPath, split: str) -> AnyPath:
   """Returns the path of the file of a fold."""
   return folder / f"evaluation_{split}.npz"
 
 
-def _current_result(folder: Path, split: str) -> FoldResult | None:
+def _current_result(folder: AnyPath, split: str) -> FoldResult | None:
   """Reads what a fold's best checkpoint gave; None where it is not evaluated."""
   path = _result_path(folder, split)
   if not path.exists():
@@ -141,7 +149,7 @@ def _current_result(folder: Path, split: str) -> FoldResult | None:
   return result if result.metadata["checkpoint_sha256"] == best else None
 
 
-def gather(workdir: Path, data: DataConfig, split: str) -> Aggregate:
+def gather(workdir: AnyPath, data: DataConfig, split: str) -> Aggregate:
   """Puts together the folds that are evaluated, and writes the files of all.
 
   Args:

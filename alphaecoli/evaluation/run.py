@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,7 +27,7 @@ from alphaecoli.evaluation.gene_fits import GeneFit
 from alphaecoli.evaluation.gene_level import with_gene_models
 from alphaecoli.evaluation.results import Report
 from alphaecoli.evaluation.rivals import measure
-from alphaecoli.files import atomic_write, write_json
+from alphaecoli.files import AnyPath, atomic_write, write_json
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def evaluate_run(
-  workdir: Path,
+  workdir: AnyPath,
   split: str,
   checkpoint: str = "best",
   batch_windows: int | None = None,
@@ -108,7 +107,7 @@ def evaluate_run(
   return measured
 
 
-def choose_checkpoint(workdir: Path, name: str) -> tuple[Path, str]:
+def choose_checkpoint(workdir: AnyPath, name: str) -> tuple[AnyPath, str]:
   """Chooses what `load_inference` is to read: a path, and which of several.
 
   Args:
@@ -140,13 +139,13 @@ def bases_seen_before(meta: Mapping[str, Any], split: str) -> int | None:
   return None if seen is None else seen.get(split, 0)
 
 
-def mesh_of(path: Path, which: str) -> jax.sharding.Mesh:
+def mesh_of(path: AnyPath, which: str) -> jax.sharding.Mesh:
   """Lays the devices out as in the run that wrote a checkpoint as far as their number allows."""
   config = read_description(find_checkpoint(path, which))[1].mesh
   return make_mesh(fold_mesh(config, jax.device_count()))
 
 
-def find_stores(loaded: LoadedCheckpoint, workdir: Path) -> tuple[TrackStore, ...]:
+def find_stores(loaded: LoadedCheckpoint, workdir: AnyPath) -> tuple[TrackStore, ...]:
   """Opens the track stores that a checkpoint was trained on, by row of the organism embedding.
 
   Raises:
@@ -195,7 +194,7 @@ def evaluate_checkpoint(
   return with_gene_models(report, store, models)
 
 
-def fit_gene_models(workdir: Path, checkpoint: str = "best") -> None:
+def fit_gene_models(workdir: AnyPath, checkpoint: str = "best") -> None:
   """Fits the gene models of a checkpoint of a run anew, and keeps them in it.
 
   For checkpoints of versions that had none, or fewer; training does it by itself. Every process of
@@ -227,7 +226,7 @@ def fit_gene_models(workdir: Path, checkpoint: str = "best") -> None:
 
 
 def write_files(
-  workdir: Path, report: Report, loaded: LoadedCheckpoint, store: TrackStore, organism: str = ""
+  workdir: AnyPath, report: Report, loaded: LoadedCheckpoint, store: TrackStore, organism: str = ""
 ) -> None:
   """Writes evaluation_<split>.json and evaluation_<split>_genes.tsv.
 
@@ -253,7 +252,7 @@ def write_files(
   LOGGER.info("wrote %s and %s", path, genes)
 
 
-def write_genes(path: Path, genes: Mapping[str, np.ndarray], table: TrackTable) -> None:
+def write_genes(path: AnyPath, genes: Mapping[str, np.ndarray], table: TrackTable) -> None:
   """Writes one line a gene of the split: place, operon, observed and predicted expression.
 
   Expression is empty where it was not measured.

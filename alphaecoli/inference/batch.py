@@ -140,7 +140,7 @@ class GenomeBatch:
           stack.close()
           self.written += 1
           bases = f"{genome.length_bp:,}"
-          LOGGER.info("%s: %s bp written to %s", opened.file.path, bases, folder)
+          LOGGER.info("%s: %s bp written to %s", opened.file.path.name, bases, folder)
     self._warn_of_unused(files)
 
   def _warn_of_unused(self, files: Sequence[GenomeFile]) -> None:

@@ -20,7 +20,7 @@ from alphaecoli.tracks.store import TrackStore
 
 LOGGER = logging.getLogger(__name__)
 
-MANY_UNKNOWN = 0.5  # fraction of a contig; proteins read as nucleotides have 0.8
+MANY_UNKNOWN = 0.5  # fraction of a contig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,12 +235,12 @@ def _check_aliases(
 
 
 def _warn_of_letters(path: Path, contigs: Sequence[Contig]) -> None:
-  """Warns of contigs that are not nucleotides."""
+  """Warns of contigs that are mostly unknown."""
   for contig in contigs:
     unknown = float(np.mean(contig.codes == UNKNOWN))
     if unknown > MANY_UNKNOWN:
       LOGGER.warning(
-        "%s: %.0f%% of %s is not A C G T; is it a nucleotide sequence?",
+        "%s: %.0f%% of the bases of %s are unknown (not A C G T), and predicted as such",
         path,
         100 * unknown,
         contig.name,
@@ -294,12 +294,11 @@ def _log_topology(contigs: Sequence[Contig], decided: Mapping[str, tuple[bool, s
       LOGGER.info("%s (%s): %s", "circular" if circular else "linear", reason, names)
       continue
     complete = [c.name for c in members if _sounds_circular(c.description)]
-    hint = f"; {_some(complete)} may be circular by the FASTA header" if complete else ""
-    LOGGER.warning(
-      "taken as linear, since nothing says otherwise: %s%s. For circular contigs pass --circular",
-      names,
-      hint,
-    )
+    hint = "for circular contigs pass --circular"
+    if complete:
+      hint = f"{_some(complete)} may be circular by the FASTA header: if so, pass --circular "
+      hint += "all" if len(complete) == len(contigs) else ",".join(map(cut, complete[:5]))
+    LOGGER.warning("taken as linear, since nothing says otherwise: %s; %s", names, hint)
 
 
 def _sounds_circular(description: str) -> bool:

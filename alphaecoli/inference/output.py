@@ -104,8 +104,8 @@ class GenomeOutput:
     self._folder, self._genome, self._settings = folder, genome, settings
     self._metadata = dict(metadata)
     self._heads, self._tracks = predictor.trained_heads, predictor.table.names
-    out_of_fold = any(predictor.is_out_of_fold(c.codes) for c in genome.contigs)
-    self._has_spread = predictor.has_spread and not out_of_fold
+    whole = all(predictor.is_out_of_fold(c.codes) for c in genome.contigs)
+    self._has_spread = predictor.has_spread and not whole  # of contigs that are not out of fold
     members = predictor.members or (predictor,)
     self._models = [p.gene_models for p in members]
     self._known = KnownGeneColumns([p.about for p in members])
@@ -142,8 +142,6 @@ class GenomeOutput:
       DataError: a value is not finite, or the disk is full.
     """
     writers.check_finite(contig.label, prediction, self._heads)
-    if not self._has_spread:  # of some contigs there is one, of others none
-      prediction = dataclasses.replace(prediction, members=())
     tracks = prediction.in_units(self._settings.units)
     try:
       for writer in self._writers:
@@ -167,13 +165,15 @@ class GenomeOutput:
       if has_genes:
         pairs, members = genes.pairs(prediction, self._models)
         operons = operons_of_genes(contig.genes, pairs, membership, threshold)
-        self._pairs += tables.pair_rows(contig, pairs, threshold, store, members)
+        spread = members if self._has_spread else None
+        self._pairs += tables.pair_rows(contig, pairs, threshold, store, spread)
       else:
         operons = operons_of_bases(membership, contig.circular, threshold)
       names = self._operons.add(contig, operons)
     has_expression = "gene_expression" in self._heads
     annotated = genes.log_tpm(prediction, self._models) if has_expression else None
-    rows = tables.gene_rows(contig, prediction, names, store, self._members, annotated)
+    columns = names, store, self._members, annotated, self._has_spread
+    rows = tables.gene_rows(contig, prediction, *columns)
     self._known.add(contig.label, contig.codes, genes.codons, rows)
     self._genes += rows
     if GENBANK in self._settings.formats:
@@ -194,7 +194,7 @@ class GenomeOutput:
 
   def _publish(self) -> None:
     """Describes the files and moves them into place."""
-    self._known.finish(str(self._genome.file.path), self._genes)
+    self._known.finish(self._genome.file.path.name, self._genes)
     found = [row for w in self._writers for row in w.describe(self._settings.units)]
     tracks = [row for row in found if "track" in row]
     other = [row for row in found if "track" not in row]

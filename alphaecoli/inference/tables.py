@@ -42,13 +42,13 @@ def gene_rows(
   store: TrackStore | None = None,
   members: Sequence[str] = (),
   annotated: Float64[np.ndarray, "G T"] | None = None,
+  has_spread: bool = False,
 ) -> list[Row]:
   """Makes one row a gene.
 
   A gene's log_tpm is the mean over its bases of the predicted ln(1 + TPM), which is what the model
   learnt from; its tpm is exp(log_tpm) - 1, at least 0; log_tpm_annotated weighs it against the
-  gene's codon use and its likely operon mates. A head that was not trained gives NaN. Of an
-  ensemble, the deviations over the members' values follow.
+  gene's codon use and its likely operon mates. A head that was not trained gives NaN.
 
   Args:
     contig: contig with its genes.
@@ -57,6 +57,7 @@ def gene_rows(
     store: source of observed values, operons and splits, which are left out without one.
     members: names of an ensemble's members, for who predicted the gene.
     annotated: log_tpm of all genes by the expression models, in columns of their own.
+    has_spread: whether the deviations over an ensemble's members follow, NaN without members.
   """
   log_tpm = prediction.in_units("log_tpm")
   logs, origin = log_tpm.gene_expression, prediction.origin
@@ -80,7 +81,7 @@ def gene_rows(
         row[f"log_tpm_annotated:{track}"] = value
     row["operon"] = operon_names.get(number, "")
     each = [_gene_values(m.gene_expression, m, bases) for m in log_tpm.members]
-    row |= _spreads(values, each)
+    row |= _spreads(values, each) if has_spread else {}
     if origin is not None:
       used = np.flatnonzero(origin.by[:, bases].any(axis=1))
       row["members"] = ",".join(members[number] for number in used.tolist())
@@ -104,11 +105,12 @@ def _gene_values(
 
 
 def _spreads(values: Mapping[str, Any], members: Sequence[Mapping[str, float]]) -> Row:
-  """Computes the deviations of columns over members, `log_tpm_spread:<track>`; none without."""
+  """Computes the deviations of columns over members, `log_tpm_spread:<track>`; NaN without."""
   row: Row = {}
-  for name in values if members else ():
+  for name in values:
     kind, colon, track = name.partition(":")
-    row[f"{kind}_spread{colon}{track}"] = float(spread_of([m[name] for m in members]))
+    spread = float(spread_of([m[name] for m in members])) if members else np.nan
+    row[f"{kind}_spread{colon}{track}"] = spread
   return row
 
 
@@ -129,7 +131,7 @@ def pair_rows(
   pairs: Sequence[GenePair],
   threshold: float,
   store: TrackStore | None = None,
-  members: Sequence[Sequence[GenePair]] = (),
+  members: Sequence[Sequence[GenePair]] | None = None,
 ) -> list[Row]:
   """Makes one row a pair of neighbours on one strand, in the order of the contig.
 
@@ -139,7 +141,7 @@ def pair_rows(
     threshold: probability from which a pair counts as of one operon.
     store: source of whether they share an observed operon, and of their split ("border" where they
       differ); these are left out without one.
-    members: the same pairs by each member of an ensemble.
+    members: the same pairs by each member of an ensemble, for deviations; empty: these are NaN.
   """
   rows = []
   for number, pair in enumerate(pairs):
@@ -154,7 +156,8 @@ def pair_rows(
     }
     probabilities = _probabilities(pair)
     row |= probabilities
-    row |= _spreads(probabilities, [_probabilities(member[number]) for member in members])
+    if members is not None:
+      row |= _spreads(probabilities, [_probabilities(member[number]) for member in members])
     if store is not None:
       row |= _observed_pair(left, right, store)
     rows.append(row)

@@ -30,10 +30,10 @@ def with_spread(heads: Sequence[str]) -> list[str]:
   return [*heads, *(head + SPREAD for head in heads)]
 
 
-def values_of(prediction: Prediction, name: str) -> Float32[np.ndarray, "N C"]:
-  """Returns the values of a head, or its spread."""
+def values_of(prediction: Prediction, name: str) -> Float32[np.ndarray, "N C"] | None:
+  """Returns the values of a head, or its spread; None of a contig without one (out of fold)."""
   head = name.removesuffix(SPREAD)
-  return getattr(prediction, head) if name == head else prediction.spread[head]
+  return getattr(prediction, head) if name == head else prediction.spread.get(head)
 
 
 class TrackWriter(Protocol):
@@ -204,7 +204,8 @@ class TrackFiles:
       DataError: the disk is full.
     """
     for (head, column), file in self._open.items():
-      file.write(contig, values_of(prediction, head)[:, column])
+      if (values := values_of(prediction, head)) is not None:
+        file.write(contig, values[:, column])
 
   def close(self) -> None:
     """Completes the files."""
@@ -270,8 +271,8 @@ class NpzArrays:
   def write(self, contig: str, prediction: Prediction) -> None:
     """Adds one contig."""
     name = self._names[contig] + ".npz"
-    arrays: dict[str, Any] = {head: values_of(prediction, head) for head in self._heads}
-    np.savez(self._folder / name, **arrays)
+    found: dict[str, Any] = {head: values_of(prediction, head) for head in self._heads}
+    np.savez(self._folder / name, **{k: v for k, v in found.items() if v is not None})
     self._metadata["contigs"][contig] = {"file": name, "circular": prediction.circular}
     self._metadata["arrays"] = {head: attributes(prediction, head) for head in self._heads}
 
@@ -307,6 +308,8 @@ class ZarrArrays:
     group = self._root.create_group(self._names[contig], attributes=metadata)
     for head in self._heads:
       values = values_of(prediction, head)
+      if values is None:
+        continue
       rows = "bin" if HEADS[head.removesuffix(SPREAD)].resolution_bp > 1 else "position"
       group.create_array(
         head,

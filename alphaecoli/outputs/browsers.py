@@ -18,11 +18,16 @@ from alphaecoli.files import write_json, write_text
 from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.genomics.sequence import UNKNOWN, decode
 from alphaecoli.outputs.bigbed import Feature, write_bigbed
+from alphaecoli.outputs.known_genes import mean_levels
 
 FASTA, TWO_BIT, GENES, OPERONS = "genome.fa", "genome.2bit", "genes", "operons"
 LINE_BP = 80
 FIRST_VIEW_BP = 20_000
-IGV_JS = "https://cdn.jsdelivr.net/npm/igv@3/dist/igv.min.js"
+# The version that igv.html is tested with, and the hash of its file in npm's package igv, so that a
+# browser runs nothing else: openssl dgst -sha384 -binary igv.min.js | openssl base64 -A
+IGV_VERSION = "3.8.10"
+IGV_JS = f"https://cdn.jsdelivr.net/npm/igv@{IGV_VERSION}/dist/igv.min.js"
+IGV_HASH = "sha384-b/GRD1DJ3Dgldpe6xYBLC9PzuduzTcS8Mm+lklLhsxW/fSCZgZnEyZib80jgh1li"
 # From low to high expression, by fifths of the genes: viridis without its lightest end.
 FIFTHS = ("lowest fifth", "second fifth", "middle fifth", "fourth fifth", "highest fifth")
 COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (230, 160, 20))
@@ -35,8 +40,12 @@ TRACK_COLOURS = {
 _TWO_BITS = np.array([2, 1, 3, 0, 0], np.uint8)  # of A C G T N: T C A G are 0 to 3
 PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{title}</title><script src="{script}"></script></head>
+<head><meta charset="utf-8"><title>{title}</title>
+<script src="{script}" integrity="{hash}" crossorigin="anonymous"></script>
+<script>window.igv || document.write('<script src="igv.min.js"><\\/script>')</script></head>
 <body>
+<p id="absent" hidden>igv.js could not be loaded: this page needs a network, or the file igv.min.js
+of the npm package igv {version} beside it.</p>
 <p id="ask" hidden>This page lies on your disk: choose the folder that it is in, and nothing leaves
 your computer. <input type="file" id="folder" webkitdirectory multiple></p>
 <div id="browser"></div>
@@ -44,6 +53,7 @@ your computer. <input type="file" id="folder" webkitdirectory multiple></p>
 const session = {session};
 const keys = ["url", "fastaURL", "indexURL"];
 async function show(files) {{
+  document.getElementById("absent").hidden = Boolean(window.igv);
   for (const part of [session.reference, ...session.tracks])
     for (const key of keys) if (part[key] && files) part[key] = files[part[key]];
   document.getElementById("ask").hidden = true;
@@ -64,17 +74,15 @@ Row = Mapping[str, Any]
 
 
 def expression_fifths(rows: Sequence[Row]) -> list[int | None]:
-  """Ranks genes by predicted expression, the mean of ln(1 + TPM) over tracks.
+  """Ranks genes by predicted expression, as the column `expression_rank` does.
 
   Returns:
     For each row of `genes.tsv` its fifth among all, from 0 (lowest); None where nothing is known.
   """
-  names = [name for name in (rows[0] if rows else ()) if name.startswith("log_tpm:")]
-  means = np.array([[row[name] for name in names] for row in rows], float)
-  means = means.reshape(len(rows), len(names))
-  if not names or not np.isfinite(means).all():
+  levels = mean_levels(rows)
+  if not np.isfinite(levels).all():
     return [None] * len(rows)
-  ranks = np.argsort(np.argsort(means.mean(axis=1), kind="stable"), kind="stable")
+  ranks = np.argsort(np.argsort(levels, kind="stable"), kind="stable")
   return [int(rank) * len(FIFTHS) // len(rows) for rank in ranks]
 
 
@@ -138,7 +146,8 @@ def write_browser_files(
   write_text(folder / "igv.xml", _igv_xml(place, shown, list(features)))
   text = json.dumps(session, indent=1).replace("<", "\\u003c")
   words = title.replace("&", "&amp;").replace("<", "&lt;")
-  write_text(folder / "igv.html", PAGE.format(title=words, script=IGV_JS, session=text))
+  source = {"script": IGV_JS, "hash": IGV_HASH, "version": IGV_VERSION}
+  write_text(folder / "igv.html", PAGE.format(title=words, session=text, **source))
   write_json(folder / "config.json", _jbrowse(title, place, length, shown, list(features)))
   write_text(folder / "hub.txt", "\n".join(_hub(title, place, shown, list(features))))
   kinds = {FASTA: "fasta", f"{FASTA}.fai": "fai", TWO_BIT: "2bit"}
@@ -221,6 +230,7 @@ def _igv_session(
   rows += [
     {"type": "wig", "format": "bigwig", "name": t["name"], "url": t["file"], "height": 80}
     | {"min": t["low"], "max": t["high"], "color": _css(t["colour"]), "order": 10 + number}
+    | {"overflowColor": _css(t["colour"])}  # of values below 0: its default is a line in pink
     for number, t in enumerate(tracks)
   ]
   return {
@@ -325,7 +335,9 @@ def _hub(
     yield f"track {name}\nbigDataUrl {name}.bb\nshortLabel {name}\nlongLabel Predicted: {name}"
     yield "type bigBed 9\nitemRgb on\nvisibility pack\n"
   for number, t in enumerate(tracks):
-    yield f"track track{number}\nbigDataUrl {t['file']}\nshortLabel {t['name'][:17].strip(' ,')}"
-    yield f"longLabel {t['name'][:50]}, {t['units']}\ntype bigWig {t['low']:g} {t['high']:g}"
-    yield f"color {','.join(map(str, t['colour']))}\nviewLimits {t['low']:g}:{t['high']:g}"
+    low, high = math.floor(t["low"]), math.ceil(t["high"])  # igv.js reads whole numbers alone
+    short = t["name"].removeprefix("gene ").removeprefix("operon ")[:17].strip(" ,")
+    yield f"track track{number}\nbigDataUrl {t['file']}\nshortLabel {short}"
+    yield f"longLabel {t['name'][:50]}, {t['units']}\ntype bigWig {low} {high}"
+    yield f"color {','.join(map(str, t['colour']))}\nviewLimits {low}:{high}"
     yield "autoScale off\nvisibility full\nmaxHeightPixels 100:60:20\n"

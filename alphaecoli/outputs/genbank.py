@@ -7,19 +7,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from Bio import BiopythonWarning, SeqIO
+from Bio.Data import CodonTable
 from Bio.Seq import Seq
 from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
 from Bio.SeqRecord import SeqRecord
 from jaxtyping import UInt8
 
 from alphaecoli.genomics.gene_features import ContigGenes
-from alphaecoli.genomics.genes import Gene
+from alphaecoli.genomics.genes import Gene, gene_kind
 from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.outputs.browsers import FIFTHS, colour_of, expression_fifths
 
 LOCUS_LETTERS = 16  # what the LOCUS line has room for
 TABLE = 11  # genetic code of bacteria
+STARTS = frozenset(CodonTable.unambiguous_dna_by_id[TABLE].start_codons)
+# Features of RNA genes by the types of annotations, and the class that INSDC demands of ncRNA.
+RNA_FEATURES = {name.lower(): name for name in ("tRNA", "rRNA", "tmRNA", "misc_RNA")}
+RNA_CLASSES = {name.lower(): name for name in ("antisense_RNA", "RNase_P_RNA", "SRP_RNA")}
 
 
 class AnnotatedContig(NamedTuple):
@@ -84,15 +89,35 @@ def _features(contig: AnnotatedContig, fifths: Sequence[int | None]) -> list[Seq
     names |= {"gene": [gene.name]} if gene.name else {}
     look = _notes(contig, number, row, fifths[number])
     found.append((gene.start, 2, SeqFeature(location, "gene", qualifiers=names | look)))
-    protein = str(location.extract(text).translate(table=TABLE)) if coding[number] else ""
-    if protein.endswith("*") and "*" not in protein[:-1]:
-      words = {"codon_start": ["1"], "transl_table": [str(TABLE)]}
-      words["translation"] = ["M" + protein[1:-1]]  # whatever the start codon
-      found.append((gene.start, 3, SeqFeature(location, "CDS", qualifiers=names | look | words)))
-    elif "rna" in (gene.biotype or gene.type).lower() and not coding[number]:
-      words = {"ncRNA_class": ["other"]}
-      found.append((gene.start, 3, SeqFeature(location, "ncRNA", qualifiers=names | look | words)))
+    kind, words = _rna_of(gene)
+    if not kind and coding[number]:
+      kind, words = "CDS", _translation(location.extract(text))
+    if words is not None:
+      found.append((gene.start, 3, SeqFeature(location, kind, qualifiers=names | look | words)))
   return [feature for *_, feature in sorted(found, key=lambda item: item[:2])]
+
+
+def _rna_of(gene: Gene) -> tuple[str, dict[str, list[str]] | None]:
+  """Returns the feature of an RNA gene, as annotated, and its class; "" and None for others."""
+  kinds = (gene_kind(kind) for kind in (gene.biotype, gene.type))
+  kind = next((kind for kind in kinds if kind.endswith("rna") and kind != "mrna"), "")
+  if not kind:
+    return "", None
+  if kind in RNA_FEATURES:
+    return RNA_FEATURES[kind], {}
+  return "ncRNA", {"ncRNA_class": [RNA_CLASSES.get(kind, "other")]}
+
+
+def _translation(bases: Seq) -> dict[str, list[str]] | None:
+  """Returns the qualifiers of a coding sequence; None where it does not read through.
+
+  That is from a start codon, which stands for methionine, to the only stop codon in the frame.
+  """
+  protein = str(bases.translate(table=TABLE))
+  if not protein.endswith("*") or "*" in protein[:-1] or str(bases[:3]) not in STARTS:
+    return None
+  words = {"codon_start": ["1"], "transl_table": [str(TABLE)]}
+  return words | {"translation": ["M" + protein[1:-1]]}
 
 
 def _location(
@@ -114,7 +139,8 @@ def _notes(
   red, green, blue = colour_of(fifth)
   code = f"#{red:02x}{green:02x}{blue:02x}"
   notes = [f"expression: {FIFTHS[fifth]} of the genes"] if fifth is not None else []
-  notes += [f"{key}={value:.3g}" for key, value in row.items() if key.startswith("log_tpm:")]
+  kinds = ("log_tpm:", "log_tpm_annotated:")
+  notes += [f"{key}={value:.3g}" for key, value in row.items() if key.startswith(kinds)]
   if number in contig.links:
     right, probability = contig.links[number]
     other = contig.genes[right]

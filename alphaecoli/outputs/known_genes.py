@@ -257,11 +257,8 @@ class KnownGeneColumns:
 
   def finish(self, name: str, rows: Sequence[Row]) -> None:
     """Ranks the genes of the genome, and says once how odd they are."""
-    tracks = [
-      key.partition(":")[2] for key in (rows[0] if rows else ()) if key.startswith("log_tpm:")
-    ]
-    levels = np.array([np.mean([_level(row, track) for track in tracks]) for row in rows])
-    if tracks and not np.isnan(levels).all():
+    levels = mean_levels(rows)
+    if not np.isnan(levels).all():
       order = np.argsort(np.argsort(-levels, kind="stable")) + 1  # NaN comes last
       for row, rank, level in zip(rows, order.tolist(), levels.tolist(), strict=True):
         row["expression_rank"] = None if np.isnan(level) else rank
@@ -273,19 +270,23 @@ class KnownGeneColumns:
     odd = [row[AS_ODD] for row in rows if not np.isnan(row[AS_ODD])]
     bases = sum(bp for _, bp in self._bases)
     few = sum(bp for share, bp in self._bases if share < FEW)
-    if bases:
-      text = "%s: %.0f%% of windows of the training genome are as odd as its contigs (by bases)"
-      LOGGER.info(text, name, 100 * sum(share * bp for share, bp in self._bases) / bases)
+    parts = []
     if odd:
-      text = "%s: %.0f%% of genes of the training genome are as odd as its median gene"
-      LOGGER.info(text, name, 100 * float(np.median(odd)))
-      part, what = sum(share < FEW for share in odd) / len(odd), "genes (codon use)"
+      parts.append(f"{np.median(odd):.0%} of the genes (codon use)")
+    if bases:
+      share = sum(share * bp for share, bp in self._bases) / bases
+      parts.append(f"{share:.0%} of the windows (four-letter words)")
+    if parts:
+      text = "%s: of E. coli K-12, the training genome, %s are as odd as here; ordinary is 50%%"
+      LOGGER.info(text, name, " and ".join(parts))
+    if odd:
+      part, what = sum(share < FEW for share in odd) / len(odd), "genes"
     else:
-      part, what = few / bases if bases else 0.0, "bases (contigs' four-letter words)"
+      part, what = few / bases if bases else 0.0, "bases"
     if part > 0.5:
       LOGGER.warning(
-        "%s is unlike the training genome: %.0f%% of its %s are further from it than 90%% of its "
-        "own; trust levels and operons less: column %s",
+        "%s is unlike E. coli K-12, the training genome: %.0f%% of its %s are odder than 90%% of "
+        "those of K-12: trust levels and operons less (column %s)",
         name, 100 * part, what, AS_ODD,
       )  # fmt: skip
 
@@ -295,6 +296,14 @@ def _is_of_embedded(model: Mapping[str, Any]) -> bool:
   data = model.get("config", {}).get("data", {})
   embedded = data.get("dump") == data.get("genome") == "builtin"
   return embedded and not data["stores"]
+
+
+def mean_levels(rows: Sequence[Mapping[str, Any]]) -> Float64[np.ndarray, " G"]:
+  """Returns the better predicted ln(1 + TPM) of genes, the mean over tracks; NaN without tracks."""
+  names = [name for name in (rows[0] if rows else ()) if name.startswith("log_tpm:")]
+  tracks = [name.partition(":")[2] for name in names]
+  levels = [[_level(row, track) for track in tracks] for row in rows if tracks]
+  return np.array(levels, np.float64).mean(axis=1) if levels else np.full(len(rows), np.nan)
 
 
 def _level(row: Mapping[str, Any], track: str) -> float:

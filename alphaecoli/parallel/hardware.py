@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jax
 
+from alphaecoli.files import AnyPath, absolute, is_remote, user_cache
+
 # Dense bfloat16 FLOP/s of one device as JAX counts devices.
 # Sources: NVIDIA's data sheets for A100, H100 SXM, H200 SXM, B200; Google Cloud's TPU pages
 # (cloud.google.com/tpu/docs, "System architecture" of each version).
@@ -70,9 +72,11 @@ def host_peak_bytes() -> int:
   return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def use_compilation_cache(directory: Path) -> None:
+def use_compilation_cache(directory: AnyPath) -> None:
   """Keeps compiled programs on disk, so that the next run of this configuration starts at once."""
-  jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+  jax.config.update("jax_compilation_cache_dir", str(absolute(directory)))
+  if is_remote(directory):
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # XLA knows no buckets
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
@@ -83,11 +87,10 @@ def use_user_cache() -> None:
   directory; a directory that JAX was told of goes first. Each kind of CPU has a folder of its own:
   a program for another may hold instructions that this one lacks, and JAX does not tell them apart.
   """
-  told = getattr(jax.config, "jax_compilation_cache_dir", None)
-  if told or os.environ.get("ALPHAECOLI_CACHE") == "":
+  caches = user_cache()
+  if caches is None or getattr(jax.config, "jax_compilation_cache_dir", None):
     return
-  caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-  cache = Path(os.environ.get("ALPHAECOLI_CACHE") or caches / "alphaecoli") / cpu_kind()
+  cache = caches / cpu_kind()
   try:
     cache.mkdir(parents=True, exist_ok=True)
   except OSError:

@@ -84,7 +84,7 @@ def _arrange(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
   return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
-def n_window_shards(mesh: Mesh) -> int:
+def n_window_shards(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
   """Returns the number of shards that the windows of a batch are split into."""
   return math.prod(mesh.shape[name] for name in RULES["batch"])
 

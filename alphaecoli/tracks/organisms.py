@@ -5,11 +5,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from alphaecoli.config import base_config, resolve
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import AnyPath, is_remote
 from alphaecoli.regulondb.dump import DumpProgress
 from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
 from alphaecoli.tracks.process import process_data
@@ -21,7 +21,9 @@ from alphaecoli.tracks.track_table import (
   choose_organism,
   organisms_of,
   store_paths,
+  tracks_folder,
 )
+from alphaecoli.tracks.write import fetch_store, open_prepared
 
 LOGGER = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class Organisms:
 
 
 def open_organisms(
-  config: Config, workdir: Path, progress: DumpProgress | None = None
+  config: Config, workdir: AnyPath, progress: DumpProgress | None = None
 ) -> Organisms:
   """Opens the stores that a configuration trains on: `data.stores`, or else that of its dump.
 
@@ -133,7 +135,7 @@ def open_organisms(
   data = config.data
   if not data.stores:
     return Organisms.of([process_data(config, workdir, progress)])
-  stores = [open_store(Path(path).expanduser()) for path in data.stores]
+  stores = [open_prepared(path) for path in data.stores]
   if len(stores) > config.model.n_organisms:
     raise ConfigError(
       f"data.stores names {len(stores)} organisms and model.n_organisms="
@@ -150,7 +152,7 @@ def open_organisms(
 
 def find_store(
   meta: Mapping[str, Any],
-  workdir: Path,
+  workdir: AnyPath,
   organism: str | int | None = None,
   build_with: Config | None = None,
 ) -> TrackStore:
@@ -173,6 +175,11 @@ def find_store(
   for path in paths:
     if path.is_dir() and (store := open_store(path)).fingerprint == fingerprint:
       return store
+  if is_remote(workdir):
+    here = tracks_folder(workdir) / fingerprint[:16]
+    fetch_store(workdir / "tracks" / here.name, here)
+    if here.is_dir() and (store := open_store(here)).fingerprint == fingerprint:
+      return store
   if build_with is None:
     raise DataError(
       f"{paths[0].parent}: the track store of this run is not there; make it again with "
@@ -189,13 +196,13 @@ def find_store(
   return store
 
 
-def _open_again(path: Path, trained: TrainedOrganism) -> TrackStore:
+def _open_again(path: AnyPath, trained: TrainedOrganism) -> TrackStore:
   """Opens one of `data.stores` and checks that it is what a checkpoint was trained on.
 
   Raises:
     DataError: it is gone, or was prepared again.
   """
-  store = open_store(path)
+  store = open_prepared(str(path))
   if store.fingerprint != trained.store_fingerprint:
     raise DataError(
       f"{store.path}: prepared again since the checkpoint was trained on {trained.name}; "

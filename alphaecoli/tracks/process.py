@@ -10,7 +10,7 @@ from typing import Any
 
 from alphaecoli.config import base_config
 from alphaecoli.errors import DataError
-from alphaecoli.files import hash_file
+from alphaecoli.files import AnyPath, hash_file, is_remote
 from alphaecoli.genomics.genes import GenomeRecords, gene_kind
 from alphaecoli.genomics.quality import QualityReport, shown
 from alphaecoli.regulondb.dump import (
@@ -28,7 +28,8 @@ from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
 from alphaecoli.tracks.build import Tracks
 from alphaecoli.tracks.replicons import build_tracks
 from alphaecoli.tracks.store import FORMAT_VERSION, TrackStore, open_store
-from alphaecoli.tracks.write import write_store
+from alphaecoli.tracks.track_table import tracks_folder
+from alphaecoli.tracks.write import fetch_store, share_store, write_store
 
 LOGGER = logging.getLogger(__name__)
 COLLECTIONS = ("geneDatamart", "operonDatamart", "geneExpression", "dataset", NLP_CONDITIONS)
@@ -48,12 +49,15 @@ NOT_IN_STORE = (
 )
 
 
-def process_data(config: Config, workdir: Path, progress: DumpProgress | None = None) -> TrackStore:
+def process_data(
+  config: Config, workdir: AnyPath, progress: DumpProgress | None = None
+) -> TrackStore:
   """Opens the track store of a configuration, building it first where it does not exist.
 
   Stores lie in `data.store_dir`, or in `<workdir>/tracks`, and are named by a hash of the bytes of
   all inputs, the configuration that matters to them and the version of the format: the same inputs
-  and configuration use one store, others never do.
+  and configuration use one store, others never do. Where the work directory is in a bucket, they
+  lie in tracks/ of the user's cache, and its own tracks/ holds a copy, for other machines.
 
   Args:
     config: configuration with the `data` section.
@@ -65,12 +69,17 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
     DataError: an input is missing or broken, the store is broken, or can not be written.
   """
   data = config.data
-  path, metadata = locate_store(data, Path(workdir))
+  path, metadata = locate_store(data, workdir)
+  copy = workdir / "tracks" / path.name if is_remote(workdir) else None
+  if copy is not None:
+    fetch_store(copy, path)
   if path.exists():
     store = open_store(path)
     if store.fingerprint != metadata["fingerprint"]:
       raise DataError(f"{path}: holds another track store; delete it and run again")
     LOGGER.info("track store %s: inputs and configuration are the same, used again", path)
+    if copy is not None:
+      share_store(path, copy)
     return store
   LOGGER.info("building the track store %s", path)
   report = QualityReport()
@@ -81,6 +90,8 @@ def process_data(config: Config, workdir: Path, progress: DumpProgress | None = 
   store = write_store(path, tracks, metadata)
   LOGGER.info("%s", report.table())
   LOGGER.info("track store %s is complete", path)
+  if copy is not None:
+    share_store(path, copy)
   return store
 
 
@@ -107,13 +118,13 @@ def say_unused(tracks: Tracks, genome_records: GenomeRecords, data: DataConfig) 
     LOGGER.warning("%d data sets are in no expression track: %s", len(unused), shown(unused))
 
 
-def locate_store(data: DataConfig, workdir: Path) -> tuple[Path, dict[str, Any]]:
+def locate_store(data: DataConfig, workdir: AnyPath) -> tuple[Path, dict[str, Any]]:
   """Returns the path of the store of a dump, present or not, and its `store_metadata`.
 
   Raises:
     DataError: the dump's directory or the genome is missing.
   """
-  folder = Path(data.store_dir).expanduser() if data.store_dir else workdir / "tracks"
+  folder = Path(data.store_dir).expanduser() if data.store_dir else tracks_folder(workdir)
   source = data.genome if data.genome in (BUILTIN, RANDOM) else "file"
   seed = RANDOM_GENOME_SEED if source == RANDOM else None
   more = {"genome_source": source, "genome_seed": seed}

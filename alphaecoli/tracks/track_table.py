@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from alphaecoli.errors import ConfigError
+from alphaecoli.files import AnyPath, absolute, as_path, is_remote, user_cache
 from alphaecoli.schema import HEADS, Head, LossWeights
 
 UNKNOWN_OPERON = 2  # in operon_membership.npy, of a base in an operon that is not believed
@@ -195,9 +196,25 @@ def trained_heads(weights: LossWeights, table: TrackTable) -> tuple[str, ...]:
   return tuple(head for head in HEADS if getattr(active, head) > 0)
 
 
+def tracks_folder(workdir: AnyPath) -> Path:
+  """Returns where the track stores of a run lie: in its directory, of one in a bucket in the cache.
+
+  Raises:
+    ConfigError: there is to be no cache.
+  """
+  if not is_remote(workdir):
+    return workdir / "tracks"
+  if (cache := user_cache()) is None:
+    raise ConfigError(
+      f"{workdir}: its track store needs a place on this machine: set ALPHAECOLI_CACHE to a "
+      "directory, or data.store_dir"
+    )
+  return cache / "tracks"
+
+
 def store_paths(
-  meta: Mapping[str, Any], workdir: Path, organism: str | int | None = None
-) -> tuple[list[Path], str]:
+  meta: Mapping[str, Any], workdir: AnyPath, organism: str | int | None = None
+) -> tuple[list[AnyPath], str]:
   """Returns where the track store of a run may lie, likeliest first, and its fingerprint.
 
   Args:
@@ -209,13 +226,13 @@ def store_paths(
   Raises:
     ConfigError: no such organism, or several to choose from.
   """
-  data, beside = meta["config"]["data"], workdir.absolute().parent / "tracks"
+  data, beside = meta["config"]["data"], tracks_folder(absolute(workdir).parent)
   if paths := data.get("stores"):
     trained = organisms_of(meta)
     row = choose_organism(trained, organism)
-    path = Path(paths[row]).expanduser()
+    path = as_path(paths[row]).expanduser()
     return [path, beside / path.name], trained[row].store_fingerprint
-  folders = [workdir / "tracks"]
+  folders = [tracks_folder(workdir)]
   if data["store_dir"]:
     folders = [Path(data["store_dir"]).expanduser(), *folders, beside]
   fingerprint = meta["store_fingerprint"]

@@ -1,7 +1,12 @@
-"""Writing of a track store: all files under a temporary name, then one rename."""
+"""Writing of a track store: all files under a temporary name, then one rename.
+
+A store is read on this machine. What is in a bucket is a copy for other machines, complete when its
+manifest is there.
+"""
 
 import hashlib
 import importlib.metadata
+import logging
 import os
 import platform
 import shutil
@@ -13,7 +18,16 @@ from typing import Any
 import numpy as np
 
 from alphaecoli.errors import DataError
-from alphaecoli.files import hash_file, version, write_json
+from alphaecoli.files import (
+  AnyPath,
+  as_path,
+  copy_folder,
+  hash_file,
+  is_remote,
+  read_json,
+  version,
+  write_json,
+)
 from alphaecoli.tracks.build import Tracks
 from alphaecoli.tracks.gene_table import write_genes
 from alphaecoli.tracks.splits import total_bp
@@ -32,7 +46,9 @@ from alphaecoli.tracks.store import (
   open_store,
   replicon_folder,
 )
-from alphaecoli.tracks.track_table import UNKNOWN_OPERON
+from alphaecoli.tracks.track_table import UNKNOWN_OPERON, tracks_folder
+
+LOGGER = logging.getLogger(__name__)
 
 _CHUNK_BP = 1 << 18
 _SOFTWARE = ("numpy", "pymongo")
@@ -68,6 +84,53 @@ def write_store(path: Path, genome: Sequence[Tracks], metadata: Mapping[str, Any
   finally:
     shutil.rmtree(partial, ignore_errors=True)
   return open_store(path)
+
+
+def fetch_store(source: AnyPath, path: Path) -> None:
+  """Copies a store from a bucket, unless it is here, or not there.
+
+  Raises:
+    DataError: it can not be read or written, or is not what was copied there.
+  """
+  if path.exists() or not (source / MANIFEST).exists():
+    return
+  LOGGER.info("copying the track store %s to %s", source, path)
+  partial = path.parent / f".{path.name}-{uuid.uuid4().hex[:8]}.copy"
+  try:
+    copy_folder(source, partial)
+    open_store(partial).verify()
+    _rename(partial, path)
+  except DataError as error:
+    raise DataError(str(error).replace(str(partial), str(source))) from error
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def share_store(path: Path, target: AnyPath) -> None:
+  """Copies a store into a bucket, unless it is there.
+
+  Raises:
+    DataError: it can not be written.
+  """
+  if not (target / MANIFEST).exists():
+    LOGGER.info("copying the track store to %s", target)
+    copy_folder(path, target, last=MANIFEST)
+
+
+def open_prepared(path: str) -> TrackStore:
+  """Opens a store that a user names; of one in a bucket the copy on this machine, made if needed.
+
+  Raises:
+    ConfigError: what reads buckets is not installed, or there is to be no cache.
+    DataError: there is none, or it is broken.
+  """
+  named = as_path(path).expanduser()
+  if not is_remote(named):
+    return open_store(named)
+  fingerprint = str(read_json(named / MANIFEST).get("fingerprint"))
+  here = tracks_folder(named) / fingerprint[:16]
+  fetch_store(named, here)
+  return open_store(here)
 
 
 def _rename(partial: Path, path: Path) -> None:

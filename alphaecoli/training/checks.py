@@ -1,13 +1,13 @@
 """Checks of data, model and checkpoints before accelerator hours, as `verify` prints them."""
 
 import dataclasses
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.arrays import ARRAYS, check_files
@@ -15,6 +15,7 @@ from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, load_inference, read_me
 from alphaecoli.checkpoints.write import Checkpoints
 from alphaecoli.data.pipeline import configured_batches, evaluation_batches
 from alphaecoli.errors import DataError, UserError
+from alphaecoli.files import AnyPath
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import n_window_shards
@@ -41,7 +42,7 @@ class Subject:
   """What is checked."""
 
   config: Config
-  workdir: Path
+  workdir: AnyPath
   store: TrackStore
   mesh: Mesh
   steps: int
@@ -69,7 +70,7 @@ def checks(subject: Subject, trains: bool = True) -> Iterator[Check]:
       yield Check(name, False, str(error))
 
 
-def checkpoints_intact(workdir: Path) -> Iterator[Check]:
+def checkpoints_intact(workdir: AnyPath) -> Iterator[Check]:
   """Checks that every file of the checkpoints in a work directory is what was written."""
   folders = [p for p in (workdir / CHECKPOINTS_DIR).glob("*") if p.name.isdigit()]
   for path in sorted(folders, key=lambda p: int(p.name)):
@@ -224,8 +225,11 @@ def model_learns(subject: Subject) -> Iterator[Check]:
     )
     finite = all(bool(np.isfinite(np.asarray(s)).all()) for s in state.stats.values())
     yield Check("running statistics finite", finite, f"{len(state.stats)} of them")
-    with tempfile.TemporaryDirectory(dir=subject.workdir) as folder:
-      yield _round_trip(subject, definition, state, Path(folder))
+    folder = subject.workdir / f"verify-{uuid.uuid4().hex[:8]}"
+    try:
+      yield _round_trip(subject, definition, state, folder)
+    finally:
+      epath.Path(folder).rmtree(missing_ok=True)
 
 
 def _one_batch(config: Config, steps: int) -> Config:
@@ -239,7 +243,7 @@ def _one_batch(config: Config, steps: int) -> Config:
 
 
 def _round_trip(
-  subject: Subject, definition: StepDefinition, state: TrainState, folder: Path
+  subject: Subject, definition: StepDefinition, state: TrainState, folder: AnyPath
 ) -> Check:
   """Saves, restores as training does and as prediction does, and compares every bit."""
   meta = {"config": subject.config.to_dict(), "table": subject.store.table.to_json()}

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.gene_fits import GeneFit
 from alphaecoli.evaluation.gene_level import with_gene_models
 from alphaecoli.evaluation.results import OrganismReports, Report
-from alphaecoli.files import write_json
+from alphaecoli.files import AnyPath, write_json
 from alphaecoli.model.functional import Values
 from alphaecoli.parallel.batches import device_batches
 from alphaecoli.parallel.sharding import window_shard
@@ -61,7 +60,7 @@ class Setup:
   """What stays the same throughout a run."""
 
   config: Config
-  workdir: Path
+  workdir: AnyPath
   organisms: Organisms
   definition: StepDefinition
   origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # for the checkpoints

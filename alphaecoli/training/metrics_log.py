@@ -4,7 +4,8 @@ import contextlib
 import importlib.util
 import json
 import math
-import os
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,17 +14,19 @@ from types import TracebackType
 from typing import Any
 
 from alphaecoli.errors import UserError
+from alphaecoli.files import AnyPath, absolute, copy_folder, is_remote, write_text
 
 
 class WandbRun:
   """The run of one work directory in Weights & Biases."""
 
-  def __init__(self, project: str, workdir: Path, config: Mapping[str, Any]):
+  def __init__(self, project: str, workdir: AnyPath, config: Mapping[str, Any]):
     """Starts the run there, or continues it.
 
     Args:
       project: name of the project.
-      workdir: place of the run's id, and with WANDB_MODE=offline of its record; names the run.
+      workdir: place of the run's id, and with WANDB_MODE=offline, unless it is in a bucket, of
+        its record; names the run.
       config: resolved configuration, to show beside the curves.
 
     Raises:
@@ -33,14 +36,14 @@ class WandbRun:
 
     path = workdir / ID_FILE
     if not path.exists():
-      path.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+      write_text(path, uuid.uuid4().hex[:8] + "\n")
     try:
       self._run = wandb.init(
         project=project,
         id=path.read_text(encoding="utf-8").strip(),
         resume="allow",
-        name=workdir.absolute().name,
-        dir=str(workdir),
+        name=absolute(workdir).name,
+        dir=None if is_remote(workdir) else str(workdir),
         config=dict(config),
       )
     except wandb.Error as error:
@@ -58,6 +61,42 @@ class WandbRun:
     self._run.finish(exit_code=int(failed))
 
 
+class RemoteLines:
+  """A text file in a bucket that grows. It is written anew, whole, now and then and at the end."""
+
+  def __init__(self, path: AnyPath, every_s: float = 30.0):
+    """Goes on with what the file holds.
+
+    Args:
+      path: name of the file.
+      every_s: least time between two writes, in seconds.
+    """
+    self._path, self._every_s, self._written = path, every_s, -math.inf
+    self._text = [path.read_text(encoding="utf-8")] if path.exists() else []
+
+  def write(self, text: str) -> bool:
+    """Adds text; returns whether the file now has it.
+
+    Raises:
+      DataError: the file can not be written.
+    """
+    self._text.append(text)
+    due = time.monotonic() - self._written >= self._every_s
+    if due:
+      self.close()
+    return due
+
+  def close(self) -> None:
+    """Writes the file as far as it goes.
+
+    Raises:
+      DataError: the file can not be written.
+    """
+    self._text = ["".join(self._text)]
+    write_text(self._path, self._text[0])
+    self._written = time.monotonic()
+
+
 METRICS_FILE = "metrics.jsonl"
 KINDS = ("train", "validation")  # of records, in the order in which a step writes them
 
@@ -67,7 +106,7 @@ class MetricsLog:
 
   def __init__(
     self,
-    workdir: Path,
+    workdir: AnyPath,
     first_step: int,
     tensorboard: bool,
     *,
@@ -91,11 +130,16 @@ class MetricsLog:
     path = workdir / METRICS_FILE
     if path.exists():
       _drop_after(path, first_step, "train" if unmeasured else "validation")
-    self._file = path.open("a", encoding="utf-8", buffering=1)
+    self._file = (
+      RemoteLines(path) if is_remote(path) else path.open("a", encoding="utf-8", buffering=1)
+    )
     if tensorboard:
       from tensorboardX import SummaryWriter
 
-      self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+      # Its own writer for buckets goes on writing when it is collected, for minutes if it can not.
+      self._boards = workdir / "tensorboard"
+      self._spool = Path(tempfile.mkdtemp()) if is_remote(workdir) else None
+      self._board = SummaryWriter(str(self._spool or self._boards), purge_step=first_step + 1)
 
   def __enter__(self) -> "MetricsLog":
     return self
@@ -110,6 +154,9 @@ class MetricsLog:
       self._file.close()
     if self._board is not None:
       self._board.close()
+      if self._spool is not None:
+        copy_folder(self._spool, self._boards)
+        shutil.rmtree(self._spool)
     if self._tracker is not None:
       self._tracker.close(failed=error is not None)
 
@@ -118,16 +165,19 @@ class MetricsLog:
     if self._file is None:
       return
     values = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
-    self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+    written = self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
     if self._board is not None:
       for name, value in scalars.items():
         self._board.add_scalar(f"{kind}/{name}", value, step)
-      self._board.flush()
+      if written:  # now and then in a bucket, where the whole file is written anew
+        self._board.flush()
+        if self._spool is not None:
+          copy_folder(self._spool, self._boards)
     if self._tracker is not None:
       self._tracker.write(kind, step, scalars)
 
 
-def _drop_after(path: Path, step: int, kind: str) -> None:
+def _drop_after(path: AnyPath, step: int, kind: str) -> None:
   """Keeps the complete lines up to the record of a kind of a step."""
   kept, last = [], (step, KINDS.index(kind))
   for line in path.read_text(encoding="utf-8").splitlines():
@@ -137,9 +187,7 @@ def _drop_after(path: Path, step: int, kind: str) -> None:
       continue  # cut short when the run was killed
     if (record["step"], KINDS.index(record["kind"])) <= last:
       kept.append(line + "\n")
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text("".join(kept), encoding="utf-8")
-  os.replace(temporary, path)
+  write_text(path, "".join(kept))
 
 
 class Stopwatch:

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.arrays import read_published
 from alphaecoli.checkpoints.read import find_checkpoint, hash_checkpoint, load_inference
+from alphaecoli.files import AnyPath, as_path
 from alphaecoli.model import alphagenome as published
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.schema import Config, ModelConfig
@@ -34,7 +34,7 @@ class PretrainedValues:
     terms: address of the terms of AlphaGenome's parameters, if these are or began with them.
   """
 
-  path: Path
+  path: AnyPath
   sha256: str
   step: int | None
   params: Mapping[str, Any]
@@ -59,10 +59,10 @@ def read_pretrained(path: str, config: Config, table: TrackTable, mesh: Mesh) ->
   Raises:
     DataError: it is neither, is broken, or AlphaGenome's parameters do not fit the model.
   """
-  root = Path(path).expanduser()
+  root = as_path(path).expanduser()
   if (root / "manifest.ocdbt").is_file():
     return _read_published(root, config.model, table)
-  found = Path(find_checkpoint(root))
+  found = as_path(find_checkpoint(root))
   loaded = load_inference(found, mesh=mesh)
   # Factors are part of the loaded module's kernels: it splits as a model without any.
   functional = FunctionalModel.of_model(loaded.config.model, loaded.table, loaded.model.heads)
@@ -81,7 +81,7 @@ def read_pretrained(path: str, config: Config, table: TrackTable, mesh: Mesh) ->
   )
 
 
-def _read_published(root: Path, config: ModelConfig, table: TrackTable) -> PretrainedValues:
+def _read_published(root: AnyPath, config: ModelConfig, table: TrackTable) -> PretrainedValues:
   """Reads AlphaGenome's parameters under our names; whatever number of organisms they have."""
   params, state = read_published(root)
   module, name = _ORGANISMS

@@ -2,6 +2,9 @@
 
 import array
 import logging
+import shutil
+import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +16,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from alphaecoli.files import AnyPath, copy_folder, is_remote
 from alphaecoli.model.functional import FunctionalModel, Values
 from alphaecoli.parallel.hardware import device_peak_bytes, host_peak_bytes, peak_flops
 from alphaecoli.parallel.sharding import batch_sharding, make_mesh
@@ -26,7 +30,7 @@ PROFILE_DIR = "profile"  # within a work directory
 class Profiler:
   """Traces steps of this process. A context manager, which ends a trace that is under way."""
 
-  def __init__(self, directory: Path, steps: range | None):
+  def __init__(self, directory: AnyPath, steps: range | None):
     """Traces nothing yet.
 
     Args:
@@ -35,6 +39,10 @@ class Profiler:
     """
     self.directory, self.steps = directory, steps or range(0)
     self._active = False
+    # Where the tracer writes, which knows no buckets.
+    self._local = (
+      Path(tempfile.gettempdir(), uuid.uuid4().hex) if is_remote(directory) else directory
+    )
 
   def __enter__(self) -> "Profiler":
     return self
@@ -52,7 +60,7 @@ class Profiler:
     """Begins the trace at its first step, once the steps before have left their state."""
     if step in self.steps and not self._active:
       jax.block_until_ready(state)
-      jax.profiler.start_trace(str(self.directory))
+      jax.profiler.start_trace(str(self._local))
       self._active = True
 
   def after(self, step: int, state: Any) -> None:
@@ -65,6 +73,9 @@ class Profiler:
     """Ends the trace and says where it lies."""
     self._active = False
     jax.profiler.stop_trace()
+    if is_remote(self.directory):
+      copy_folder(self._local, self.directory)
+      shutil.rmtree(self._local)
     LOGGER.info(
       "trace of steps up to %d in %s; to look at it: pip install xprof; xprof --logdir %s",
       self.steps[-1],

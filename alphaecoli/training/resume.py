@@ -17,15 +17,15 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from alphaecoli.checkpoints.arrays import RUN_FILE
 from alphaecoli.checkpoints.read import describe_format
 from alphaecoli.config import heads_of, with_new_keys
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import write_json
+from alphaecoli.files import AnyPath, write_json
 from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms
 
 LOGGER = logging.getLogger(__name__)
-RUN_FILE = "run.json"
 # Sections and keys that may differ from the checkpoint's, because they change neither the arrays
 # nor which windows belong to which split. Paths are judged by the track store's fingerprint.
 _FREE_SECTIONS = ("optimizer", "loss", "mesh", "checkpoint", "evaluation", "log")
@@ -41,8 +41,10 @@ _FREE_KEYS = (
   "init.checkpoint",
   "init.allow_seen",
   "model.head_dropout",
+  "model.head_dropout_of",
   "model.compute_dtype",
   "model.remat",
+  "model.remat_policy",
   "train.steps",
   "train.batch_windows",
   "train.accumulate_steps",
@@ -104,7 +106,7 @@ def _is_reported(key: str) -> bool:
   return key not in _SILENT_KEYS and key.split(".", maxsplit=1)[0] not in _SILENT_SECTIONS
 
 
-def is_finished(workdir: Path, config: Config) -> bool:
+def is_finished(workdir: AnyPath, config: Config) -> bool:
   """Returns whether a run of this configuration has come to its end in a work directory.
 
   False where a key differs that a resumed run reports or refuses.
@@ -148,18 +150,18 @@ def describe_start(step: int, config: Config, mesh: Mesh, organisms: Organisms) 
   }
 
 
-def record_start(workdir: Path, start: Mapping[str, Any]) -> None:
+def record_start(workdir: AnyPath, start: Mapping[str, Any]) -> None:
   """Adds a start to run.json; those before stay."""
   write_json(workdir / RUN_FILE, {"starts": [*_starts(workdir), start]})
 
 
-def record_end(workdir: Path, end: Mapping[str, Any]) -> None:
+def record_end(workdir: AnyPath, end: Mapping[str, Any]) -> None:
   """Adds to the newest start how it ended; a start that was killed has no end."""
   *before, start = _starts(workdir)
   write_json(workdir / RUN_FILE, {"starts": [*before, {**start, "end": end}]})
 
 
-def _starts(workdir: Path) -> list[dict[str, Any]]:
+def _starts(workdir: AnyPath) -> list[dict[str, Any]]:
   """Reads the starts so far.
 
   Raises:

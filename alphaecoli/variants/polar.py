@@ -207,7 +207,10 @@ def polar_effects(
   operons: dict[str, list[tuple[Gene, ...]]] = {}
   for name in dict.fromkeys(edit.where.contig for edit in edits):
     if name not in genome.features or not genome.features[name].genes:
-      raise DataError(f"no gene is known on {name}: edits need an annotation")
+      raise DataError(
+        f"no gene is known on {name}: edits need an annotation (--annotation). Without one, "
+        "alphaecoli.predict calls genes: its genome.gbk (--formats genbank) or genes.gff3 is one"
+      )
     operons[name] = operons_of(predictor, genome, name, reverse_complement)
   strands = [edit.strand or _strand_at(edit.where, operons[edit.where.contig]) for edit in edits]
   variants = [

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from alphaecoli.benchmarks import accelerator
+from alphaecoli.benchmarks import accelerator, accelerator_stages
 from alphaecoli.benchmarks.accelerator_stages import Run
+from alphaecoli.benchmarks.accelerator_table import markdown, within
 from alphaecoli.benchmarks.step import GRID, best_variant
 from alphaecoli.checkpoints.read import find_ensemble, load_inference, read_ensemble
 from alphaecoli.config import base_config, resolve
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, UserError
 from alphaecoli.files import hash_file
 from tests import toy
 
@@ -106,6 +107,89 @@ def test_a_stage_that_hangs_is_cut_and_its_parts_that_follow_and_other_stages_ru
   table = (tmp_path / "out" / accelerator.TABLE).read_text()
   assert "- a: as they must be; largest errors 1.0e-07" in table
   assert "- checks, b: cut at its limit" in table
+
+
+def test_the_first_setting_of_the_step_may_take_all_of_its_stage(run_stages):
+  """Compiling may take most of it, and one figure is worth more than a try of the next setting."""
+  _, report = run_stages({"step": {"a": "hang", "b": {}}, "predict": {}}, seconds=6.0)
+  cut = found(report, "step")
+  assert cut["a"].startswith("cut at the limit of its stage, ")
+  assert cut["b"] == "not run: its stage's time was spent"
+
+
+def test_a_fold_that_is_cut_says_how_far_it_came(run_stages, tmp_path):
+  (tmp_path / "train" / "fold_0").mkdir(parents=True)
+  records = [
+    {"kind": "train", "step": 400, "windows_per_s": 51.26},
+    {"kind": "validation", "step": 400},
+  ]
+  text = "".join(json.dumps(record) + "\n" for record in records) + '{"kind": "tr'
+  (tmp_path / "train" / "fold_0" / "metrics.jsonl").write_text(text)
+  steps = resolve(base_config()).train.steps
+  _, report = run_stages({"train": {"fold_0": "crash"}})
+  assert found(report, "train")["fold_0"] == (
+    f"its process ended with status -11; at step 400 of {steps}, 51.3 windows/s"
+  )
+
+
+def test_a_trace_that_was_not_written_costs_its_part_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(accelerator_stages, "time_step", lambda *_: {"step_s": 1.0})
+  noted = {GRID[0].name: {"bases_per_s": 1.0}}
+  run = Run(tmp_path, False, resolve(base_config()), noted)
+  with pytest.raises(UserError, match="profiler wrote no trace"):
+    accelerator_stages.trace_best(run)
+  (tmp_path / "trace" / "plugins").mkdir(parents=True)
+  (tmp_path / "trace" / "plugins" / "host.xplane.pb").write_bytes(b"x")
+  assert accelerator_stages.trace_best(run) == {"best": GRID[0].name, "step_s": 1.0}
+
+
+@pytest.mark.parametrize("errors", [{"a": float("nan"), "b": 0.0}, {"a": 0.0, "b": float("nan")}])
+def test_a_check_that_gives_nan_fails_and_says_so(errors):
+  """Whichever comes first: the maximum of NaN and a number is the one or the other."""
+  assert not within(errors, 1e-2)
+  assert within({"a": 1e-3, "b": 9e-3}, 1e-2) and not within({"a": 1e-3, "b": 1e-2}, 1e-2)
+  noted = accelerator._finite({"good": False, "errors": errors})
+  stages = {"checks": {"parts": {"blocks": {"result": noted}}}}
+  text = markdown({"stages": stages, "started": "now", "rehearsal": False, "recipe": "x"})
+  assert "- blocks: **NOT as they must be**; largest errors nan" in text
+
+
+def test_the_table_says_what_the_device_does_what_is_best_and_where_the_time_went():
+  device = {
+    "device": "NVIDIA H100 80GB HBM3",
+    "versions": {"jax": "0.11.2"},
+    "peak_bf16_flops_per_s": 989e12,
+    "measured_bf16_flops_per_s": 700e12,
+    "measured_bytes_per_s": 2.9e12,
+    "memory_bytes": {"limit": 73 * 2**30},
+  }
+  step = {
+    "changes": {"model.remat": False, "train.batch_windows": 16},
+    "compile_s": 60.0,
+    "step_s": 0.2,
+    "windows_per_s": 80.0,
+    "bases_per_s": 7.9e6,
+    "model_flops_per_s_and_device": 2e14,
+    "mfu": 0.2,
+    "planned_bytes": None,
+  }
+  stages = {
+    "device": {"parts": {"device": {"result": device}}, "seconds": 20.4, "limit_s": 104.3},
+    "step": {"parts": {GRID[1].name: {"result": step}}},  # under way
+  }
+  head = {"started": "now", "rehearsal": False, "recipe": "x", "best": GRID[1].name}
+  lines = markdown({"stages": stages, **head}).splitlines()
+  assert lines[:4] == [
+    "NVIDIA H100 80GB HBM3, now, jax 0.11.2",
+    "",
+    "- device: bfloat16 matrix product 700.0 TFLOP/s of 989, copy 2,900 GB/s, memory for programs "
+    "73.0 GiB",
+    "- stages: device 20 of 104 s",
+  ]
+  assert (
+    f"- step: best is {GRID[1].name} (--config.model.remat=False --config.train.batch_windows=16)"
+    in lines
+  )
 
 
 def test_a_stage_whose_process_never_starts_is_not_tried_for_every_part(run_stages):

@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pandas as pd
+import pyBigWig
 import pytest
 
 import alphaecoli
@@ -401,6 +402,36 @@ def test_genes_say_who_predicted_them_and_who_had_seen_them(run):
   run(predict, run.folder / "all", "--in-sample", model=ensemble())
   columns = pd.read_csv(run.folder / "all" / "genes.tsv", sep="\t").columns
   assert "seen" not in columns and "log_tpm_spread:heat/+" in columns
+
+
+def test_a_contig_out_of_fold_costs_the_others_no_spread(run):
+  """Contig n is new to all members, c is what they were trained on."""
+  novel = decode(random_codes(3000))
+  (run.folder / "c.fa").write_text(f">c toy\n{decode(CODES)}\n>n\n{novel}\n")
+  with (run.folder / "c.gff3").open("a") as file:
+    file.write("n\t.\tgene\t101\t400\t.\t+\t.\tID=g3;locus_tag=b3\n")
+    file.write("n\t.\tgene\t451\t700\t.\t+\t.\tID=g4;locus_tag=b4\n")
+  out, alone = run.folder / "out", run.folder / "alone"
+  formats = "bigwig,browser,genbank,npz,zarr,bedgraph,parquet"
+  run(predict, out, "--formats", formats, model=lenient(metas([0, 1, 2])))
+  for name in ("pairs", "genes"):
+    table = pd.read_csv(out / f"{name}.tsv", sep="\t").set_index("contig")
+    columns = [column for column in table.columns if "spread" in column]
+    assert columns and table.loc["c", columns].isna().all(axis=None)
+    assert table.loc["n", columns].notna().all(axis=None)
+  with pyBigWig.open(str(out / "gene_density_spread.bw")) as file:
+    assert np.isnan(file.values("c", 0, LENGTH, numpy=True)).all()
+    # The members give 0, 1 and 2 everywhere.
+    np.testing.assert_allclose(file.values("n", 0, 3000, numpy=True), 1)
+  with np.load(out / "npz" / "c.npz") as own, np.load(out / "npz" / "n.npz") as other:
+    assert set(other) - set(own) == {f"{head}_spread" for head in TRACK_HEADS}
+  text = (out / "gene_density_spread.bedgraph").read_text()
+  assert text.splitlines() == ["n\t0\t3000\t1"]
+  (run.folder / "c.fa").write_text(f">n\n{novel}\n")
+  run(predict, alone, model=lenient(metas([0, 1, 2])))
+  own, both = (pd.read_csv(f / "genes.tsv", sep="\t").set_index("id") for f in (alone, out))
+  assert list(own.columns) == list(both.columns)
+  np.testing.assert_array_equal(own[columns], both.loc[own.index, columns])
 
 
 def test_scores_have_the_deviation_of_the_members_scores(run):

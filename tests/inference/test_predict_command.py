@@ -145,11 +145,19 @@ def test_missing_fasta_and_blocked_output_are_one_line(run, tmp_path):
     run(out=tmp_path / "file" / "out")
 
 
-def test_proteins_are_warned_of(run, tmp_path, caplog):
+PROTEIN = "MKRISTTITTTITITTGNGAGMEWFLLKPQRYVHD"
+
+
+def test_proteins_are_one_line_and_unknown_bases_a_warning(run, tmp_path, caplog):
   path = tmp_path / "p.faa"
-  path.write_text(">chr.1\nMKRISTTITTTITITTGNGAGMEWFLLKPQRYVHD\n")
+  path.write_text(f">chr.1\n{PROTEIN}\n")
+  message = r"p\.faa: line 1: chr\.1 is a protein; expected nucleotides"
+  with pytest.raises(UserError, match=message) as caught:
+    run(fasta=path)
+  assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+  path.write_text(">chr.1\n" + "ACGTRYSWKMBDHVNX" * 40 + "E" * 30 + "\n")  # 4.5% are no nucleotides
   run(fasta=path)
-  assert "is it a nucleotide sequence?" in caplog.text
+  assert "76% of the bases of chr.1 are unknown (not A C G T)" in caplog.text
 
 
 @pytest.fixture
@@ -212,7 +220,7 @@ def test_same_command_again_does_nothing_and_another_writes_anew(run, caplog, br
   before = contents(folder)
   break_model(0)
   run("--formats", "bigwig,zarr,npz")
-  assert "0 genomes predicted, 1 done already" in caplog.text and contents(folder) == before
+  assert "0 genomes predicted, 1 done already: " in caplog.text and contents(folder) == before
   (folder / "operons.bed").unlink()
   with pytest.raises(ZeroDivisionError):
     run("--formats", "bigwig,zarr,npz")  # a file is missing

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,12 +15,14 @@ from alphaecoli.outputs.bigbed import Feature, write_bigbed
 from alphaecoli.outputs.browsers import (
   COLOURS,
   GREY,
+  IGV_VERSION,
   expression_fifths,
   gene_features,
   write_bed,
   write_browser_files,
 )
 
+ROOT = Path(__file__).parents[2]
 CONTIGS = [("chr", encode("NNACGT" + "GATTACA" * 30 + "NN")), ("p<1>", encode("ACGTN"))]
 LENGTHS = {name: len(codes) for name, codes in CONTIGS}
 TRACKS = [
@@ -54,6 +57,17 @@ def test_genes_are_coloured_by_their_fifth_among_all():
   assert [f.colour for f in features] == [COLOURS[n] for n in (2, 0, 4, 1, 3)]
   assert expression_fifths([gene(1, 3, np.nan)]) == [None]
   assert gene_features([gene(1, 3, np.nan)], LENGTHS)[0].colour == GREY
+  names = {"id": "i", "contig": "chr"}
+  assert expression_fifths([names, names]) == [None, None] and expression_fifths([]) == []
+
+
+def test_the_better_level_decides_the_colour_where_there_is_one():
+  better = [3, 5, 1, 4, 2]  # ROWS say otherwise
+  rows = [
+    {**row, "log_tpm_annotated:heat": level, "log_tpm_annotated:cold": level}
+    for row, level in zip(ROWS, better, strict=True)
+  ]
+  assert expression_fifths(rows) == [2, 4, 0, 3, 1]
 
 
 def test_a_gene_over_the_origin_has_two_lines_of_one_name(tmp_path):
@@ -129,7 +143,8 @@ def test_sessions_name_files_of_the_folder_by_relative_paths(folder):
   assert {track.get("id") for track in root.iter("Track")} == named
   page = (folder / "igv.html").read_text()
   session = json.loads(page.split("const session = ")[1].split(";\nconst keys")[0])
-  assert page.count("</script>") == 2  # the title's became text
+  assert page.count("</script>") == 3  # the title's became text
+  assert f"npm pack igv@{IGV_VERSION} " in (ROOT / "docs" / "prediction.md").read_text()
   assert {track["url"] for track in session["tracks"]} == named
   assert {session["reference"][key] for key in ("fastaURL", "indexURL")} <= there
   config = json.loads((folder / "config.json").read_text())
@@ -162,4 +177,6 @@ def test_hub_has_what_ucsc_demands_of_one_file(folder):
   assert genome["twoBitPath"] == "genome.2bit" and genome["defaultPos"] == f"chr:1-{LENGTHS['chr']}"
   assert [t["bigDataUrl"] for t in tracks] == ["genes.bb", "operons.bb", "a.bw", "s.bw", "o.bw"]
   assert len({t["track"] for t in tracks}) == len(tracks)
+  assert [t["viewLimits"] for t in tracks[2:]] == ["0:8", "0:1", "0:1"]  # of 7.21, 0, a probability
+  assert tracks[3]["shortLabel"] == "expression spread"
   assert all(len(t["shortLabel"]) <= 17 and len(t["longLabel"]) <= 80 for t in tracks)

@@ -1,5 +1,8 @@
 """Annotated GenBank, read back by Biopython and by our own reader."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 from Bio import SeqIO
@@ -96,6 +99,59 @@ def test_genes_carry_levels_pairs_and_colours(path):
   assert notes["a"]["operon"] == ["operon1"] and "operon" not in notes["rna"]
   _, (rna,) = features(path, "ncRNA")
   assert rna.qualifiers["ncRNA_class"] == ["other"]
+
+
+@pytest.mark.parametrize(
+  ("types", "feature", "ncrna_class"),
+  [
+    ({"biotype": "tRNA"}, "tRNA", None),
+    ({"type": "rRNA"}, "rRNA", None),
+    ({"type": "tmRNA"}, "tmRNA", None),
+    ({"type": "rRNA_gene"}, "rRNA", None),
+    ({"biotype": "misc_RNA"}, "misc_RNA", None),
+    ({"biotype": "antisense_RNA"}, "ncRNA", "antisense_RNA"),
+    ({"biotype": "RNase_P_RNA"}, "ncRNA", "RNase_P_RNA"),
+    ({"type": "sRNA"}, "ncRNA", "other"),
+    ({"type": "ncRNA_gene"}, "ncRNA", "other"),
+    ({"type": "mRNA"}, "CDS", None),  # RegulonDB's word for coding genes
+    ({"type": "CDS"}, "CDS", None),
+    ({}, "CDS", None),
+    ({"type": "pseudogene"}, None, None),
+  ],
+  ids=lambda value: str(value) if isinstance(value, str | None) else "".join(value.values()),
+)
+def test_genes_keep_the_kind_that_the_annotation_gives_them(tmp_path, types, feature, ncrna_class):
+  one = dataclasses.replace(gene("x", 2, 14, 1), **types)
+  contig = AnnotatedContig("c", encode("CC" + OPEN + "CC"), False, [one], [row(1.0)], [], {})
+  write_genbank(tmp_path / "g.gbk", [contig])
+  found = [f for f in read(tmp_path / "g.gbk")[0].features if f.type not in ("source", "gene")]
+  assert [f.type for f in found] == ([feature] if feature else [])
+  for one in found:
+    assert one.qualifiers.get("ncRNA_class", [None]) == [ncrna_class]
+    assert ("translation" in one.qualifiers) == (feature == "CDS")
+
+
+@pytest.mark.parametrize(
+  "bases", ["GCGAAACTGTGA", "GTGTGACTGTGA", "GTGAAACTGCTG", "NTGAAACTGTGA"],
+  ids=["no-start", "stop-inside", "no-stop", "unknown-start"],
+)  # fmt: skip
+def test_what_does_not_read_through_is_no_cds(tmp_path, bases):
+  contig = AnnotatedContig("c", encode(bases), False, [gene("x", 0, 12, 1)], [row(1.0)], [], {})
+  write_genbank(tmp_path / "g.gbk", [contig])
+  assert [f.type for f in read(tmp_path / "g.gbk")[0].features] == ["source", "gene"]
+
+
+def test_locus_lines_are_those_of_the_format_and_locus_tags_are_unique(path):
+  """Columns of LOCUS: GenBank release notes 3.4.4."""
+  text = path.read_text()
+  for line in (line for line in text.splitlines() if line.startswith("LOCUS")):
+    assert len(line) <= 80 and len(line[12:28].strip()) <= 16 and " " not in line[12:28].strip()
+    assert line[28:40].strip().isdecimal() and line[40:43] == " bp" and "DNA" in line[44:54]
+    assert line[55:63].strip() in ("circular", "linear") and line[64:67] == "BCT"
+    assert re.fullmatch(r"\d{2}-[A-Z]{3}-\d{4}", line[68:79])
+  _, found = features(path, "gene")
+  tags = [f.qualifiers["locus_tag"][0] for f in found]
+  assert len(tags) == len(set(tags)) == 5
 
 
 def test_operons_are_features(path):

@@ -141,7 +141,9 @@ def test_columns_of_a_genome_and_its_warning(columns, caplog):
     "as_odd_in_training": known.contig_as_odd(codes), "genes_as_odd_in_training": 0
   }  # fmt: skip
   (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-  assert warning.startswith("x.fna is unlike the training genome: 67% of its genes")
+  assert warning.startswith("x.fna is unlike E. coli K-12, the training genome: 67% of its genes")
+  (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.INFO]
+  assert line.startswith("x.fna: of E. coli K-12, the training genome, 0% of the genes (codon use)")
 
 
 def test_without_genes_contigs_decide(columns, caplog):

@@ -1,44 +1,27 @@
 """The page in a real browser, from a file, without a network."""
 
 import json
-import shutil
 import time
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from alphaecoli.reporting.page import embed
+from tests.browsers import BROWSER, DRIVER, start_chromium
 from tests.reporting.conftest import ODD
 from tests.reporting.parse import Page
 
-BROWSER = next(
-  filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
   not (BROWSER and DRIVER), reason="needs chromium and chromedriver on the PATH"
 )
 
-FLAGS = (
-  "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-  "--no-first-run", "--disable-component-update", "--disable-sync", "--window-size=1280,900",
-)  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-  """A browser that writes down what it is asked to load."""
-  options = webdriver.ChromeOptions()
-  options.binary_location = BROWSER
-  profile = tmp_path_factory.mktemp("profile")
-  for flag in (*FLAGS, f"--user-data-dir={profile}"):
-    options.add_argument(flag)
-  options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-  driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+  driver = start_chromium(tmp_path_factory.mktemp("profile"))
   yield driver
   driver.quit()
 

@@ -9,6 +9,7 @@ from flax import nnx
 from alphaecoli import score
 from alphaecoli.api import EnsemblePredictor, Predictor
 from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.files import read_json
 from alphaecoli.genomics.genes import ContigFeatures, Gene
 from alphaecoli.genomics.sequence import Contig, decode
 from alphaecoli.inference.arguments import AnnotatedGenome
@@ -197,7 +198,9 @@ def test_command_reports_the_agreement_with_mutagenesis(loaded, tmp_path, monkey
   found = dict(zip(header, row, strict=True))
   assert (found["gene"], found["start"], found["end"]) == ("toyA", "2093", "2100")
   for method in ("gradient", "integrated"):
-    assert -1 <= float(found[f"{method}_substitutions"]) <= 1
+    assert -1 <= float(found[f"{method}_substitutions"]) <= 1 and float(found[f"{method}_s"]) > 0
+  assert float(found["substitutions_s"]) > 0
+  assert list(read_json(tmp_path / "o.json")["quartiles"]) == list(found)[4:]
   assert score.main([*flags, "--ism-gene", "toyA", "--method", "gradient"]) == 0
   assert len((tmp_path / "o.tsv").read_text().splitlines()) == 1 + 8 * 3
   assert (tmp_path / "o.png").stat().st_size > 5000
