@@ -161,8 +161,10 @@ class ModelConfig:
   n_organisms: int
   batch_norm_decay: float
   head_dropout: float
+  head_dropout_of: str
   compute_dtype: str
   remat: bool
+  remat_policy: str
 
   def __post_init__(self):
     at_least("model", self, channels=1, channel_step=0, first_conv_width=1, conv_width=1)
@@ -171,8 +173,14 @@ class ModelConfig:
     at_least("model", self, n_organisms=1, pair_features=1)
     if self.key_dim % 2:
       raise ConfigError(f"model.key_dim={self.key_dim} is odd; rotary positions need pairs")
-    one_of("model", self, compute_dtype=("float32", "bfloat16"))
+    one_of("model", self, compute_dtype=("float32", "bfloat16"), head_dropout_of=("base", "window"))
+    one_of("model", self, remat_policy=("blocks", "products", "auto"))
     fractions("model", self, "head_dropout", "batch_norm_decay")
+
+  @property
+  def recomputed(self) -> str:
+    """What the backward pass computes anew, as `remat_policy` has it; nothing: an empty string."""
+    return self.remat_policy if self.remat else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -250,17 +258,9 @@ def weights_of(heads: Mapping[str, Head]) -> Any:
     if not any(dataclasses.astuple(self)):
       raise ConfigError("loss.weights are all 0: there is nothing to train")
 
-  return dataclasses.make_dataclass(
-    "LossWeights",
-    [(name, float, 0.0) for name in heads],
-    namespace={
-      "__post_init__": check,
-      "__doc__": "Weight of each head's loss in the total; 0 switches a head off.",
-      "__module__": __name__,
-    },
-    frozen=True,
-    slots=True,
-  )
+  names = {"__post_init__": check, "__module__": __name__, "__doc__": "Weight of each head's loss."}
+  fields = [(name, float, 0.0) for name in heads]
+  return dataclasses.make_dataclass("LossWeights", fields, namespace=names, frozen=True, slots=True)
 
 
 LossWeights = weights_of(HEADS)

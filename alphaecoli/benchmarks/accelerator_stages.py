@@ -202,7 +202,7 @@ def _small_blocks(c: ModelConfig) -> tuple[Callable[[Any], Figures], Figures]:
 
   rngs, n, n_pairs = Keys(jax.random.key(0)), SMALL_BP // BIN_BP, SMALL_BP // PAIR_BP
   shapes = [(1, 256, 24), (1, 512, 16), (1, n, 32), (1, n_pairs, n_pairs, c.pair_channels)]
-  shapes.append((1, c.n_heads, n, n))
+  shapes.append((1, c.n_heads, n_pairs, n_pairs))
   x, wide, bins, pairs, bias = (jax.random.normal(rngs.params(), shape) for shape in shapes)
   blocks = {
     "down": (convolutions.DownBlock(24, 32, c, rngs=rngs), (x,)),

@@ -22,10 +22,9 @@ from jax.stages import Compiled, Lowered
 
 from alphaecoli.benchmarks.collectives import collectives
 from alphaecoli.benchmarks.memory_plan import planned
-from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.errors import ConfigError, UserError
 from alphaecoli.model.functional import FunctionalModel
-from alphaecoli.parallel.batches import abstract_batch, check_batch_size
+from alphaecoli.parallel.batches import check_batch_size
 from alphaecoli.parallel.hardware import hbm_bytes, peak_flops
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import Config
@@ -239,19 +238,15 @@ def _step(
   """Returns the jitted step of a run on a mesh, its inputs as shapes, and its sizes."""
   check_batch_size(config, mesh)
   definition = StepDefinition.of_config(config, store.table, mesh)
-  state = definition.abstract_state()
-  windows, window_bp = config.train.batch_windows, config.data.window_bp
-  with configured_batches(store, config, batch_windows=1, threads=0) as batches:
-    batch = abstract_batch(next(batches), windows, mesh)
-  key = jax.eval_shape(lambda: jax.random.key(config.train.seed))
+  inputs = definition.abstract_inputs(config, store)
   sizes = {
     "devices": mesh.size,
     "mesh": dict(mesh.shape),
-    "parameters": sum(value.size for value in state.params.values()),
-    "window_bp": window_bp,
-    "batch_windows": windows,
+    "parameters": sum(value.size for value in inputs[0].params.values()),
+    "window_bp": config.data.window_bp,
+    "batch_windows": config.train.batch_windows,
   }
-  return definition.jit(), (state, batch, key), sizes
+  return definition.jit(), inputs, sizes
 
 
 def _model_flops(config: Config, store: TrackStore) -> float:

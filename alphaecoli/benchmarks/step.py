@@ -33,11 +33,20 @@ class Variant:
 GRID = (
   Variant("remat, 16 windows", {"model.remat": True, "train.batch_windows": 16}),
   Variant("16 windows", {"model.remat": False, "train.batch_windows": 16}),
+  Variant(
+    "remat but of products, 16 windows",
+    {"model.remat": True, "model.remat_policy": "products", "train.batch_windows": 16},
+  ),
   Variant("8 windows", {"model.remat": False, "train.batch_windows": 8}),
   Variant("24 windows", {"model.remat": False, "train.batch_windows": 24}),
   Variant(
     "16 windows, no head dropout",
     {"model.remat": False, "train.batch_windows": 16, "model.head_dropout": 0.0},
+    comparable=False,
+  ),
+  Variant(
+    "16 windows, head dropout by window",
+    {"model.remat": False, "train.batch_windows": 16, "model.head_dropout_of": "window"},
     comparable=False,
   ),
   Variant("remat, 48 windows", {"model.remat": True, "train.batch_windows": 48}),
@@ -66,11 +75,13 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
   from alphaecoli.parallel.sharding import make_mesh
   from alphaecoli.tracks.organisms import open_organisms
   from alphaecoli.training.profiler import model_flops, utilisation
-  from alphaecoli.training.step import StepDefinition
+  from alphaecoli.training.run import settle_remat
+  from alphaecoli.training.step import StepDefinition, planned_bytes
 
   mesh = make_mesh(config.mesh)
   check_batch_size(config, mesh)
-  store = open_organisms(config, flags.workdir).stores[0]
+  organisms = open_organisms(config, flags.workdir)
+  store, config = organisms.stores[0], settle_remat(config, organisms, mesh)
   definition = StepDefinition.of_config(config, store.table, mesh)
   with jax.set_mesh(mesh):
     with configured_batches(store, config) as batches:
@@ -104,26 +115,18 @@ def benchmark_step(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
     "parameters": sum(value.size for value in state.params.values()),
     "window_bp": window_bp,
     "batch_windows": windows,
+    "remat": config.model.recomputed,
     "compile_s": compile_s,
     "step_s": second,
     "step_s_min": min(seconds),
     "windows_per_s": windows / second,
     "bases_per_s": bases / second,
     "memory_bytes": memory_bytes(device),
-    "planned_bytes": _planned_bytes(compiled),
+    "planned_bytes": planned_bytes(compiled),
     "model_flops_per_step": flops,
     **utilisation(flops / second, mesh),
     **_hardware_utilisation(compiled, counted_in_loop(config, store), second, peak_flops(device)),
   }
-
-
-def _planned_bytes(compiled: Any) -> int | None:
-  """Returns what a program holds of a device's memory, by the compiler's plan, where it tells."""
-  memory = compiled.memory_analysis()
-  if memory is None:
-    return None
-  both = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-  return both + memory.temp_size_in_bytes
 
 
 def _hardware_utilisation(

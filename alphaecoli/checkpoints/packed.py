@@ -128,7 +128,8 @@ def write_packed(
   make_folder(folder / "meta")
   try:
     (folder / WEIGHTS).write_bytes(content)
-    (folder / "meta" / "metadata").write_text(json.dumps(sealed(described_meta), indent=1) + "\n")
+    described = json.dumps(sealed(described_meta), separators=(",", ":"))
+    (folder / "meta" / "metadata").write_text(described + "\n")
   except OSError as error:
     raise DataError(f"{folder}: can not be written: {error.strerror or error}") from error
 

@@ -40,8 +40,10 @@ PUBLISHED = ModelConfig(
   n_organisms=2,
   batch_norm_decay=0.9,
   head_dropout=0.0,
+  head_dropout_of="base",
   compute_dtype="float32",
   remat=False,
+  remat_policy="blocks",
 )
 
 TERMS = "https://deepmind.google.com/science/alphagenome/model-terms"

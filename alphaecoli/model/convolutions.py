@@ -80,7 +80,7 @@ class Encoder(nnx.Module):
   """Bases to 128 bp bins, keeping the activations at 1 to 64 bp for the decoder."""
 
   def __init__(self, config: ModelConfig, *, rngs: Keys):
-    self.remat = config.remat
+    self.remat = config.recomputed
     channels = level_channels(config)
     self.dna_embedder = DNAEmbedder(config, rngs=rngs)
     self.down_blocks = nnx.List(
@@ -120,7 +120,7 @@ class Decoder(nnx.Module):
   """128 bp bins back to bases."""
 
   def __init__(self, config: ModelConfig, *, rngs: Keys):
-    self.remat = config.remat
+    self.remat = config.recomputed
     channels = level_channels(config)[::-1]
     self.up_blocks = nnx.List(
       [

@@ -1,5 +1,6 @@
 """Heads on the embeddings, with raw outputs in float32, and the embedders that feed them."""
 
+import functools
 import math
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 from jax import Array
-from jaxtyping import Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Float, Float32, Int, Key
 
 from alphaecoli.model.layers import (
   Keys,
@@ -24,11 +25,23 @@ from alphaecoli.tracks.track_table import TrackTable
 STRUCTURE_LOGIT = -1.8  # a codon position of a strand holds at about one base in seven
 
 
-def dropout(x: Float[Array, "*B"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*B"]:
-  """Zeroes a fraction `rate` of the values and scales up the others; no key, no dropout."""
+def dropout(
+  x: Float[Array, "B S C"], rate: float, key: Key[Array, "*K"] | None, of: str = "base"
+) -> Float[Array, "B S C"]:
+  """Zeroes a fraction `rate` of the values and scales up the others; no key, no dropout.
+
+  Args:
+    x: windows, positions, features.
+    rate: fraction.
+    key: random key, or one of each window.
+    of: "base" for each value by itself, or "window" for a feature of a whole window, which needs
+      next to no random numbers (Tompson et al. 2015, arXiv:1411.4280, section 3.2).
+  """
   if key is None or rate == 0:
     return x
-  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+  shape = x.shape if of == "base" else (len(x), 1, x.shape[2])
+  draw = functools.partial(jax.random.bernoulli, p=1 - rate)
+  keep = jax.vmap(lambda k: draw(k, shape=shape[1:]))(key) if key.ndim else draw(key, shape=shape)
   return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
@@ -119,10 +132,17 @@ class OutputEmbedder(nnx.Module):
     *,
     train: bool = False,
   ) -> Float[Array, "B S 2*C"]:
+    return self.activate(self.norm(self.project(x, skip), train=train), organism)
+
+  def project(
+    self, x: Float[Array, "B S C"], skip: Float[Array, "B N E"] | None
+  ) -> Float[Array, "B S 2*C"]:
+    """Maps to what the norm sees."""
     y = self.linear(x)
-    if self.skip is not None and skip is not None:
-      y = y + upsample(self.skip(skip), BIN_BP)
-    y = self.norm(y, train=train)
+    return y if self.skip is None or skip is None else y + upsample(self.skip(skip), BIN_BP)
+
+  def activate(self, y: Float[Array, "B S D"], organism: Int[Array, "B"]) -> Float[Array, "B S D"]:
+    """Adds the organism to what the norm gives."""
     return gelu(y + self.organism(organism).astype(y.dtype)[:, None])
 
 

@@ -16,13 +16,19 @@ import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
 from flax import nnx
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int
 
-from alphaecoli.parallel.sharding import whole
+from alphaecoli.parallel.sharding import by_interval, constrain, whole
 
 EPSILON = 1e-5  # of every norm
 FAN_IN_VARIANCE_FLOOR = 1e-4  # of standardised convolutions
+PRODUCT = "product"  # outputs of convolutions and linear maps, nearly all of the arithmetic
+# What blocks keep for the backward pass besides their inputs (model.remat_policy; "auto": where
+# no run has settled it, which training/run.py does).
+_KEEP_PRODUCTS = jax.checkpoint_policies.save_only_these_names(PRODUCT)
+POLICIES = {"blocks": None, "products": _KEEP_PRODUCTS, "auto": None}
 
 Initializer = Callable[..., Array]
 _fan_in = nnx.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -78,7 +84,7 @@ class Linear(nnx.Module):
   ) -> Float[Array, "*B O"]:
     """Applies the layer; `dtype` is the output's; without it, the input's."""
     kernel = whole(self.kernel[...].astype(x.dtype))
-    y = jnp.matmul(x, kernel, preferred_element_type=dtype)
+    y = checkpoint_name(jnp.matmul(x, kernel, preferred_element_type=dtype), PRODUCT)
     return y if self.bias is None else add_bias(y, self.bias[...])
 
 
@@ -132,13 +138,23 @@ class RMSBatchNorm(nnx.Module):
     self.mean_square = RunningStat(jnp.ones((features,), jnp.float32), axes=("feature",))
 
   def __call__(self, x: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *S C"]:
-    wide = x.astype(jnp.float32)
     if train and not self.frozen:
-      mean_square = jnp.square(wide).mean(tuple(range(x.ndim - 1)))
-      kept = self.decay * self.mean_square[...]
-      self.mean_square[...] = kept + (1 - self.decay) * jax.lax.stop_gradient(mean_square)
+      mean_square = jnp.square(x.astype(jnp.float32)).mean(tuple(range(x.ndim - 1)))
+      self.observe(mean_square)
     else:
       mean_square = self.mean_square[...]
+    return self.divide(x, mean_square)
+
+  def observe(self, mean_square: Float32[Array, "C"]) -> None:
+    """Moves the running value towards that of a batch."""
+    kept = self.decay * self.mean_square[...]
+    self.mean_square[...] = kept + (1 - self.decay) * jax.lax.stop_gradient(mean_square)
+
+  def divide(
+    self, x: Float[Array, "B *S C"], mean_square: Float32[Array, "C"]
+  ) -> Float[Array, "B *S C"]:
+    """Divides by the root of the mean squares, scales and shifts."""
+    wide = x.astype(jnp.float32)
     gain = self.scale[...] * jax.lax.rsqrt(mean_square + EPSILON)
     y = wide * over_last(gain, x.ndim) + over_last(self.offset[...], x.ndim)
     return y.astype(x.dtype)
@@ -187,10 +203,15 @@ def add_bias(x: Float[Array, "*B C"], bias: Float32[Array, "C"]) -> Float[Array,
 
 def convolve(x: Float[Array, "B S I"], kernel: Float32[Array, "W I O"]) -> Float[Array, "B S O"]:
   """Computes the cross-correlation over positions with zeros beyond the ends."""
-  kernel = whole(kernel.astype(x.dtype))
-  return jax.lax.conv_general_dilated(
-    x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
-  )
+
+  def local(x: Any, kernel: Any, padding: tuple[int, int]) -> Any:
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1,), (padding,), dimension_numbers=("NWC", "WIO", "NWC")
+    )
+
+  width = kernel.shape[0]
+  y = by_interval(local, x, kernel.astype(x.dtype), reach=((width - 1) // 2, width // 2))
+  return checkpoint_name(y, PRODUCT)
 
 
 def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
@@ -203,22 +224,65 @@ def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
 def max_pool(x: Float[Array, "B S C"]) -> Float[Array, "B S//2 C"]:
   """Takes the maximum over pairs of positions."""
-  pairs = rearrange(x, "b (s two) c -> b s two c", two=2)
-  return jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
+
+  def local(x: Any) -> Any:
+    pairs = rearrange(x, "b (s two) c -> b s two c", two=2)
+    return jnp.maximum(pairs[:, :, 0], pairs[:, :, 1])
+
+  return by_interval(local, x, multiple=2)
 
 
 def mean_pool(x: Float[Array, "B S C"], width: int) -> Float[Array, "B S//{width} C"]:
   """Takes the mean over non-overlapping runs of positions."""
-  return reduce(x, "b (s width) c -> b s c", "mean", width=width)
+  return by_interval(
+    lambda x: reduce(x, "b (s width) c -> b s c", "mean", width=width), x, multiple=width
+  )
 
 
 def upsample(x: Float[Array, "B S C"], times: int) -> Float[Array, "B S*{times} C"]:
   """Repeats each position."""
-  return repeat(x, "b s c -> b (s times) c", times=times)
+  return by_interval(lambda x: repeat(x, "b s c -> b (s times) c", times=times), x)
 
 
-def run_block(block: nnx.Module, *inputs: Any, train: bool, remat: bool) -> Any:
-  """Calls a block; with `remat` its activations are recomputed in the backward pass."""
+def map_parts(function: Callable[..., Any], parts: int, *arrays: Array, axis: int) -> Any:
+  """Applies a function to equal parts of arrays, one after the other.
+
+  What the function computes on its way exists for one part at a time, and again for one part at a
+  time in the backward pass, which computes it anew.
+
+  Args:
+    function: function of as many arrays, to arrays with the same axis.
+    parts: number of parts, a divisor of the axis. Part i has the elements i, i + parts, …: each
+      device has its share of all of them where the mesh splits the axis.
+    arrays: windows, positions (or rows of pairs), and whatever else.
+    axis: axis that is cut, 0 or 1.
+  """
+
+  def part(values: list[Array]) -> Any:
+    axes = [("batch", "position", *(None,) * x.ndim)[: x.ndim] for x in values]
+    return function(*(constrain(x, *names) for x, names in zip(values, axes, strict=True)))
+
+  def dealt(x: Array) -> Array:
+    cut = x.reshape(*x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1 :])
+    return jnp.moveaxis(cut, axis + 1, 0)
+
+  def joined(x: Array) -> Array:
+    x = jnp.moveaxis(x, 0, axis + 1)
+    return x.reshape(*x.shape[:axis], x.shape[axis] * parts, *x.shape[axis + 2 :])
+
+  # In a loop nothing can merge what is computed anew with what was computed before.
+  found = jax.lax.map(jax.checkpoint(part, prevent_cse=False), [dealt(x) for x in arrays])
+  return jax.tree.map(joined, found)
+
+
+def parts_of(rows: int, at_most: int) -> int:
+  """Returns the least number of equal parts of so many rows or fewer."""
+  return next(n for n in range(-(-rows // at_most), rows + 1) if rows % n == 0)
+
+
+def run_block(block: nnx.Module, *inputs: Any, train: bool, remat: str) -> Any:
+  """Calls a block, which the backward pass computes anew with `remat`, one of `POLICIES`."""
   if not (remat and train):
     return block(*inputs, train=train)  # type: ignore[operator]
-  return nnx.remat(lambda b, *args: b(*args, train=True))(block, *inputs)
+  again = nnx.remat(lambda b, *args: b(*args, train=True), policy=POLICIES[remat])
+  return again(block, *inputs)

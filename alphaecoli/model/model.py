@@ -12,9 +12,9 @@ from jaxtyping import Float, Float32, Int, PRNGKeyArray, UInt8
 
 from alphaecoli.model.convolutions import Decoder, Encoder, level_channels
 from alphaecoli.model.heads import OutputEmbedder, OutputPair, dropout
-from alphaecoli.model.layers import Keys, OrganismEmbedding, run_block
+from alphaecoli.model.layers import Keys, OrganismEmbedding, map_parts, run_block
 from alphaecoli.model.transformer import Tower
-from alphaecoli.parallel.sharding import pin
+from alphaecoli.parallel.sharding import n_window_shards, pin
 from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP, Head, ModelConfig
 from alphaecoli.tracks.track_table import TrackTable
 
@@ -44,8 +44,8 @@ class AlphaEcoli(nnx.Module):
     *,
     rngs: Keys,
   ):
-    self.dtype = jnp.dtype(config.compute_dtype)
-    self.remat, self.head_dropout = config.remat, config.head_dropout
+    self.remat, self.dtype = config.recomputed, jnp.dtype(config.compute_dtype)
+    self.head_dropout, self.head_dropout_of = config.head_dropout, config.head_dropout_of
     features = level_channels(config)[-1]
     self.encoder = Encoder(config, rngs=rngs)
     self.organism = OrganismEmbedding(config.n_organisms, features, rngs=rngs)
@@ -72,6 +72,14 @@ class AlphaEcoli(nnx.Module):
     Raises:
       ValueError: the length is not a multiple of 2,048.
     """
+    x, bins, pair = self._trunk(sequence, organism, train=train)
+    one_bp = run_block(self.embed_one_bp, x, organism, bins, train=train, remat=self.remat)
+    return Embeddings(pin(one_bp), bins, self.embed_pair(pair, organism))
+
+  def _trunk(
+    self, sequence: Bases, organism: Int[Array, "B"], *, train: bool
+  ) -> tuple[Float[Array, "B S C"], Float[Array, "B N D"], Float[Array, "B P P F"]]:
+    """Returns what the decoder ends with, the bins' embedding and the pair activations."""
     length_bp = sequence.shape[1]
     if length_bp % PAIR_BP or not length_bp:
       raise ValueError(f"a sequence of {length_bp} bp; expected a multiple of {PAIR_BP}")
@@ -82,9 +90,7 @@ class AlphaEcoli(nnx.Module):
     x = x + self.organism(organism).astype(x.dtype)[:, None]
     x, pair = self.tower(x, train=train)
     bins = self.embed_bins(x, organism, train=train)
-    x = self.decoder(x, skips, train=train)
-    one_bp = run_block(self.embed_one_bp, x, organism, bins, train=train, remat=self.remat)
-    return Embeddings(pin(one_bp), pin(bins), self.embed_pair(pair, organism))
+    return self.decoder(x, skips, train=train), pin(bins), pair
 
   def __call__(
     self,
@@ -106,18 +112,62 @@ class AlphaEcoli(nnx.Module):
       Of each head: gene_expression (B, S, T) z-scores, gene_density (B, N, 1) genes per bin,
       operon_membership (B, S, 1), gene_structure (B, S, 8) and operon_junction (B, S, 2) logits.
     """
-    embeddings = self.embed(sequence, organism, train=train)
-    inputs = {1: embeddings.one_bp, BIN_BP: embeddings.bins}
+    x, bins, _ = self._trunk(sequence, organism, train=train)
     keys: Any = [None] * len(self.heads)
     if dropout_key is not None:
       keys = jax.random.split(dropout_key, len(self.heads))
+    keys = dict(zip(self.heads, keys, strict=True))
+    heads: dict[int, dict[str, nnx.Module]] = {1: {}, BIN_BP: {}}
+    for name, head in self.heads.items():
+      heads[head.resolution_bp][name] = getattr(self, name)
+
+    if self.remat and train and not any(map(_has_statistics, heads[1].values())):
+      found = self._read_by_window(heads[1], x, organism, bins, keys)
+    else:
+      one_bp = run_block(self.embed_one_bp, x, organism, bins, train=train, remat=self.remat)
+      found = self._read(heads[1], pin(one_bp), keys)
+    found |= self._read(heads[BIN_BP], bins, keys)
+    return {name: found[name] for name in self.heads}
+
+  def _read_by_window(
+    self,
+    heads: Mapping[str, Any],
+    x: Float[Array, "B S C"],
+    organism: Int[Array, "B"],
+    bins: Float[Array, "B N D"],
+    keys: Mapping[str, Any],
+  ) -> dict[str, Any]:
+    """Embeds bases and applies their heads in training, one window of each device at a time.
+
+    The embeddings of bases are the largest arrays of all; those of one window are all that exists.
+    """
+    embed = self.embed_one_bp
+    mesh = jax.sharding.get_abstract_mesh()
+    shards = 1 if mesh.empty else n_window_shards(mesh)
+    parts = len(x) // shards if len(x) % shards == 0 else 1
+
+    def mean_squares(x: Array, bins: Array) -> Array:
+      return jnp.square(embed.project(x, bins).astype(jnp.float32)).mean(1)
+
+    def outputs(x: Array, organism: Array, bins: Array, window: Array) -> dict[str, Any]:
+      y = embed.activate(embed.norm.divide(embed.project(x, bins), mean_square), organism)
+      each = jax.vmap(jax.random.fold_in, (None, 0))
+      own = {name: None if key is None else each(key, window) for name, key in keys.items()}
+      return self._read(heads, y, own)
+
+    mean_square = embed.norm.mean_square[...]
+    if not embed.norm.frozen:
+      mean_square = map_parts(mean_squares, parts, x, bins, axis=0).mean(0)
+      embed.norm.observe(mean_square)
+    return map_parts(outputs, parts, x, organism, bins, jnp.arange(len(x)), axis=0)
+
+  def _read(self, heads: Mapping[str, Any], x: Array, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Applies heads to an embedding; late ones to what dropout leaves of it."""
     outputs = {}
-    for (name, head), key in zip(self.heads.items(), keys, strict=True):
-      x = inputs[head.resolution_bp]
+    for name, head in heads.items():
       # The others have labels everywhere: there is nothing to learn by heart.
-      if head.late:
-        x = dropout(x, self.head_dropout, key)
-      outputs[name] = getattr(self, name)(x)
+      key = keys[name] if self.heads[name].late else None
+      outputs[name] = head(dropout(x, self.head_dropout, key, self.head_dropout_of))
     return outputs
 
 
@@ -163,6 +213,11 @@ def reverse_complement(sequence: Bases) -> Bases:
   if sequence.ndim == 3:
     return sequence[:, ::-1, ::-1]
   return jnp.where(sequence < 4, 3 - sequence, sequence)[:, ::-1]
+
+
+def _has_statistics(head: nnx.Module) -> bool:
+  """Whether a head has variables that training moves without gradients, as batch norms have."""
+  return bool(nnx.to_flat_state(nnx.state(head, nnx.Not(nnx.Param))))
 
 
 def _class_of(head: Head) -> Any:

@@ -13,11 +13,21 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32, Int
 
-from alphaecoli.model.layers import Keys, LayerNorm, Linear, mean_pool, parameter
+from alphaecoli.model.layers import (
+  Keys,
+  LayerNorm,
+  Linear,
+  map_parts,
+  mean_pool,
+  parameter,
+  parts_of,
+)
 from alphaecoli.parallel.sharding import pin
 from alphaecoli.schema import BINS_PER_PAIR, ModelConfig
 
 MAX_PAIR_DISTANCE = 512  # pair bins in 2 ** 20 bp, the longest published window
+WHOLE_PAIRS = 64  # windows of more pair bins attend along the rows of the pair matrix by blocks
+BLOCK_ROWS = 32  # rows at once there, at most
 
 
 def distance_widths(n: int) -> Float32[Array, "{n}"]:
@@ -100,6 +110,18 @@ class RowAttention(nnx.Module):
   def __call__(self, pair: Float[Array, "B P P F"]) -> Float[Array, "B P P F"]:
     x = self.norm(pair)
     query, key, value = self.query(x), self.key(x), self.value(x)
+    if pair.shape[1] > WHOLE_PAIRS:
+      parts = parts_of(pair.shape[1], BLOCK_ROWS)
+      return map_parts(self._attend, parts, query, key, value, axis=1)
+    return self._attend(query, key, value)
+
+  def _attend(
+    self,
+    query: Float[Array, "B R P F"],
+    key: Float[Array, "B R P F"],
+    value: Float[Array, "B R P F"],
+  ) -> Float[Array, "B R P F"]:
+    """Attends along some of the rows, each of them with P * P logits."""
     logits = jnp.einsum("bpqf,bpkf->bpqk", query, key, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(logits / key.shape[-1] ** 0.5, axis=-1)
     return jnp.einsum("bpqk,bpkf->bpqf", weights.astype(value.dtype), value)

@@ -11,13 +11,23 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Float32
 
-from alphaecoli.model.layers import Keys, LayerNorm, Linear, RMSBatchNorm, run_block
+from alphaecoli.model.layers import (
+  Keys,
+  LayerNorm,
+  Linear,
+  RMSBatchNorm,
+  map_parts,
+  parts_of,
+  run_block,
+)
 from alphaecoli.model.pair import PairUpdate
 from alphaecoli.parallel.sharding import constrain, pin
 from alphaecoli.schema import BINS_PER_PAIR, ModelConfig
 
 MAX_POSITION = 8192  # bins in 2 ** 20 bp, the longest published window
 LOGIT_CAP = 5.0  # soft cap of attention logits
+WHOLE_BINS = 1024  # windows of more bins attend block by block
+BLOCK_BINS = 512  # bins that attend at once there, at most
 
 
 def rotary_frequencies(n: int) -> Float32[Array, "{n}"]:
@@ -43,7 +53,7 @@ def rotary(x: Float[Array, "B S H K"]) -> Float[Array, "B S H K"]:
 
 
 class AttentionBias(nnx.Module):
-  """Attention bias of every head from the pair activations, repeated to bins.
+  """Attention bias of every head from the pair activations.
 
   GELU here is the tanh approximation of `jax.nn.gelu`.
   """
@@ -54,13 +64,60 @@ class AttentionBias(nnx.Module):
 
   def __call__(
     self, pair: Float[Array, "B P P F"], *, train: bool = False
-  ) -> Float[Array, "B H N N"]:
+  ) -> Float[Array, "B H P P"]:
     bias = self.linear(jax.nn.gelu(self.norm(pair, train=train)))
-    rows = repeat(bias, "b p q h -> b h (p m) q", m=BINS_PER_PAIR)
-    # A matrix product with ones and zeros repeats the columns: on a TPU an array whose last axis
-    # is the 16 bins of a pair takes eight times its size.
-    columns = jnp.repeat(jnp.eye(pair.shape[2], dtype=bias.dtype), BINS_PER_PAIR, axis=1)
-    return jnp.matmul(rows, columns, precision="highest")
+    return rearrange(bias, "b p q h -> b h p q")
+
+
+def attend(
+  query: Float[Array, "B N H K"],
+  key: Float[Array, "B N K"],
+  value: Float[Array, "B N V"],
+  bias: Float[Array, "B H P P"],
+) -> Float[Array, "B N H V"]:
+  """Takes the means of values, weighted by the softmax of capped and biased logits.
+
+  Up to `WHOLE_BINS` all logits exist at once. Of longer windows those of `BLOCK_BINS` bins do, so
+  that memory is linear in the window's length.
+
+  Args:
+    query: queries of every bin and head.
+    key: keys of every bin.
+    value: values of every bin.
+    bias: additions to the logits, each for N / P by N / P bins.
+  """
+  times = query.shape[1] // bias.shape[2]
+  # A matrix product with ones and zeros repeats the columns: on a TPU an array whose last axis is
+  # the 16 bins of a pair takes eight times its size.
+  columns = jnp.repeat(jnp.eye(bias.shape[3], dtype=bias.dtype), times, axis=1)
+  if query.shape[1] <= WHOLE_BINS:
+    rows = repeat(bias, "b h p q -> b h (p m) q", m=times)
+    logits = jnp.einsum("bqhk,bmk->bhqm", query, key, preferred_element_type=jnp.float32)
+    logits = logits / key.shape[-1] ** 0.5 + jnp.matmul(rows, columns, precision="highest")
+    weights = _weights(constrain(logits, "batch", "head", "position", "key"))
+    return jnp.einsum("bhqm,bmv->bqhv", weights.astype(value.dtype), value)
+  # Float32 outside, so that gradients of the blocks are summed in it.
+  wide = [constrain(x.astype(jnp.float32), "batch", None, None) for x in (key, value)]
+
+  def block(
+    query: Float[Array, "B R M H K"], bias: Float[Array, "B R H P"]
+  ) -> Float[Array, "B R M H V"]:
+    key, value = (x.astype(query.dtype) for x in wide)
+    to_bins = jnp.matmul(bias, columns, precision="highest", preferred_element_type=jnp.float32)
+    logits = jnp.einsum("brmhk,bnk->bhrmn", query, key, preferred_element_type=jnp.float32)
+    logits = logits / key.shape[-1] ** 0.5 + rearrange(to_bins, "b r h n -> b h r 1 n")
+    weights = _weights(constrain(logits, "batch", "head", "position", None, "key"))
+    return jnp.einsum("bhrmn,bnv->brmhv", weights.astype(value.dtype), value)
+
+  query = rearrange(query, "b (p m) h k -> b p m h k", m=times)
+  parts = parts_of(query.shape[1], max(BLOCK_BINS // times, 1))
+  mixed = map_parts(block, parts, query, rearrange(bias, "b h p q -> b p h q"), axis=1)
+  return rearrange(mixed, "b p m h v -> b (p m) h v")
+
+
+def _weights(logits: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+  """Takes the softmax of capped logits."""
+  return jax.nn.softmax(LOGIT_CAP * jnp.tanh(logits / LOGIT_CAP), axis=-1)
 
 
 class MultiQueryAttention(nnx.Module):
@@ -84,17 +141,14 @@ class MultiQueryAttention(nnx.Module):
     self.norm_out = RMSBatchNorm(features, decay=decay, rngs=rngs)
 
   def __call__(
-    self, x: Float[Array, "B N D"], bias: Float[Array, "B H N N"], *, train: bool = False
+    self, x: Float[Array, "B N D"], bias: Float[Array, "B H P P"], *, train: bool = False
   ) -> Float[Array, "B N D"]:
     x = self.norm_in(x, train=train)
     query = rearrange(self.query(x), "b n (h k) -> b n h k", h=self.n_heads)
     query = rotary(self.norm_query(query))
     key = rotary(self.norm_key(self.key(x))[:, :, None])[:, :, 0]
     value = self.norm_value(self.value(x))
-    logits = jnp.einsum("bqhk,bmk->bhqm", query, key, preferred_element_type=jnp.float32)
-    logits = constrain(logits / key.shape[-1] ** 0.5 + bias, "batch", "head", "position", "key")
-    weights = jax.nn.softmax(LOGIT_CAP * jnp.tanh(logits / LOGIT_CAP), axis=-1)
-    y = jnp.einsum("bhqm,bmv->bqhv", weights.astype(value.dtype), value)
+    y = attend(query, key, value, bias)
     y = self.output(rearrange(y, "b q h v -> b q (h v)"))
     return self.norm_out(y, train=train)
 
@@ -140,7 +194,7 @@ class Tower(nnx.Module):
   """The layers, one after the other, the pairs starting at zero."""
 
   def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
-    self.remat, self.pair_channels = config.remat, config.pair_channels
+    self.remat, self.pair_channels = config.recomputed, config.pair_channels
     self.layers = nnx.List(
       [
         TransformerLayer(features, config, update_pair=i % config.pair_every == 0, rngs=rngs)

@@ -7,10 +7,11 @@ does not divide the array's dimension leaves that dimension whole.
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -82,7 +83,7 @@ def _arrange(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
   return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
-def n_window_shards(mesh: Mesh) -> int:
+def n_window_shards(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
   """Returns the number of shards that the windows of a batch are split into."""
   return math.prod(mesh.shape[name] for name in RULES["batch"])
 
@@ -164,15 +165,72 @@ def whole(kernel: jax.Array) -> jax.Array:
   """Gathers a kernel where it is used; what is kept of it stays split.
 
   Left to itself, XLA sends activations around instead where the kernel is the larger of the two.
-  With the positions split as well its gradient of a convolution is then wrong (jax 0.10.2: doubled
-  on a mesh of fsdp 2 x sequence 2).
   """
   return constrain(kernel, *(None,) * kernel.ndim)
 
 
+def by_interval(
+  local: Callable[..., jax.Array],
+  x: jax.Array,
+  *kernels: jax.Array,
+  reach: tuple[int, int] | None = None,
+  multiple: int = 1,
+) -> jax.Array:
+  """Computes what depends on neighbouring positions, each device for the interval that it holds.
+
+  What lies beyond the interval's ends comes from the devices that hold it. Left to itself, XLA
+  computes convolutions over split positions wrongly: in some layouts outputs or gradients are 2 or
+  4 times too large (jax 0.10.2 to 0.12.0; findings/jax_sharded_convolution.sh).
+
+  Args:
+    local: function of x and the kernels; with `reach`, also of `padding`, the zeros to add before
+      and after x. It returns the positions of x in any resolution.
+    x: windows x positions x features.
+    kernels: arrays that are whole on every device.
+    reach: positions before and after each that its result depends on.
+    multiple: number that the positions of a device must be a multiple of. Where they are not,
+      every device computes all of them.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.shape["sequence"] == 1:
+    options: dict[str, Any] = {} if reach is None else {"padding": reach}
+    return local(x, *map(whole, kernels), **options)
+  devices = mesh.shape["sequence"] if x.shape[1] % (mesh.shape["sequence"] * multiple) == 0 else 1
+  spec = _spec(mesh, x.shape, ("batch", "position" if devices > 1 else None, None))
+
+  def of_interval(x: Any, *kernels: Any) -> Any:
+    if reach is None:
+      return local(x, *kernels)
+    x, padding = _with_neighbours(x, reach, devices)
+    return local(x, *kernels, padding=padding)
+
+  specs = (spec, *(PartitionSpec() for _ in kernels))
+  return jax.shard_map(of_interval, in_specs=specs, out_specs=spec)(x, *kernels)
+
+
+def _with_neighbours(
+  x: jax.Array, reach: tuple[int, int], devices: int
+) -> tuple[jax.Array, tuple[int, int]]:
+  """Adds what the devices before and after hold to this one's interval; beyond all, zeros.
+
+  Returns:
+    The interval and as much of its reach as all devices together have, and the zeros that lack.
+  """
+  size, parts, lacking = x.shape[1], [x], []
+  for side, count in zip((-1, 1), reach, strict=True):
+    for away in range(1, min(-(-count // size), devices - 1) + 1):
+      length = min(size, count - (away - 1) * size)
+      edge = x[:, :length] if side > 0 else x[:, size - length :]
+      pairs = [(i + side * away, i) for i in range(devices) if 0 <= i + side * away < devices]
+      edge = jax.lax.ppermute(edge, "sequence", pairs)  # zeros where no device sends
+      parts = [*parts, edge] if side > 0 else [edge, *parts]
+    lacking.append(max(count - (devices - 1) * size, 0))
+  return (jnp.concatenate(parts, 1) if len(parts) > 1 else x), (lacking[0], lacking[1])
+
+
 def variable_shardings(mesh: Mesh, state: Any) -> Any:
   """Returns shardings of a (possibly abstract) nnx.State, from its variables' metadata `axes`."""
-  from flax import nnx  # of prediction, whose program may be kept, half a second
+  from flax import nnx  # half a second, and prediction by a kept program has no use of it
 
   def one(variable: nnx.Variable) -> NamedSharding:
     shape = variable.get_value().shape

@@ -20,7 +20,15 @@ from alphaecoli.tracks.track_table import TrackTable
 from alphaecoli.training.pretrained import PretrainedValues, read_pretrained
 
 LOGGER = logging.getLogger(__name__)
-_NOT_SIZES = ("n_organisms", "batch_norm_decay", "head_dropout", "compute_dtype", "remat")
+_NOT_SIZES = (
+  "n_organisms",
+  "batch_norm_decay",
+  "head_dropout",
+  "head_dropout_of",
+  "compute_dtype",
+  "remat",
+  "remat_policy",
+)
 
 
 def first_values(

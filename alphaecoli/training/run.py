@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR
@@ -17,7 +18,8 @@ from alphaecoli.errors import UserError
 from alphaecoli.files import AnyPath, is_remote, write_json, write_text
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size
-from alphaecoli.parallel.hardware import use_compilation_cache
+from alphaecoli.parallel.distributed import of_every_process
+from alphaecoli.parallel.hardware import memory_bytes, use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms, open_organisms
@@ -34,9 +36,17 @@ from alphaecoli.training.resume import (
   record_end,
   record_start,
 )
-from alphaecoli.training.step import StepDefinition, TrainState
+from alphaecoli.training.step import StepDefinition, TrainState, planned_bytes
 
 LOGGER = logging.getLogger(__name__)
+# What model.remat_policy "auto" chooses from, the fastest first, and the share of a device's memory
+# that a step may plan for: the next batch lies there too, and memory in pieces is not all of use.
+REMAT: tuple[dict[str, Any], ...] = (
+  {"remat": False, "remat_policy": "blocks"},
+  {"remat": True, "remat_policy": "products"},
+  {"remat": True, "remat_policy": "blocks"},
+)
+MEMORY_SHARE = 0.9
 
 
 def train(config: Config, workdir: AnyPath, profile: range | None = None) -> int:
@@ -62,8 +72,41 @@ def train(config: Config, workdir: AnyPath, profile: range | None = None) -> int
     organisms = one_first("track store", lambda: open_organisms(config, workdir, show))
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
+  config = settle_remat(config, organisms, mesh)
   functional = FunctionalModel.of_config(config, organisms.table)
   return train_on(organisms, config, workdir, functional, profile)
+
+
+def settle_remat(config: Config, organisms: Organisms, mesh: Mesh) -> Config:
+  """Settles `model.remat_policy` "auto": the first of `REMAT` whose step fits into memory.
+
+  Steps are compiled to see what they need. Where devices do not tell their memory (CPUs, which gain
+  nothing from recomputation), the first is taken; the last is without asking.
+  """
+  if config.model.recomputed != "auto":
+    return config
+  limit = min(memory_bytes(device).get("limit", 0) for device in jax.local_devices())
+  for changes in REMAT:
+    settled = dataclasses.replace(config, model=dataclasses.replace(config.model, **changes))
+    known = changes is REMAT[-1] or not limit
+    fits = known or _step_bytes(settled, organisms, mesh) <= MEMORY_SHARE * limit
+    if all(of_every_process(fits)):
+      break
+  LOGGER.info("the backward pass computes anew: %s", settled.model.recomputed or "nothing")
+  return settled
+
+
+def _step_bytes(config: Config, organisms: Organisms, mesh: Mesh) -> float:
+  """Returns the memory that the compiler plans for a step; infinite where it finds too little."""
+  definition = StepDefinition.of_config(config, organisms.table, mesh)
+  inputs = definition.abstract_inputs(config, organisms.stores[0])
+  try:
+    with jax.set_mesh(mesh):
+      return planned_bytes(definition.jit().lower(*inputs).compile()) or 0.0
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return float("inf")
 
 
 def train_on(

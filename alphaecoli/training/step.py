@@ -12,9 +12,12 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray
 
+from alphaecoli.data.pipeline import configured_batches
 from alphaecoli.model.functional import FunctionalModel, Values
+from alphaecoli.parallel.batches import abstract_batch
 from alphaecoli.parallel.sharding import constrain
 from alphaecoli.schema import LATE_FACTOR, Config
+from alphaecoli.tracks.store import TrackStore
 from alphaecoli.tracks.track_table import TrackTable, active_weights
 from alphaecoli.training.losses import HeadWeights, active_heads, known_counts, losses
 from alphaecoli.training.optimizer import make_optimizer, optimizer_shardings
@@ -113,6 +116,12 @@ class StepDefinition:
     whole = NamedSharding(self.mesh, PartitionSpec())
     step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     return TrainState(step, params, stats, opt_state, learning if self.ema_decay else {})
+
+  def abstract_inputs(self, config: Config, store: TrackStore) -> tuple[Any, ...]:
+    """Returns state, batch and key as shapes: what a step is compiled for where none is run."""
+    with configured_batches(store, config, batch_windows=1, threads=0) as batches:
+      batch = abstract_batch(next(batches), config.train.batch_windows, self.mesh)
+    return self.abstract_state(), batch, jax.eval_shape(lambda: jax.random.key(config.train.seed))
 
   def init_state(self, seed: int) -> TrainState:
     """Makes a fresh state, each array where it belongs; the same for any number of devices."""
@@ -240,6 +249,15 @@ def _accumulate(
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], *shapes[1]))
   total, _ = jax.lax.scan(one, zeros, (jnp.arange(parts), micros))
   return total
+
+
+def planned_bytes(compiled: Any) -> int | None:
+  """Returns what a program holds of a device's memory, by the compiler's plan, where it tells."""
+  memory = compiled.memory_analysis()
+  if memory is None:
+    return None
+  both = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  return both + memory.temp_size_in_bytes
 
 
 def state_shardings(abstract: TrainState) -> TrainState:

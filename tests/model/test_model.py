@@ -142,6 +142,31 @@ def test_recomputing_blocks_changes_nothing(model, trained):
   assert_close(grads, trained[2], 1e-3)
 
 
+def test_recomputing_all_but_products_computes_each_of_them_once(model):
+  """The matrix products and convolutions of a step, by name, without compiling it."""
+
+  def counts(**changes):
+    graph, params, rest = nnx.split(abstract(**changes), nnx.Param, ...)
+
+    def loss(params, rest):
+      outputs = nnx.merge(graph, params, rest, copy=True)(sequence(), ORGANISM, train=True)
+      return sum(x.sum() for x in outputs.values())
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(params, rest))
+    return [text.count(f"= {name}[") for name in ("conv_general_dilated", "dot_general")]
+
+  off, products, blocks = (
+    counts(),
+    counts(remat=True, remat_policy="products"),
+    counts(remat=True),
+  )
+  n_conv = 1 + 1 + 6 * 2 + 7 * 2  # first, its block, down, up
+  assert off[0] == products[0] == 3 * n_conv - 1  # no gradient by the bases
+  # Of every block all but the last, whose output no gradient needs.
+  assert blocks[0] == off[0] + 1 + 6 + 7
+  assert off[1] < products[1] < blocks[1]  # those of attention have no name
+
+
 def test_bfloat16_computes_close_to_float32_and_keeps_parameters(model, trained):
   outputs, stats, grads = training_pass(like(model, compute_dtype="bfloat16"))
   assert {x.dtype for x in jax.tree.leaves((outputs, stats, grads))} == {jnp.dtype("float32")}
@@ -181,12 +206,20 @@ def test_operon_head_is_finite_without_operons():
 
 
 def test_dropout_zeroes_a_share_and_keeps_the_mean():
-  x = jnp.ones((100, 100))
+  x = jnp.ones((10, 10, 100))
   y = dropout(x, 0.25, jax.random.key(0))
   assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
   assert np.mean(y == 0) == pytest.approx(0.25, abs=0.02)
   assert dropout(x, 0.25, None) is x
   assert dropout(x, 0.0, jax.random.key(0)) is x
+
+
+def test_dropout_by_window_zeroes_features_of_whole_windows():
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(50, 7, 40)))
+  kept = np.asarray(dropout(x, 0.25, jax.random.key(0), "window")) / x
+  assert ((kept == 0) == (kept[:, :1] == 0)).all()
+  assert np.mean(kept == 0) == pytest.approx(0.25, abs=0.03)
+  np.testing.assert_allclose(kept[kept != 0], 1 / 0.75, rtol=1e-6)
 
 
 def test_dropout_happens_with_a_key_alone(model):
@@ -269,3 +302,27 @@ def test_keys_are_those_of_nnx_rngs():
   keys, rngs = Keys(jax.random.key(3)), nnx.Rngs(jax.random.key(3))
   for _ in range(3):
     assert jnp.array_equal(jax.random.key_data(keys.params()), jax.random.key_data(rngs.params()))
+
+
+@pytest.mark.parametrize("of", ["base", "window"])
+def test_windows_embedded_one_by_one_are_those_of_any_mesh(model, of):
+  """With recomputation; as many at once as there are devices for. Dropout is each window's own."""
+  dropped = like(model, head_dropout=0.5, head_dropout_of=of, remat=True)
+  graph, values = nnx.split(dropped)
+  rng = np.random.default_rng(0)
+  x, bins = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((4, 256, 8), (4, 2, 40)))
+  keys = dict.fromkeys(schema.HEADS, jax.random.key(1))
+
+  @jax.jit
+  def read(values):
+    merged = nnx.merge(graph, values, copy=True)
+    heads = {name: getattr(merged, name) for name in ("gene_expression", "gene_structure")}
+    outputs = merged._read_by_window(heads, x, jnp.zeros(4, jnp.int32), bins, keys)
+    return outputs, merged.embed_one_bp.norm.mean_square[...]
+
+  alone = read(values)
+  with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, sequence=2))):
+    assert_close(read(values), alone, 1e-5)
+  whole = dropped.embed_one_bp(x, jnp.zeros(4, jnp.int32), bins, train=True)
+  assert_close(alone[0]["gene_structure"], dropped.gene_structure(whole), 1e-5)
+  assert_close(alone[1], dropped.embed_one_bp.norm.mean_square[...], 1e-6)

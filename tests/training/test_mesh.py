@@ -146,7 +146,11 @@ def test_twenty_steps_are_those_of_one_device(shape, window_bp, parts):
 def test_from_the_same_state_gradients_and_statistics_are_those_of_one_device(
   shape, window_bp, parts
 ):
-  """Rounding can turn a tie of max pooling over: gradients then differ by up to some 1e-3."""
+  """Rounding can turn the larger of two positions over in max pooling: 1 of 250,000 pairs, in one
+  batch of thirty, moved gradients by 2e-4 to 7e-3 (encoder, jax 0.10.2). With the same positions
+  chosen they agreed to 8e-7 in four of five such batches (the fifth looks like an exact tie, whose
+  gradient is halved); in float64 throughout those of the whole model agree to 3e-14.
+  """
   many, one = program(shape, window_bp, parts), program(ONE, window_bp, parts)
   for step, kept in run_of(ONE, window_bp, parts)[2].items():
     batch = random_batch(one.config, seed=step % 3)

@@ -1,0 +1,111 @@
+"""Attention and the pair stack of long windows, block by block, against all at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from alphaecoli.model import layers, pair, transformer
+from alphaecoli.model.layers import Keys
+from tests.model.test_model import TINY, assert_close
+
+B, H, K, V, TIMES = 2, 3, 4, 5, 16
+
+
+def operands(pairs, dtype=jnp.float32):
+  rng, n = np.random.default_rng(0), TIMES * pairs
+  shapes = {
+    "query": (B, n, H, K),
+    "key": (B, n, K),
+    "value": (B, n, V),
+    "bias": (B, H, pairs, pairs),
+  }
+  return {name: jnp.asarray(3 * rng.normal(size=s), dtype) for name, s in shapes.items()}
+
+
+def plain(query, key, value, bias):
+  """The published arithmetic, in NumPy's words and float64."""
+  query, key, value, bias = (np.asarray(x, np.float64) for x in (query, key, value, bias))
+  logits = np.einsum("bqhk,bmk->bhqm", query, key) / np.sqrt(K)
+  logits = 5 * np.tanh((logits + np.kron(bias, np.ones((TIMES, TIMES)))) / 5)
+  weights = np.exp(logits)
+  return np.einsum("bhqm,bmv->bqhv", weights / weights.sum(-1, keepdims=True), value)
+
+
+def with_gradients(inputs):
+  cotangent = np.random.default_rng(1).normal(size=(*inputs["query"].shape[:3], V))
+
+  def loss(inputs):
+    y = transformer.attend(**inputs)
+    return (y * cotangent).sum(), y
+
+  return jax.jit(jax.grad(loss, has_aux=True))(inputs)
+
+
+@pytest.mark.parametrize("pairs", [6, 7], ids=["equal parts of 32 bins", "a prime number of rows"])
+def test_attention_by_blocks_is_attention(monkeypatch, pairs):
+  inputs = operands(pairs)
+  want = with_gradients(inputs)
+  monkeypatch.setattr(transformer, "WHOLE_BINS", 32)
+  monkeypatch.setattr(transformer, "BLOCK_BINS", 32)
+  got = with_gradients(inputs)
+  np.testing.assert_allclose(got[1], plain(**inputs), rtol=1e-4, atol=1e-5)
+  assert_close(got[1], want[1], 1e-6)
+  assert_close(got[0], want[0], 1e-5)
+
+
+def test_gradients_of_blocks_are_summed_in_float32(monkeypatch):
+  inputs = operands(32, jnp.bfloat16)
+  exact = with_gradients({name: x.astype(jnp.float32) for name, x in inputs.items()})[0]
+  whole = with_gradients(inputs)[0]
+  monkeypatch.setattr(transformer, "WHOLE_BINS", 16)
+  monkeypatch.setattr(transformer, "BLOCK_BINS", 16)
+  blocks = with_gradients(inputs)[0]
+  assert {x.dtype for x in blocks.values()} == {jnp.dtype("bfloat16")}
+  for name, want in exact.items():
+    error = [np.abs(np.asarray(x[name], np.float32) - want).mean() for x in (blocks, whole)]
+    assert error[0] < 1.2 * error[1], name
+
+
+def lowered(pairs):
+  return jax.jit(jax.grad(lambda x: transformer.attend(**x).sum())).lower(operands(pairs))
+
+
+def test_windows_of_131_kb_and_less_attend_all_at_once():
+  assert "while" not in lowered(131_072 // 2048).as_text()
+  assert "while" in lowered(131_072 // 2048 + 1).as_text()
+
+
+def test_memory_of_attention_is_linear_in_bins():
+  """But for the bias of pairs and its gradient, 1 / 256 of the logits."""
+  small, large = (
+    lowered(pairs).compile().memory_analysis().temp_size_in_bytes for pairs in (128, 256)
+  )
+  assert large < 2.3 * small
+
+
+def test_row_attention_by_blocks_is_row_attention(monkeypatch):
+  attention = pair.RowAttention(TINY, rngs=Keys(jax.random.key(0)))
+  pairs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 12, 12, 4)), jnp.float32)
+
+  @nnx.jit
+  def gradients(attention, pairs):
+    return nnx.grad(lambda a, x: jnp.square(a(x) - x).sum(), argnums=(0, 1))(attention, pairs)
+
+  want = attention(pairs), gradients(attention, pairs)
+  monkeypatch.setattr(pair, "WHOLE_PAIRS", 4)
+  monkeypatch.setattr(pair, "BLOCK_ROWS", 3)
+  jax.clear_caches()
+  got = attention(pairs), gradients(attention, pairs)
+  assert_close(got[0], want[0], 1e-6)
+  assert_close(nnx.to_pure_dict(got[1][0]), nnx.to_pure_dict(want[1][0]), 1e-5)
+  assert_close(got[1][1], want[1][1], 1e-5)
+
+
+@pytest.mark.parametrize(
+  ("rows", "at_most", "parts"),
+  [(512, 32, 16), (65, 32, 5), (67, 32, 67), (96, 32, 3), (33, 32, 3), (12, 32, 1)],
+)
+def test_parts_are_equal_and_small_enough(rows, at_most, parts):
+  assert layers.parts_of(rows, at_most) == parts
