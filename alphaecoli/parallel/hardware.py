@@ -126,6 +126,11 @@ def _without_jax_cache() -> Iterator[None]:
 _PROGRAM_FLAGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_debug_nans")
 
 
+def _cpus() -> int:
+  """Returns the number of CPUs for this process; of all where the system does not tell (macOS)."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def kept_program(
   description: Mapping[str, Any],
   device: jax.Device,
@@ -145,7 +150,7 @@ def kept_program(
   if not told:
     return build() if build else None
   flags = {name: str(getattr(jax.config, name, None)) for name in _PROGRAM_FLAGS}
-  flags |= {"xla": os.environ.get("XLA_FLAGS", ""), "cpus": str(len(os.sched_getaffinity(0)))}
+  flags |= {"xla": os.environ.get("XLA_FLAGS", ""), "cpus": str(_cpus())}
   flags |= {
     "jax": jax.__version__,
     "jaxlib": jaxlib.__version__,
