@@ -128,8 +128,8 @@ def write_packed(
   make_folder(folder / "meta")
   try:
     (folder / WEIGHTS).write_bytes(content)
-    described = json.dumps(sealed(described_meta), separators=(",", ":"))
-    (folder / "meta" / "metadata").write_text(described + "\n")
+    text = json.dumps(sealed(described_meta), separators=(",", ":"))
+    (folder / "meta" / "metadata").write_text(text + "\n")
   except OSError as error:
     raise DataError(f"{folder}: can not be written: {error.strerror or error}") from error
 
