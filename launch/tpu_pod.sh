@@ -128,7 +128,7 @@ wait_until_active() {
 }
 
 install() {
-  local archive mount= extras=tpu
+  local archive mount='' extras=tpu
   [[ $workdir != gs://* ]] || extras=tpu,gcs
   archive=alphaecoli.tar.gz
   [ -n "$dry" ] || archive=$(mktemp -d)/alphaecoli.tar.gz
