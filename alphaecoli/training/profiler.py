@@ -93,8 +93,9 @@ _BACKWARD = 2  # FLOPs of a backward pass over those of its forward pass
 def model_flops(functional: FunctionalModel, batch_windows: int, window_bp: int) -> float:
   """Counts the FLOPs that one training step on a global batch needs, over all devices.
 
-  Three times the forward pass in training as XLA counts it before any optimisation: one forward
-  and twice as much backward. What `model.remat` computes again does not count, nor does the
+  Three times the forward pass of prediction as XLA counts it before any optimisation: one forward
+  and twice as much backward. In training `model.remat` computes heads in a loop, whose body XLA
+  would count once. What `model.remat` computes again does not count, nor does the
   optimiser.
 
   Returns:
@@ -110,7 +111,7 @@ def model_flops(functional: FunctionalModel, batch_windows: int, window_bp: int)
     return 0.0
 
   def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> Any:
-    return functional.merge(params, stats)(sequence, organism, train=True)
+    return functional.merge(params, stats)(sequence, organism)
 
   sequence = jax.ShapeDtypeStruct(
     (batch_windows, window_bp), jnp.uint8, sharding=batch_sharding(mesh, 2, True)

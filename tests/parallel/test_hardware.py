@@ -9,6 +9,15 @@ from jax.sharding import SingleDeviceSharding
 from alphaecoli.parallel import hardware
 
 
+@pytest.fixture(autouse=True)
+def no_cache():
+  """Forgets the directory that another test told JAX of."""
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", None)
+  yield
+  jax.config.update("jax_compilation_cache_dir", before)
+
+
 @pytest.fixture
 def directory(monkeypatch):
   """Returns what JAX was told, without telling it."""
