@@ -44,7 +44,9 @@ def brief(value: Any, most: int = 100) -> str:
 
 def reason_of(error: BaseException, most: int = 200) -> str:
   """Returns the start of an error's text on one line, for the text of another; else its type."""
-  text = " ".join(str(error).split()) or type(error).__name__
+  text = " ".join(str(error).split())
+  if not text or isinstance(error, KeyError):  # whose text is the key alone
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
   return text if len(text) <= most else f"{text[:most]}…"
 
 

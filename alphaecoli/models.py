@@ -135,10 +135,9 @@ def export(options: argparse.Namespace) -> None:
     UserError: the model can not be read, or the folder not be written.
   """
   from alphaecoli.checkpoints.packed import MARGIN_BP, locate_model, write_packed
-  from alphaecoli.checkpoints.read import find_ensemble, load_inference
+  from alphaecoli.checkpoints.read import find_ensemble, open_checkpoint
   from alphaecoli.checkpoints.write import write_ensemble
   from alphaecoli.inference.predictor import short_names
-  from alphaecoli.model.functional import FunctionalModel
 
   out, source = options.out, Path(locate_model(options.checkpoint))
   notes = _notes(options)
@@ -146,11 +145,8 @@ def export(options: argparse.Namespace) -> None:
   names = short_names(map(str, paths)) if find_ensemble(source) else ("",)
   members, loaded = [], []
   for name, path in zip(names, paths, strict=True):
-    checkpoint = load_inference(path)
-    functional = FunctionalModel.of_model(
-      checkpoint.config.model, checkpoint.table, checkpoint.model.heads
-    )
-    params, stats = functional.split(checkpoint.model)
+    checkpoint = open_checkpoint(path)
+    params, stats = checkpoint.values()
     values = {"params": params, "stats": stats}
     margin = {} if options.margin_bp is None else {MARGIN_BP: options.margin_bp}
     write_packed(out / name, {**checkpoint.meta, **margin}, values, options.precision)

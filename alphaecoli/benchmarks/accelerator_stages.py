@@ -6,7 +6,6 @@ import functools
 import gc
 import json
 import math
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -321,8 +320,9 @@ def train_fold(run: Run, fold: int) -> Figures:
   Raises:
     UserError: see the message.
   """
-  from alphaecoli.checkpoints.read import CHECKPOINTS_DIR, find_checkpoint
-  from alphaecoli.checkpoints.write import write_bfloat16, write_ensemble
+  from alphaecoli.checkpoints.packed import write_packed
+  from alphaecoli.checkpoints.read import open_checkpoint
+  from alphaecoli.checkpoints.write import write_ensemble
   from alphaecoli.evaluation.folds import evaluate_fold, fold_config, fold_folder
   from alphaecoli.tracks.splits import TEST
   from alphaecoli.training.resume import is_finished
@@ -335,10 +335,9 @@ def train_fold(run: Run, fold: int) -> Figures:
   if not is_finished(folder, config) and train(config, folder):
     raise UserError("stopped by a signal")
   evaluate_fold(folder, TEST)
-  best, weights = find_checkpoint(folder), run.work / WEIGHTS
-  target = fold_folder(weights, fold) / CHECKPOINTS_DIR / best.name
-  shutil.rmtree(target, ignore_errors=True)
-  write_bfloat16(best, target)
+  best, weights = open_checkpoint(folder), run.work / WEIGHTS
+  values = dict(zip(("params", "stats"), best.values(), strict=True))
+  write_packed(fold_folder(weights, fold), best.meta, values, "bfloat16")
   done = [fold_folder(weights, int(name.removeprefix("fold_"))) for name in run.noted]
   if done:
     write_ensemble(weights, [*done, fold_folder(weights, fold)])

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from alphaecoli.errors import DataError, UserError
+from alphaecoli.errors import DataError, reason_of
 from alphaecoli.files import (
   CHECKSUM,
   AnyPath,
@@ -94,16 +94,8 @@ def clear_after_error() -> Iterator[None]:
         chain = chain.__cause__ or chain.__context__
       gc.collect()
       if type(error) is Exception:  # what orbax 0.12 makes of any fault in reading an array
-        raise OSError(one_line(error.__cause__ or error)) from error
+        raise OSError(reason_of(error.__cause__ or error)) from error
       raise
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-  """Returns the start of an error's text, without line breaks."""
-  text = " ".join(str(error).split())[:limit]
-  if text and isinstance(error, UserError):
-    return text
-  return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def read_item(path: Any, abstract: Any) -> Any:
@@ -252,7 +244,7 @@ def read_published(root: AnyPath) -> tuple[Tree, Tree]:
       host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), described.tree)
       tree = reader.restore(absolute(root), restore_args=host)
   except BROKEN as error:
-    raise DataError(f"{root} can not be read: {one_line(error)}") from error
+    raise DataError(f"{root} can not be read: {reason_of(error)}") from error
   if not isinstance(tree, list | tuple) or len(tree) != 2:
     raise DataError(
       f"{root} is an orbax checkpoint of something else; expected AlphaGenome's (parameters, "

@@ -21,9 +21,9 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from alphaecoli.checkpoints.arrays import BROKEN, check_files, one_line, read_item
+from alphaecoli.checkpoints.arrays import BROKEN, check_files, read_item
 from alphaecoli.config import base_config
-from alphaecoli.errors import ConfigError, DataError
+from alphaecoli.errors import ConfigError, DataError, reason_of
 from alphaecoli.files import AnyPath, as_path, make_folder, sealed, storage_errors
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"  # a folder a model
@@ -167,7 +167,7 @@ def read_values(
     try:
       values.append(read_item(epath.Path(folder) / name, shapes))
     except (*BROKEN, *storage_errors()) as error:
-      raise DataError(f"{folder}: {name} can not be read: {one_line(error)}") from error
+      raise DataError(f"{folder}: {name} can not be read: {reason_of(error)}") from error
   return values
 
 
@@ -192,7 +192,7 @@ def read_packed(
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
       values = unpack(arrays)
   except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-    raise DataError(f"{file}: can not be read: {type(error).__name__}: {error}") from error
+    raise DataError(f"{file}: can not be read: {reason_of(error)}") from error
   shapes = {
     f"{item}/{name}": x.shape for item, named in abstract.items() for name, x in named.items()
   }

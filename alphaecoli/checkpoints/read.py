@@ -20,10 +20,10 @@ from typing import Any
 import jax
 from etils import epath
 
-from alphaecoli.checkpoints.arrays import is_complete, one_line
+from alphaecoli.checkpoints.arrays import is_complete
 from alphaecoli.checkpoints.packed import WEIGHTS, read_values
 from alphaecoli.config import heads_of, resolve, with_new_keys
-from alphaecoli.errors import ConfigError, DataError, brief
+from alphaecoli.errors import ConfigError, DataError, brief, reason_of
 from alphaecoli.files import (
   CHECKSUM,
   AnyPath,
@@ -244,7 +244,7 @@ def read_ensemble(file: Any) -> list[epath.Path]:
     try:
       found.append(find_checkpoint(str(path)))
     except (DataError, *storage_errors()) as error:
-      raise DataError(f"{file}: member {str(path)[:300]}: {one_line(error)}") from error
+      raise DataError(f"{file}: member {str(path)[:300]}: {reason_of(error)}") from error
   if len(set(found)) < len(found):
     raise DataError(f"{file} names a checkpoint twice; expected each member once")
   return found
@@ -318,7 +318,7 @@ def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
   ) as error:
     raise DataError(
       f"{path} was written by alphaecoli {_writer(meta)} and does not fit {version()}: "
-      f"{one_line(error)}"
+      f"{reason_of(error)}"
     ) from error
   return meta, config, table
 

@@ -2,16 +2,15 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import multihost
@@ -23,7 +22,6 @@ from alphaecoli.checkpoints.arrays import (
   UNWRITTEN,
   check_files,
   mark_copies,
-  one_line,
   quiet_threads,
   read_item,
   write_checksums,
@@ -37,11 +35,9 @@ from alphaecoli.checkpoints.read import (
   describe_format,
   find_checkpoint,
   mend_scores,
-  read_description,
   read_meta,
 )
-from alphaecoli.config import heads_of
-from alphaecoli.errors import DataError
+from alphaecoli.errors import DataError, reason_of
 from alphaecoli.files import (
   CHECKSUM,
   AnyPath,
@@ -52,10 +48,7 @@ from alphaecoli.files import (
   write_json,
   write_text,
 )
-from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.distributed import of_every_process
-from alphaecoli.parallel.sharding import make_mesh
-from alphaecoli.schema import MeshConfig
 
 LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -134,7 +127,7 @@ class Checkpoints:
       with quiet_threads():  # of _CHECKPOINT_METADATA, in which nothing is needed
         self._manager = _Manager(self.directory, options=options, handler_registry=handlers)
     except storage_errors() as error:
-      raise DataError(f"cannot write checkpoints to {directory}: {one_line(error)}") from error
+      raise DataError(f"cannot write checkpoints to {directory}: {reason_of(error)}") from error
 
   def __enter__(self) -> "Checkpoints":
     self._quiet.enter_context(quiet_threads())
@@ -147,12 +140,12 @@ class Checkpoints:
     trace: TracebackType | None,
   ) -> None:
     try:
-      self._manager.close()
-    except (*UNWRITTEN, *storage_errors()) as fault:
-      text = f"a checkpoint in {self.directory} was not saved: {one_line(fault)}"
+      with self._saving():
+        self._manager.close()
+    except DataError as fault:
       if error is None:
-        raise DataError(text) from fault
-      LOGGER.error(text)  # what ended the run matters more
+        raise
+      LOGGER.error("%s", fault)  # what ended the run matters more
     finally:
       self._quiet.close()
 
@@ -171,16 +164,13 @@ class Checkpoints:
     """
     described = sealed({**describe_format(), **meta, "step": step})
     arrays = {name: ocp.args.StandardSave(items[name]) for name in ARRAYS}
-    try:
+    with self._saving():
       self._manager.save(
         step,
         args=ocp.args.Composite(**arrays, meta=ocp.args.JsonSave(described)),
         metrics=sealed({} if score is None else {SCORE: score}),
         force=True,
       )
-    except (*UNWRITTEN, *storage_errors()) as error:
-      text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
-      raise DataError(text) from error
 
   def set_score(
     self, step: int, score: float | None, more: Mapping[str, Any] | None = None
@@ -208,11 +198,17 @@ class Checkpoints:
     Raises:
       DataError: one could not be written.
     """
-    try:
+    with self._saving():
       self._manager.wait_until_finished()
+
+  @contextlib.contextmanager
+  def _saving(self) -> Iterator[None]:
+    """Makes one line of what orbax raises where it can not write."""
+    try:
+      yield
     except (*UNWRITTEN, *storage_errors()) as error:
-      text = f"a checkpoint in {self.directory} was not saved: {one_line(error)}"
-      raise DataError(text) from error
+      reason = reason_of(error, 300)
+      raise DataError(f"a checkpoint in {self.directory} was not saved: {reason}") from error
 
   def restore_newest(
     self, abstract: Mapping[str, Any], check: Callable[[Mapping[str, Any]], None]
@@ -293,7 +289,28 @@ def _passing_over(step: int) -> Iterator[None]:
   try:
     yield
   except (DataError, *BROKEN, *storage_errors()) as error:
-    LOGGER.error("checkpoint %d is damaged and is passed over: %s", step, one_line(error))
+    LOGGER.error("checkpoint %d is damaged and is passed over: %s", step, reason_of(error))
+
+
+WORK_TIMEOUT_S = 6 * 3600  # to wait for one process that prepares data
+_BARRIERS = itertools.count()  # every process passes them in the same order
+
+
+def one_first(name: str, work: Callable[[], T]) -> T:
+  """Has process 0 do something, then the others, who find it done.
+
+  It is here since JAX offers no public barrier with a timeout of its own, and orbax does.
+
+  Args:
+    name: name of the barrier.
+    work: function of every process, quick where its result is already on a shared disk.
+  """
+  if jax.process_count() == 1:
+    return work()
+  result = work() if jax.process_index() == 0 else None
+  wait = multihost.get_barrier_sync_fn()
+  wait(key=f"alphaecoli {name} {next(_BARRIERS)}", timeout_ms=WORK_TIMEOUT_S * 1000)
+  return work() if result is None else result
 
 
 def add_metadata(path: Any, more: Mapping[str, Any]) -> None:
@@ -314,29 +331,3 @@ def write_ensemble(
   described = {"format": ENSEMBLE_FORMAT, "format_version": ENSEMBLE_VERSION, "members": members}
   described |= {} if default_members is None else {DEFAULT_MEMBERS: default_members}
   write_json(folder / ENSEMBLE_FILE, described)
-
-
-def write_bfloat16(path: Any, target: AnyPath) -> None:
-  """Writes a checkpoint anew for prediction, its parameters in bfloat16: a sixth of its size.
-
-  Statistics stay float32. It is read as any other is, its parameters as float32.
-
-  Args:
-    path: directory of one step.
-    target: directory of the new one, which is not there yet.
-
-  Raises:
-    DataError: the checkpoint is broken.
-  """
-  root = epath.Path(path)
-  meta, config, table = read_description(root)
-  functional = FunctionalModel.of_config(config, table, heads_of(meta["config"]))
-  mesh = make_mesh(MeshConfig(data=1, fsdp=1, sequence=1), jax.local_devices()[:1])
-  abstract, _ = functional.abstract(mesh)
-  narrow = {name: value.update(dtype=jnp.bfloat16) for name, value in abstract.items()}
-  for item in ("stats", "meta", "metrics"):
-    if (root / item).is_dir():
-      shutil.copytree(root / item, target / item)
-  with ocp.StandardCheckpointer() as writer:
-    writer.save(epath.Path(target).absolute() / "params", read_item(root / "params", narrow))
-  write_checksums(epath.Path(target) / "params")

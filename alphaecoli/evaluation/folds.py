@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import (
   CHECKPOINTS_DIR,
   GENE_MODELS,
@@ -21,6 +20,7 @@ from alphaecoli.checkpoints.read import (
   hash_checkpoint,
   read_meta,
 )
+from alphaecoli.checkpoints.write import one_first
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.fold_metrics import Aggregate, FoldResult, aggregate, write_npz
 from alphaecoli.evaluation.run import evaluate_run, fit_gene_models

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import (
   CHECKPOINTS_DIR,
   GENE_MODELS,
@@ -20,7 +19,7 @@ from alphaecoli.checkpoints.read import (
   load_inference,
   read_description,
 )
-from alphaecoli.checkpoints.write import add_metadata
+from alphaecoli.checkpoints.write import add_metadata, one_first
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.evaluation.gene_fits import GeneFit
@@ -28,7 +27,6 @@ from alphaecoli.evaluation.gene_level import with_gene_models
 from alphaecoli.evaluation.results import Report
 from alphaecoli.evaluation.rivals import measure
 from alphaecoli.files import AnyPath, atomic_write, write_json
-from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.hardware import use_compilation_cache
 from alphaecoli.parallel.sharding import fold_mesh, make_mesh
 from alphaecoli.tracks.organisms import find_store
@@ -175,7 +173,7 @@ def evaluate_checkpoint(
     organism: row of the store in the organism embedding.
   """
   config = loaded.config
-  functional = FunctionalModel.of_model(config.model, loaded.table, loaded.model.heads)
+  functional = loaded.functional.without_factors()
   params, stats = functional.split(loaded.model)
   with jax.set_mesh(mesh):
     both_strands = loaded.table if config.evaluation.both_strands else None

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from alphaecoli.errors import ConfigError, UserError
+from alphaecoli.errors import ConfigError, UserError, reason_of
 
 PACKAGE_LOGGER = logging.getLogger("alphaecoli")  # whose level and format all loggers here take
 # A process that has been silent for so long is taken for dead, and the others end.
@@ -91,9 +91,9 @@ def initialize(flags: argparse.Namespace) -> None:
         heartbeat_timeout_seconds=flags.peer_timeout,
       )
   except (RuntimeError, ValueError, OSError) as error:
-    text = " ".join(str(error).split())
     raise UserError(
-      f"the processes of this run did not find each other ({found or 'Cloud TPU'}): {text[:300]}"
+      f"the processes of this run did not find each other ({found or 'Cloud TPU'}): "
+      f"{reason_of(error, 300)}"
     ) from error
   index, count = jax.process_index(), jax.process_count()
   if index:

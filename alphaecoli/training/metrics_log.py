@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from alphaecoli.errors import UserError
+from alphaecoli.errors import UserError, reason_of
 from alphaecoli.files import AnyPath, absolute, copy_folder, is_remote, write_text
 
 
@@ -48,8 +48,8 @@ class WandbRun:
       )
     except wandb.Error as error:
       raise UserError(
-        f"Weights & Biases did not start: {' '.join(str(error).split())[:300]}; WANDB_MODE=offline "
-        "keeps the record in the work directory, an empty log.wandb does without"
+        f"Weights & Biases did not start: {reason_of(error, 300)}; WANDB_MODE=offline keeps "
+        " the record in the work directory, an empty log.wandb does without"
       ) from error
 
   def write(self, kind: str, step: int, scalars: Mapping[str, float]) -> None:

@@ -147,7 +147,7 @@ def goodput(clock: Stopwatch) -> dict[str, float]:
   }
 
 
-class Lap(NamedTuple):
+class StepTime(NamedTuple):
   """The time from the end of one step to the end of the next.
 
   Attributes:
@@ -175,8 +175,8 @@ class StepTimes:
     self._clock = clock
     self.begin()
     self._all = array.array("d")
-    self._slowest = Lap(0.0, 0)
-    self._recent: list[Lap] = []
+    self._slowest = StepTime(0.0, 0)
+    self._recent: list[StepTime] = []
 
   def begin(self) -> None:
     """Begins a step; what was before belongs to none."""
@@ -188,17 +188,17 @@ class StepTimes:
     self.begin()
     within = {name: s - phases.get(name, 0.0) for name, s in self._phases.items()}
     phase = max(within, key=within.__getitem__, default="")
-    lap = Lap(self._at - before, step, phase, within.get(phase, 0.0))
-    self._all.append(lap.seconds)
-    self._recent.append(lap)
-    self._slowest = max(self._slowest, lap)
+    ended = StepTime(self._at - before, step, phase, within.get(phase, 0.0))
+    self._all.append(ended.seconds)
+    self._recent.append(ended)
+    self._slowest = max(self._slowest, ended)
 
   def recent(self) -> tuple[str, dict[str, float]]:
     """Describes the steps since the last call: for the log, and as scalars of a record."""
-    laps, self._recent = self._recent, []
-    if not laps:
+    steps, self._recent = self._recent, []
+    if not steps:
       return "", {}
-    times = _step_seconds([lap.seconds for lap in laps], max(laps))
+    times = _step_seconds([step.seconds for step in steps], max(steps))
     return step_text(times), {f"step_seconds/{k}": times[k] for k in ("median", "p95", "slowest")}
 
   def whole(self) -> tuple[str, dict[str, Any]]:
@@ -207,7 +207,7 @@ class StepTimes:
     return step_text(times), times
 
 
-def _step_seconds(seconds: Sequence[float], slowest: Lap) -> dict[str, Any]:
+def _step_seconds(seconds: Sequence[float], slowest: StepTime) -> dict[str, Any]:
   """Summarises the times of steps.
 
   Median and 95th percentile are times of real steps (nearest rank). The cause is a phase if that

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from alphaecoli.checkpoints.barrier import one_first
 from alphaecoli.checkpoints.read import CHECKPOINTS_DIR
-from alphaecoli.checkpoints.write import Checkpoints
+from alphaecoli.checkpoints.write import Checkpoints, one_first
 from alphaecoli.cli import reading_bar
 from alphaecoli.errors import UserError
 from alphaecoli.files import AnyPath, is_remote, write_json, write_text

@@ -70,7 +70,7 @@ def attribution(
   window = predictor.cut(contig.codes, view.first, view.circular)
   outputs = next(predictor.run_members(iter([(None, window)]), reverse_complement))[1]
   values = [mean_over(channels(o, predictor.table, predictor.window_bp), rows) for o in outputs]
-  # A ring shorter than the window shows a base several times.
+  # A circular contig shorter than the window shows a base several times.
   offset = np.arange(view.window_bp) + view.first - start
   offset = offset % contig.length_bp if view.circular else offset
   inside = (offset >= 0) & (offset < end - start)

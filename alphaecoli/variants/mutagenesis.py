@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 BASES = "ACGT"
-SUBSTITUTIONS, GRADIENT, INTEGRATED = METHODS = ("substitutions", "gradient", "integrated")
+SUBSTITUTIONS, GRADIENT, INTEGRATED = ("substitutions", "gradient", "integrated")
 
 
 class Target(NamedTuple):

@@ -2,13 +2,11 @@ import dataclasses
 import json
 import shutil
 import warnings
-from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from flax import nnx
 
 from alphaecoli.checkpoints import write as checkpoints
 from alphaecoli.checkpoints.arrays import check_files
@@ -450,24 +448,3 @@ def test_the_newer_interface_of_orbax_reads_our_checkpoints(real):
     for name, value in values.items():
       np.testing.assert_array_equal(found[item][name], value)
   assert found["train"]["step"] == 0 and found["meta"]["step"] == 20
-
-
-def test_a_checkpoint_in_bfloat16_predicts_as_the_one_it_is_of(real, tmp_path):
-  """Its parameters come back as float32, each the nearest bfloat16 (8 bits) to what it was."""
-  workdir, _, _ = real
-  source = find_checkpoint(workdir)
-  checkpoints.write_bfloat16(source, tmp_path / "checkpoints" / source.name)
-  (before, after) = (load_inference(folder) for folder in (workdir, tmp_path))
-  assert after.step == before.step == 20 and after.table == before.table
-  pairs = zip(*(nnx.to_flat_state(nnx.state(x.model)) for x in (before, after)), strict=True)
-  for (path, variable), (_, narrow) in pairs:
-    assert narrow.get_value().dtype == np.float32
-    tolerance = 2**-8 if isinstance(variable, nnx.Param) else 0  # statistics are not rounded
-    np.testing.assert_allclose(
-      narrow.get_value(), variable.get_value(), rtol=tolerance, err_msg=str(path)
-    )
-  size = {
-    folder: sum(f.stat().st_size for f in Path(find_checkpoint(folder), "params").rglob("*"))
-    for folder in (workdir, tmp_path)
-  }
-  assert size[tmp_path] < 0.8 * size[workdir]

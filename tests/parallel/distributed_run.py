@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphaecoli import cli
-from alphaecoli.checkpoints.barrier import one_first
+from alphaecoli.checkpoints.write import one_first
 from alphaecoli.parallel import distributed
 
 
