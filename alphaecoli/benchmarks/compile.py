@@ -20,8 +20,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
 
-from alphaecoli.benchmarks.collectives import collectives
-from alphaecoli.benchmarks.memory_plan import planned
+from alphaecoli.benchmarks.memory_plan import collectives, planned
 from alphaecoli.errors import ConfigError, UserError
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel.batches import check_batch_size

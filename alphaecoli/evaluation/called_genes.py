@@ -16,9 +16,8 @@ from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.files import optional
 from alphaecoli.genomics.sequence import decode
 from alphaecoli.schema import BIN_BP
-from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable
-from alphaecoli.tracks.gene_targets import is_protein_coding, is_rna
+from alphaecoli.tracks.gene_targets import DensityIndex, is_protein_coding, is_rna
 from alphaecoli.tracks.splits import TRAIN
 from alphaecoli.tracks.store import TrackStore
 
@@ -227,7 +226,7 @@ def _are_right(genes: CalledGenes, store: TrackStore, split: str) -> dict[str, l
   called = _ends(genes, np.ones(len(genes.start), bool), length_bp)
   wanted = _ends(truth, coding & _inside(truth, layout), length_bp)
   masked = np.zeros((2, length_bp), bool)  # forward strand, reverse strand
-  for start, end, strand in zip(*(column[unclear(table)] for column in truth), strict=True):
+  for start, end, strand in zip(*(column[unclear_genes(table)] for column in truth), strict=True):
     at = np.arange(start, end) % length_bp
     masked[[0, 1] if strand == 0 else [int(strand < 0)], at[:, None]] = True
   counted = []
@@ -244,7 +243,7 @@ def _are_right(genes: CalledGenes, store: TrackStore, split: str) -> dict[str, l
   }
 
 
-def unclear(genes: GeneTable) -> Bool[np.ndarray, "G"]:
+def unclear_genes(genes: GeneTable) -> Bool[np.ndarray, "G"]:
   """Returns which genes are neither protein-coding nor RNA genes: pseudogenes, interrupted ones."""
   return np.asarray(~is_protein_coding(genes) & ~is_rna(genes))
 

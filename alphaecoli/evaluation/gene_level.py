@@ -8,12 +8,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
+from numpy.lib.stride_tricks import sliding_window_view
 
 from alphaecoli.evaluation import metrics
-from alphaecoli.evaluation.gene_fits import density_columns, pair_columns
-from alphaecoli.evaluation.gene_values import GenomeGenes
-from alphaecoli.evaluation.results import Metric, Report
+from alphaecoli.evaluation.gene_values import Columns, GenomeGenes
+from alphaecoli.evaluation.results import Metric, Predictions, Report
 from alphaecoli.evaluation.split_arrays import split_sequence
 from alphaecoli.evaluation.structure import (
   RegionCalls,
@@ -24,7 +24,7 @@ from alphaecoli.evaluation.structure import (
   linked,
   operon_scores,
 )
-from alphaecoli.genomics.gene_calls import CalledGene
+from alphaecoli.genomics.gene_calls import CalledGene, call_rna_genes
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
 from alphaecoli.genomics.gene_models import (
   EXPRESSION,
@@ -35,7 +35,8 @@ from alphaecoli.genomics.gene_models import (
   PairModel,
   pair_features,
 )
-from alphaecoli.tracks.gene_targets import is_protein_coding
+from alphaecoli.schema import BIN_BP
+from alphaecoli.tracks.gene_targets import DensityIndex, is_protein_coding
 from alphaecoli.tracks.store import TrackStore
 
 
@@ -111,6 +112,37 @@ def _annotated_pairs(
   """Returns the probability that each pair of annotated genes shares an operon."""
   features = GenomeGenes(store).pair_features(report.predictions.genes, report.predictions.pairs)
   return model.probability(pair_columns(report, features))
+
+
+def pair_columns(report: Report, features: Columns) -> Columns:
+  """Adds what the checkpoint says of a split's pairs to the features of their genes."""
+  genes, pairs = report.predictions.genes, report.predictions.pairs
+  z = genes["predicted_z"]
+  difference = np.abs(z[pairs["left"]] - z[pairs["right"]]).mean(axis=1)
+  return {**features, JUNCTION: pairs["junction"], EXPRESSION: difference}
+
+
+def density_columns(
+  predictions: Predictions, calls: RegionCalls
+) -> tuple[Int64[np.ndarray, " N"], Float64[np.ndarray, "N F"]]:
+  """Returns first bases of a split's known bins, in split positions, and the features of each."""
+  n_bases = predictions.layout.n_bases
+  bins = np.flatnonzero(~np.isnan(predictions.targets["gene_density"][:, 0]))
+  found = [(gene.start, gene.end) for part in calls for gene in part]
+  rna = call_rna_genes(predictions.bases["gene_structure"])
+  found += [(gene.start, gene.end) for gene in rna]
+  index = DensityIndex.of_genes([[gene] for gene in found], n_bases, circular=False)
+  inside = np.zeros(n_bases + BIN_BP, bool)
+  for start, end in found:
+    inside[start:end] = True
+  here, before, after = (
+    np.array([index.counts(max(int(at) + shift, 0), 1)[0] for at in bins], np.float64)
+    for shift in (0, -BIN_BP, BIN_BP)
+  )
+  share = sliding_window_view(inside, BIN_BP)[bins].mean(axis=1)
+  head = predictions.bases["gene_density"][bins, 0]
+  columns = (here, here == 1, here == 2, here > 2, before, after, share, head)
+  return bins, np.column_stack(columns).astype(np.float64)
 
 
 def _density_metric(report: Report, calls: RegionCalls, model: DensityModel) -> Metric:

@@ -22,8 +22,7 @@ from alphaecoli.evaluation.gene_values import (
 from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.genomics.intervals import split_at_origin
 from alphaecoli.schema import BIN_BP
-from alphaecoli.tracks.density import DensityIndex, mean_of_genes
-from alphaecoli.tracks.gene_targets import is_protein_coding
+from alphaecoli.tracks.gene_targets import DensityIndex, is_protein_coding, mean_of_genes
 from alphaecoli.tracks.splits import SPLITS, TRAIN, VALIDATION
 from alphaecoli.tracks.store import TrackStore
 

@@ -4,16 +4,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 
 from alphaecoli.evaluation import metrics
-from alphaecoli.evaluation.called_genes import CalledGenes, call_accuracy
+from alphaecoli.evaluation.called_genes import CalledGenes, call_accuracy, unclear_genes
 from alphaecoli.evaluation.gene_values import pair_subsets
 from alphaecoli.evaluation.results import Metric
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, split_sequence
 from alphaecoli.genomics.coding_model import CodingModel
 from alphaecoli.genomics.gene_calls import CalledGene, call_genes
-from alphaecoli.tracks.gene_targets import STRAND_CHANNELS, junction_interval
+from alphaecoli.tracks.gene_targets import STRAND_CHANNELS, is_protein_coding, junction_interval
 from alphaecoli.tracks.store import TrackStore
 
 RegionCalls = Sequence[Sequence[CalledGene]]  # by region of a split, in split positions
@@ -83,6 +83,36 @@ def call_metrics(calls: RegionCalls, layout: Layout, store: TrackStore, split: s
     Metric(f"gene_calls/{key}", value, metrics.NAN, n, "genes")
     for key, (value, n) in accuracy.items()
   ]
+
+
+def annotated_genes(
+  layout: Layout, store: TrackStore
+) -> tuple[dict[tuple[int, int], int], Bool[np.ndarray, "2 n"]]:
+  """Returns the annotated protein-coding genes of a split, and where none can be told.
+
+  Returns:
+    5' boundary by strand and 3' boundary, in split positions; and for each strand the bases of
+    pseudogenes and interrupted genes.
+  """
+  truth: dict[tuple[int, int], int] = {}
+  masked = np.zeros((2, layout.n_bases), bool)
+  before = 0
+  for part, own in zip(layout.parts, store.replicons, strict=True):
+    genes = own.genes
+    kinds = is_protein_coding(genes), unclear_genes(genes)
+    for start, end, strand, coding, unclear in zip(
+      genes.start.tolist(), genes.end.tolist(), genes.strand.tolist(), *kinds, strict=True
+    ):
+      if (where := part.locate(start, end)) is None:
+        continue
+      low, high = before + where.start, before + where.stop
+      if coding:
+        stop, first = (high, low) if strand > 0 else (low, high - 1)
+        truth[strand, stop] = first
+      elif unclear:
+        masked[[0, 1] if strand == 0 else [int(strand < 0)], low:high] = True
+    before += part.n_bases
+  return truth, masked
 
 
 def junction_metrics(

@@ -44,6 +44,25 @@ class Trees:
   number: Sequence[float]
   left: Sequence[int]
 
+  @classmethod
+  def of_boosting(cls, model: Any) -> "Trees":
+    """Takes the trees of scikit-learn's gradient boosting, without the value they start from."""
+    trees = [estimator.tree_ for estimator in model.estimators_[:, 0]]
+    nodes = [(tree, 0) for tree in trees]
+    feature, number, left = list[int](), list[float](), list[int]()
+    for tree, node in nodes:  # grows while it is read
+      child = int(tree.children_left[node])
+      if child < 0:
+        feature.append(-1)
+        number.append(model.learning_rate * float(tree.value[node, 0, 0]))
+        left.append(0)
+      else:
+        feature.append(int(tree.feature[node]))
+        number.append(float(tree.threshold[node]))
+        left.append(len(nodes))
+        nodes += [(tree, child), (tree, int(tree.children_right[node]))]
+    return cls(len(trees), feature, number, left)
+
   def __call__(self, features: Float64[np.ndarray, "n F"]) -> Float64[np.ndarray, " n"]:
     """Adds up what each tree says of each row."""
     columns, number, left = np.array(self.feature), np.array(self.number), np.array(self.left)

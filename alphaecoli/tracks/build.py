@@ -23,8 +23,8 @@ from alphaecoli.genomics.sequence import Contig
 from alphaecoli.genomics.text import one_line
 from alphaecoli.regulondb.records import dataset_name
 from alphaecoli.schema import ALL_OPERONS, BIN_BP, MIN_PREVALENCE, UNKNOWN, DataConfig
-from alphaecoli.tracks.density import DensityIndex, PiecewiseTrack
 from alphaecoli.tracks.gene_table import GeneTable
+from alphaecoli.tracks.gene_targets import DensityIndex, PiecewiseTrack
 from alphaecoli.tracks.splits import TRAIN, Regions, total_bp
 from alphaecoli.tracks.track_table import UNKNOWN_OPERON, ExpressionTrack, TrackTable
 

@@ -29,8 +29,8 @@ from alphaecoli.tracks.build import (
   operon_prevalence,
   track_statistics,
 )
-from alphaecoli.tracks.density import DensityIndex, mean_of_genes
 from alphaecoli.tracks.gene_table import GeneTable, possible_operons
+from alphaecoli.tracks.gene_targets import DensityIndex, mean_of_genes
 from alphaecoli.tracks.splits import (
   SPLITS,
   TEST,

@@ -19,9 +19,8 @@ from alphaecoli.errors import ConfigError, DataError, brief, reason_of
 from alphaecoli.files import hash_file, read_json
 from alphaecoli.genomics.genes import Annotation
 from alphaecoli.schema import ALL_OPERONS, BIN_BP, DATA_BEFORE, HEADS, UNKNOWN
-from alphaecoli.tracks.density import DensityIndex
 from alphaecoli.tracks.gene_table import GeneTable, read_genes
-from alphaecoli.tracks.gene_targets import GeneTargets, gene_targets
+from alphaecoli.tracks.gene_targets import DensityIndex, GeneTargets, gene_targets
 from alphaecoli.tracks.splits import Region
 from alphaecoli.tracks.track_table import UNKNOWN_OPERON, TrackTable
 

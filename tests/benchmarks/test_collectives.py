@@ -2,7 +2,7 @@
 
 import pytest
 
-from alphaecoli.benchmarks.collectives import collectives
+from alphaecoli.benchmarks.memory_plan import collectives
 
 MODULE = """\
 HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[8,4]{1,0})->f32[8,4]{1,0}}

@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alphaecoli.genomics.intervals import merge, split_at_origin
-from alphaecoli.tracks.density import DensityIndex, mean_of_genes
+from alphaecoli.tracks.gene_targets import DensityIndex, mean_of_genes
 
 BIN_BP = 128
 

@@ -27,9 +27,8 @@ from alphaecoli.schema import HEADS, MeshConfig
 from alphaecoli.tracks.organisms import Organisms
 from alphaecoli.tracks.splits import TEST, VALIDATION
 from alphaecoli.tracks.track_table import ExpressionTrack
-from alphaecoli.training.initialize import first_values, training_data
+from alphaecoli.training.initialize import _read_published, first_values, training_data
 from alphaecoli.training.loop import Setup, state_items
-from alphaecoli.training.pretrained import _read_published
 from alphaecoli.training.run import start
 from alphaecoli.training.step import StepDefinition
 from tests import stores
