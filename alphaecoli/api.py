@@ -203,7 +203,7 @@ def most_members(asked: int | str | None, default: int | None) -> int | None:
 
   Args:
     asked: number, or its text, or "all"; None for the default.
-    default: what the ensemble's file says.
+    default: number in the ensemble's file; None where it has none.
 
   Raises:
     ConfigError: something else.

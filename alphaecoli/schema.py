@@ -179,7 +179,7 @@ class ModelConfig:
 
   @property
   def recomputed(self) -> str:
-    """What the backward pass computes anew, as `remat_policy` has it; nothing: an empty string."""
+    """Returns what the backward pass computes anew, as `remat_policy` has it; "" for nothing."""
     return self.remat_policy if self.remat else ""
 
 

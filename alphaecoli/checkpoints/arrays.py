@@ -154,7 +154,7 @@ def check_files(
     path: directory of the checkpoint.
     meta: its JSON item.
     items: names of the items to check.
-    part: which of several parts of the files, of about the same size.
+    part: number of the part to check, of parts of about the same size.
     parts: number of the parts.
 
   Returns:

@@ -172,8 +172,8 @@ def count(codes: UInt8[np.ndarray, " L"], genes: Iterable[tuple[int, int, int]])
     genes: start, end (half-open) and strand of each gene.
   """
   forward = words(codes)
-  ahead = _pairs(forward[:-3], forward[3:])  # and, next line, those of the other strand
-  background = ahead + ahead[np.ix_(_COMPLEMENTS, _COMPLEMENTS)].T
+  counted = _pairs(forward[:-3], forward[3:])  # and, next line, those of the other strand
+  background = counted + counted[np.ix_(_COMPLEMENTS, _COMPLEMENTS)].T
   genes, coding, upstream = list(genes), np.zeros((64, 64), np.int64), []
   for strand in (1, -1):
     own = np.array([(a, b) for a, b, on in genes if on == strand], np.int64).reshape(-1, 2)

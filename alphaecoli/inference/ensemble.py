@@ -192,14 +192,14 @@ class Ensemble(Predictor):
     for plan in plans:
       if share is not None:
         share.of_work = plan.share_of_work
-      pieces = (
-        (number, piece)
+      predictions = (
+        (number, prediction)
         for number, (member, asked) in enumerate(zip(self.members, plan.asked, strict=True))
-        for piece in member.predict_many(
+        for prediction in member.predict_many(
           asked, reverse_complement=reverse_complement, progress=share
         )
       )
-      yield plan, self._out_of_fold(plan, pieces)
+      yield plan, self._out_of_fold(plan, predictions)
 
   def _mean(self, plan: _Plan, predictions: Iterable[Prediction]) -> Prediction:
     """Averages members, in ln(1 + TPM)."""
@@ -214,17 +214,17 @@ class Ensemble(Predictor):
     spread = tuple(members) if self.has_spread else ()
     return dataclasses.replace(members[0], **means, members=spread, origin=plan.origin)
 
-  def _out_of_fold(self, plan: _Plan, pieces: Iterable[tuple[int, Prediction]]) -> Prediction:
+  def _out_of_fold(self, plan: _Plan, predictions: Iterable[tuple[int, Prediction]]) -> Prediction:
     """Averages the members that are chosen for each base and bin, in ln(1 + TPM)."""
     assert plan.masks is not None
     totals = {
       name: np.zeros(self.table.shape(HEADS[name], plan.end - plan.start), np.float32)
       for name in {*TRACK_HEADS, *self.trained_heads}
     }
-    for number, piece in pieces:
+    for number, prediction in predictions:
       for name, total in totals.items():
-        bp, values = HEADS[name].resolution_bp, getattr(piece, name)
-        first = (piece.start - plan.start) // bp
+        bp, values = HEADS[name].resolution_bp, getattr(prediction, name)
+        first = (prediction.start - plan.start) // bp
         rows = slice(first, first + len(values))
         total[rows] += np.where(plan.masks[bp][number, rows, None], values, 0)
     counts = {bp: mask.sum(axis=0, dtype=np.float32)[:, None] for bp, mask in plan.masks.items()}

@@ -190,7 +190,7 @@ def mean_of_strands(
     Raw outputs, in the order of the windows' own strand.
   """
   means = {"identity": lambda a, b: (a + b) / 2, "sigmoid": _logit_of_mean}
-  ahead, other = forward(sequence), forward(reverse_complement(sequence))
+  own, other = forward(sequence), forward(reverse_complement(sequence))
   found = {}
   for name, values in other.items():
     back, swap = values[:, ::-1], HEADS[name].swap
@@ -198,7 +198,7 @@ def mean_of_strands(
       swap = table.reverse_order
     # The other strand's forward channel is this strand's reverse channel.
     back = back[..., jnp.array(swap)] if swap else back
-    found[name] = means[HEADS[name].output](ahead[name], back)
+    found[name] = means[HEADS[name].output](own[name], back)
   return found
 
 
@@ -216,7 +216,7 @@ def reverse_complement(sequence: Bases) -> Bases:
 
 
 def _has_statistics(head: nnx.Module) -> bool:
-  """Whether a head has variables that training moves without gradients, as batch norms have."""
+  """Returns whether a head has variables that training moves without gradients, as batch norms have."""
   return bool(nnx.to_flat_state(nnx.state(head, nnx.Not(nnx.Param))))
 
 

@@ -206,7 +206,7 @@ class KnownGeneColumns:
     """Starts a genome.
 
     Args:
-      models: what is told of the model, or of each member of an ensemble.
+      models: description of the model, or of each member of an ensemble.
     """
     self.contigs: dict[str, dict[str, float | None]] = {}
     self._reference = Reference.embedded() if all(map(_is_of_embedded, models)) else None

@@ -89,7 +89,7 @@ def losses(
       wanted; the parts' losses then sum to the whole's. By default those of `batch`.
     heads: table of heads, for the loss of each.
     expression_weighting: "gene" or "base", as in `loss.expression_weighting`.
-    late_factor: what the weights of heads that are late in the table are multiplied by.
+    late_factor: factor of the weights of heads that are late in the table.
 
   Returns:
     The weighted sum, and the weighted mean over known values of each head with a weight: 0, with

@@ -22,10 +22,10 @@ class Watch:
   def __init__(
     self, saved: Mapping[str, Any] | None = None, ended: Callable[[int], None] | None = None
   ) -> None:
-    """Starts empty, or from what `to_json` gave.
+    """Starts empty, or from a saved state.
 
     Args:
-      saved: what `to_json` gave.
+      saved: state to go on from, as `to_json` returns it.
       ended: receiver of the number of each step, when it is seen to be done.
     """
     saved = saved or {"checked": [], "known": {}}

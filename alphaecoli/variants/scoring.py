@@ -300,7 +300,7 @@ def _gene_effect(
 
   Args:
     gene: a gene in view.
-    reference: what is predicted without the variant.
+    reference: prediction without the variant.
     changes: the mean change, that of each member of an ensemble, and that at each offset.
     plan: the variant and its windows.
     upstream_bp: distance before the gene from which on a variant affects it.
