@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -46,6 +46,10 @@ COMMANDS = {
   "phases": "how predictions depend on the windows' places",
   "benchmark": "speed and memory on this machine",
 }
+EXIT_STATUSES = """\
+exit status: 0 finished; 2 bad command line or configuration; 75 stopped by SIGTERM or SIGINT and
+saved, the same command continues; 1 any other failure
+"""  # of commands that train
 _PARSERS: dict[str, argparse.ArgumentParser] = {}  # made so far, by command
 LINE_EVERY_S = 10.0  # of progress in a log, where there is no terminal
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -309,12 +313,7 @@ class BaseProgress:
       share = 100 * self.done_bp / max(self.total_bp, 1)
       LOGGER.info("%s: %.0f%% of %s bp, %s", self.label, share, f"{self.total_bp:,}", self.rate)
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, kind: Any, *_: Any) -> None:
     self._stack.close()
     if kind is None:
       seconds = time.monotonic() - self._started

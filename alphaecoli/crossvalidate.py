@@ -21,16 +21,12 @@ The same command continues; a fold that is finished is not trained again.
   --config.section.key=value  any value of it, such as --config.train.steps=2000
 
 What is written: docs/evaluation.md."""
-EPILOG = """\
-exit status: 0 finished; 2 bad command line or configuration; 75 stopped by SIGTERM or SIGINT and
-saved, the same command continues; 1 any other failure
-"""
 
 
 def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   parser = cli.parser("crossvalidate", DESCRIPTION)
-  parser.epilog = EPILOG
+  parser.epilog = cli.EXIT_STATUSES
   parser.add_argument("--workdir", required=True, type=as_path, help="receiver of all folds")
   parser.add_argument(
     "--folds", metavar="K,K", help="train and measure these alone, such as 0,1,2; default: all"

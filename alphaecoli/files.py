@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
-from alphaecoli import __version__
 from alphaecoli.errors import ConfigError, DataError, reason_of
 
 DEFAULT_MODEL = "k12"  # of those in the package; checkpoints/packed.py finds them
@@ -288,11 +287,6 @@ def is_whole(value: Mapping[str, Any]) -> bool:
   return value.get(CHECKSUM) == sealed(value)[CHECKSUM]
 
 
-def version() -> str:
-  """Returns the version of alphaecoli, which need not be installed."""
-  return __version__
-
-
 def optional(package: str, extra: str) -> Any:
   """Imports a package that comes with an extra.
 
@@ -309,12 +303,3 @@ def optional(package: str, extra: str) -> Any:
     raise ConfigError(
       f"{error.name} is not installed and this needs it: pip install 'alphaecoli[{extra}]'"
     ) from error
-
-
-def analysis(package: str) -> Any:
-  """Imports pandas or xarray.
-
-  Raises:
-    ConfigError: the package is not installed.
-  """
-  return optional(package, "analysis")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alphaecoli import cli
+from alphaecoli import __version__, cli
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import DEFAULT_MODEL, read_json, version, write_json
+from alphaecoli.files import DEFAULT_MODEL, read_json, write_json
 
 # What computes is imported where it is used: --help and a wrong flag answer at once.
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def export(options: argparse.Namespace) -> None:
     "format": CARD_FORMAT,
     "format_version": CARD_VERSION,
     "name": options.name or out.absolute().name,
-    "alphaecoli": version(),
+    "alphaecoli": __version__,
     "precision": options.precision,
     **_training(loaded[0]),
     "members": members,

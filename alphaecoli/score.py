@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alphaecoli import cli
+from alphaecoli import __version__, cli
 from alphaecoli.errors import ConfigError, DataError
-from alphaecoli.files import DEFAULT_MODEL, tsv_writer, version, write_json
+from alphaecoli.files import DEFAULT_MODEL, tsv_writer, write_json
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.intervals import Interval
 from alphaecoli.genomics.quality import shown
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     "window_bp": predictor.window_bp,
     "options": {k: str(v) for k, v in sorted(vars(options).items()) if v not in (None, False)},
     "circular": [contig.name for contig in genome.values() if contig.circular],
-    "alphaecoli": version(),
+    "alphaecoli": __version__,
     **done,
   }
   write_json(options.out.with_suffix(".json"), metadata)

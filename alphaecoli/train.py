@@ -16,16 +16,12 @@ The same command continues a run that was stopped.
   --config FILE               configuration; default configs/base.py
   --config.section.key=value  any value of it, such as --config.train.steps=2000
 """
-EPILOG = """\
-exit status: 0 finished; 2 bad command line or configuration; 75 stopped by SIGTERM or SIGINT and
-saved, the same command continues; 1 any other failure
-"""
 
 
 def main(arguments: Sequence[str]) -> int:
   """Runs the command."""
   parser = cli.parser("train", DESCRIPTION)
-  parser.epilog = EPILOG
+  parser.epilog = cli.EXIT_STATUSES
   parser.add_argument("--workdir", type=as_path, help="default: runs/<name of the configuration>")
   parser.add_argument(
     "--test-mode", action="store_true", help="a small model and few steps: minutes on two CPU cores"

@@ -26,12 +26,12 @@ def benchmark_bson(config: Config, flags: argparse.Namespace) -> dict[str, Any]:
 
   from alphaecoli.genomics.quality import QualityReport
   from alphaecoli.regulondb.expression import read_expression
-  from alphaecoli.regulondb.records import read_genes
+  from alphaecoli.regulondb.records import scan_genes
   from alphaecoli.tracks.process import input_files
 
   genes_file = input_files(config.data)["geneDatamart"]
   with tempfile.TemporaryDirectory() as folder:
-    genes = read_genes(genes_file, _LONGEST_BP, QualityReport())
+    genes = scan_genes(genes_file, _LONGEST_BP, QualityReport()).genes
     path = flags.file or write_documents(
       Path(folder) / "geneExpression.bson", flags.documents, genes
     )
@@ -94,8 +94,8 @@ def _peak_memory_of_reading(path: Path, genes_file: Path) -> int:
     "import resource, sys\n"
     "from alphaecoli.regulondb.expression import read_expression\n"
     "from alphaecoli.genomics.quality import QualityReport\n"
-    "from alphaecoli.regulondb.records import read_genes\n"
-    "genes = read_genes(sys.argv[2], int(sys.argv[3]), QualityReport())\n"
+    "from alphaecoli.regulondb.records import scan_genes\n"
+    "genes = scan_genes(sys.argv[2], int(sys.argv[3]), QualityReport()).genes\n"
     "read_expression(sys.argv[1], genes, QualityReport())\n"
     "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
   )

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from alphaecoli import __version__
 from alphaecoli.checkpoints.arrays import is_complete
 from alphaecoli.checkpoints.packed import WEIGHTS, read_values
 from alphaecoli.config import heads_of, resolve, with_new_keys
@@ -32,7 +33,6 @@ from alphaecoli.files import (
   is_whole,
   read_json,
   storage_errors,
-  version,
   write_text,
 )
 from alphaecoli.genomics.gene_models import GeneModels
@@ -112,7 +112,7 @@ def gene_models_of(meta: Mapping[str, Any], organism: str) -> GeneModels:
 def describe_format() -> dict[str, Any]:
   """Returns format and software, for the meta item."""
   packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-  versions = {"alphaecoli": version()}
+  versions = {"alphaecoli": __version__}
   versions |= {name: importlib.metadata.version(name) for name in packages}
   return {
     "format": FORMAT,
@@ -139,7 +139,7 @@ def read_meta(path: Any) -> dict[str, Any]:
   if meta.get("format_version") != FORMAT_VERSION:
     raise DataError(
       f"{path} has format version {brief(meta.get('format_version'))}; this version of alphaecoli "
-      f"({version()}) reads {FORMAT_VERSION}; the checkpoint was written by {_writer(meta)}"
+      f"({__version__}) reads {FORMAT_VERSION}; the checkpoint was written by {_writer(meta)}"
     )
   return meta
 
@@ -317,7 +317,7 @@ def read_description(path: Any) -> tuple[dict[str, Any], Config, TrackTable]:
     ValueError,
   ) as error:
     raise DataError(
-      f"{path} was written by alphaecoli {_writer(meta)} and does not fit {version()}: "
+      f"{path} was written by alphaecoli {_writer(meta)} and does not fit {__version__}: "
       f"{reason_of(error)}"
     ) from error
   return meta, config, table

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
@@ -133,12 +132,7 @@ class Checkpoints:
     self._quiet.enter_context(quiet_threads())
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
     try:
       with self._saving():
         self._manager.close()

@@ -289,15 +289,9 @@ def _expression_metrics(
 
 def _mean(name: str, by_track: list[Metric]) -> Metric:
   """Averages a metric over the tracks where it is defined; counts the values of them all."""
-  model = [m.model for m in by_track if np.isfinite(m.model)]
-  baseline = [m.baseline for m in by_track if np.isfinite(m.baseline)]
-  return Metric(
-    name,
-    float(np.mean(model)) if model else metrics.NAN,
-    float(np.mean(baseline)) if baseline else metrics.NAN,
-    sum(m.n for m in by_track),
-    by_track[0].over,
-  )
+  model = metrics.mean_defined(m.model for m in by_track)
+  baseline = metrics.mean_defined(m.baseline for m in by_track)
+  return Metric(name, model, baseline, sum(m.n for m in by_track), by_track[0].over)
 
 
 def _density_metrics(assembly: Assembly, table: TrackTable) -> list[Metric]:

@@ -11,7 +11,7 @@ from scipy import special
 
 from alphaecoli.checkpoints.read import LoadedCheckpoint, hash_checkpoint
 from alphaecoli.errors import DataError
-from alphaecoli.evaluation.metrics import finite_or_none
+from alphaecoli.evaluation.metrics import NAN, finite_or_none, mean_defined
 from alphaecoli.evaluation.results import BASELINES, Report
 from alphaecoli.evaluation.rivals import RIVAL_COLUMNS
 from alphaecoli.evaluation.run import gene_table
@@ -53,12 +53,12 @@ class FoldMetric:
   @property
   def mean(self) -> float:
     """Returns the mean over the folds where it is defined; NaN where there is none."""
-    return float(np.mean(self.defined)) if self.defined else float("nan")
+    return mean_defined(self.values.values())
 
   @property
   def std(self) -> float:
     """Returns the standard deviation over these folds, with n - 1; NaN of fewer than two."""
-    return float(np.std(self.defined, ddof=1)) if len(self.defined) > 1 else float("nan")
+    return float(np.std(self.defined, ddof=1)) if len(self.defined) > 1 else NAN
 
   def text(self) -> str:
     """Formats mean and standard deviation, a dash where they are undefined."""
@@ -180,7 +180,7 @@ def aggregate(reports: Reports, split: str, n_folds: int) -> Aggregate:
 
 def _nan(value: float | None) -> float:
   """Returns NaN in place of None."""
-  return float("nan") if value is None else float(value)
+  return NAN if value is None else float(value)
 
 
 _BASES, _GENES, _PAIRS = "bases.", "genes.", "pairs."  # prefixes of arrays in the file

@@ -23,6 +23,7 @@ from alphaecoli.evaluation.structure import (
   junction_odds,
   linked,
   operon_scores,
+  pairs_auroc,
 )
 from alphaecoli.genomics.gene_calls import CalledGene, call_rna_genes
 from alphaecoli.genomics.gene_features import ContigGenes, codon_counts
@@ -52,9 +53,7 @@ def with_gene_models(report: Report, store: TrackStore, models: GeneModels) -> R
     found += _expression_metrics(genes, store)
   if models.pairs is not None and "operon_junction" not in report.skipped:
     pairs["probability_annotated"] = probability = _annotated_pairs(report, store, models.pairs)
-    gap = -pairs["distance_bp"].astype(np.float64)
-    value, baseline = (metrics.auroc(pairs["same_operon"], by) for by in (probability, gap))
-    found.append(Metric("operon_pairs/annotated_auroc", value, baseline, len(gap), "pairs"))
+    found.append(pairs_auroc("operon_pairs/annotated_auroc", pairs, probability))
   if models.calls is not None and "gene_structure" not in report.skipped:
     layout, bases = report.predictions.layout, report.predictions.bases
     calls = call_regions(layout, bases["gene_structure"], store, models.calls)
@@ -99,8 +98,7 @@ def _expression_metrics(genes: Mapping[str, np.ndarray], store: TrackStore) -> l
     rows = [~np.isnan(y) & ~np.isnan(p) & kind for y, p in zip(target.T, z.T, strict=True)]
     each = [metrics.r2(y[r], p[r]) for y, p, r in zip(target.T, z.T, rows, strict=True)]
     zero = [metrics.r2(y[r], np.zeros(r.sum())) for y, r in zip(target.T, rows, strict=True)]
-    defined = [[v for v in values if np.isfinite(v)] for values in (each, zero)]
-    mean, baseline = (float(np.mean(v)) if v else metrics.NAN for v in defined)
+    mean, baseline = metrics.mean_defined(each), metrics.mean_defined(zero)
     n = int(sum(r.sum() for r in rows))
     found.append(Metric(f"gene_expression/{name}", mean, baseline, n, "genes"))
   return found
@@ -186,9 +184,7 @@ def _called_pairs(
     strand = int(genes["strand"][left])
     ends = [genes["last" if strand > 0 else "first"][gene] for gene in (left, right)]
     scores[i] = by_stops.get((strand, int(ends[0]), int(ends[1])), scores[i])
-  gap = -pairs["distance_bp"].astype(np.float64)
-  value, baseline = (metrics.auroc(pairs["same_operon"], by) for by in (scores, gap))
-  return [*found, Metric("gene_calls/pairs_auroc", value, baseline, len(gap), "pairs")]
+  return [*found, pairs_auroc("gene_calls/pairs_auroc", pairs, scores)]
 
 
 def _stops(left: CalledGene, right: CalledGene) -> tuple[int, int]:

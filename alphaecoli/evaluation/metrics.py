@@ -5,6 +5,7 @@ all) the result is NaN, which reports show as a dash and JSON as null; no warnin
 """
 
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +111,12 @@ def f1(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> f
 def brier(label: Shaped[np.ndarray, "n"], probability: Float[np.ndarray, "n"]) -> float:
   """Computes Brier's score: mean squared difference of probability and label, 0 (best) to 1."""
   return mse(label, probability)
+
+
+def mean_defined(values: Iterable[float]) -> float:
+  """Averages those values that are finite; NaN where none is."""
+  finite = [value for value in values if np.isfinite(value)]
+  return float(np.mean(finite)) if finite else NAN
 
 
 def finite_or_none(value: float) -> float | None:

@@ -190,8 +190,7 @@ def _expression_metrics(
   found = {}
   for key, values in each.items():
     name = f"gene_expression/{key}"
-    defined = [v.value for v in values if np.isfinite(v.value)]
-    mean = float(np.mean(defined)) if defined else metrics.NAN
+    mean = metrics.mean_defined(v.value for v in values)
     found[name] = Value(mean, sum(v.n for v in values), values[0].over)
     if len(values) > 1:
       found |= {f"{name}/{t}": v for t, v in zip(store.table.names, values, strict=True)}

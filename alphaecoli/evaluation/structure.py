@@ -33,8 +33,7 @@ def structure_metrics(assembly: Assembly, store: TrackStore, split: str) -> list
       n += int(mask.sum())
       score = assembly.predictions["gene_structure"][mask, channel]
       values.append(metrics.auroc(target[mask], score))
-    defined = [v for v in values if np.isfinite(v)]
-    mean = float(np.mean(defined)) if defined else metrics.NAN
+    mean = metrics.mean_defined(values)
     found.append(Metric(f"gene_structure/{name}", mean, 0.5, n, "bases"))
   calls = call_regions(assembly.layout, assembly.predictions["gene_structure"], store)
   return found + call_metrics(calls, assembly.layout, store, split)
@@ -155,13 +154,20 @@ def pair_metrics(
   head: str, pairs: Mapping[str, np.ndarray], score: Float64[np.ndarray, "p"]
 ) -> list[Metric]:
   """Computes AUROC of "same operon" by a head's score of pairs, beside that of their distance."""
-  found = []
-  gap = -pairs["distance_bp"].astype(np.float64)
-  for key, rows in pair_subsets(pairs).items():
-    same = pairs["same_operon"][rows]
-    model, baseline = (metrics.auroc(same, by[rows]) for by in (score, gap))
-    found.append(Metric(f"{head}/{key}", model, baseline, len(same), "pairs"))
-  return found
+  subsets = pair_subsets(pairs).items()
+  return [pairs_auroc(f"{head}/{key}", pairs, score, rows) for key, rows in subsets]
+
+
+def pairs_auroc(
+  name: str,
+  pairs: Mapping[str, np.ndarray],
+  score: Float64[np.ndarray, "p"],
+  rows: np.ndarray | slice = slice(None),
+) -> Metric:
+  """Computes AUROC of "same operon" by a score of pairs, all or some, beside their distance's."""
+  same, gap = pairs["same_operon"][rows], -pairs["distance_bp"].astype(np.float64)
+  model, baseline = (metrics.auroc(same, by[rows]) for by in (score, gap))
+  return Metric(name, model, baseline, len(same), "pairs")
 
 
 def linked(genes: Sequence[CalledGene]) -> list[tuple[CalledGene, CalledGene]]:

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alphaecoli import __version__
 from alphaecoli.checkpoints.read import hash_checkpoint
 from alphaecoli.cli import BaseProgress
 from alphaecoli.errors import DataError, UserError
-from alphaecoli.files import hash_file, make_folder, tsv_writer, version, write_json
+from alphaecoli.files import hash_file, make_folder, tsv_writer, write_json
 from alphaecoli.genomics.gene_calls import SETTINGS
 from alphaecoli.genomics.quality import shown
 from alphaecoli.inference.genome_files import GenomeFile
@@ -227,7 +228,7 @@ class GenomeBatch:
       "sequence": sequence,
       "annotation": annotation,
       "store": {"path": str(store.path), "fingerprint": store.fingerprint} if store else None,
-      "versions": {"alphaecoli": version()}
+      "versions": {"alphaecoli": __version__}
       | {name: importlib.metadata.version(name) for name in PACKAGES},
       "run": self._run,
       "key": key,

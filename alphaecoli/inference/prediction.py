@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.files import analysis
+from alphaecoli.files import optional
 from alphaecoli.inference.tiling import Tile, n_bins
 from alphaecoli.schema import BIN_BP, HEADS, PAIR_BP
 from alphaecoli.tracks.exposure import Origin
@@ -187,7 +187,7 @@ class Prediction:
     Raises:
       ConfigError: pandas is not installed.
     """
-    pandas = analysis("pandas")
+    pandas = optional("pandas", "analysis")
     expression = zip(self.tracks, self.gene_expression.T, strict=True)
     columns = {f"gene_expression:{track}": values for track, values in expression}
     density = np.repeat(self.gene_density[:, 0], BIN_BP)[: self.end - self.start]
@@ -211,7 +211,7 @@ class Prediction:
       "track": list(self.tracks),
       "strand": ("track", [track.strand for track in self.table.expression]),
     }
-    return analysis("xarray").Dataset(
+    return optional("xarray", "analysis").Dataset(
       {
         name: (dims, values, {"units": units[name]})
         for name, dims, values in (
@@ -311,7 +311,7 @@ class Embeddings:
       raise ValueError(f"resolution={resolution}; expected 1 or {BIN_BP}")
     values = self.one_bp if resolution == 1 else self.bins
     positions = self.start + resolution * np.arange(len(values))
-    pandas = analysis("pandas")
+    pandas = optional("pandas", "analysis")
     return pandas.DataFrame(values, index=pandas.Index(positions, name="position"))
 
   def to_xarray(self) -> "xarray.Dataset":
@@ -328,7 +328,7 @@ class Embeddings:
     }
     for name in ("pair_row", "pair_column"):
       coords[name] = (name, self.pair_start + PAIR_BP * np.arange(len(self.pair)))
-    return analysis("xarray").Dataset(
+    return optional("xarray", "analysis").Dataset(
       {
         "one_bp": (("position", "feature"), self.one_bp),
         "bins": (("bin", "bin_feature"), self.bins),

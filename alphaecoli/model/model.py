@@ -216,7 +216,7 @@ def reverse_complement(sequence: Bases) -> Bases:
 
 
 def _has_statistics(head: nnx.Module) -> bool:
-  """Returns whether a head has variables that training moves without gradients, as batch norms have."""
+  """Returns whether a head has variables that training moves without gradients: statistics."""
   return bool(nnx.to_flat_state(nnx.state(head, nnx.Not(nnx.Param))))
 
 

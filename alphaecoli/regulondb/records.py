@@ -112,22 +112,6 @@ def scan_genes(
   return GeneScan(list(genes.values()), frozenset(unplaced), frozenset(excluded), skipped_tags)
 
 
-def read_genes(
-  path: str | os.PathLike[str],
-  length_bp: int,
-  report: QualityReport,
-  *,
-  exclude_types: Sequence[str] = ("phantom",),
-  circular: bool = True,
-  max_docs: int = 0,
-) -> list[Gene]:
-  """Returns the genes that `scan_genes` keeps, in file order."""
-  scan = scan_genes(
-    path, length_bp, report, exclude_types=exclude_types, circular=circular, max_docs=max_docs
-  )
-  return scan.genes
-
-
 def _documents(path: str | os.PathLike[str], collection: str, max_docs: int) -> Iterator[Document]:
   """Yields the documents of a collection one by one."""
   for batch in read_collection(path, collection, max_docs=max_docs):

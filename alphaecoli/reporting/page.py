@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alphaecoli.files import version
+from alphaecoli import __version__
 from alphaecoli.plotting.observed import organism
 from alphaecoli.reporting import sections
 from alphaecoli.reporting.chromosome import COARSE_BP, detail_step
@@ -48,7 +48,7 @@ def render(run: Run, view: Mapping[str, Any], predictions: str, methods: str) ->
     "title": sections.escape(title),
     "subtitle": sections.escape(
       f"Report of the run {run.workdir.resolve().name}: {sections.state(run)}. Figures of the "
-      f"{run.split} split. Written by alphaecoli {version()}, {now}."
+      f"{run.split} split. Written by alphaecoli {__version__}, {now}."
     ),
     "headlines": sections.headlines(run),
     "held_out": sections.held_out(run),

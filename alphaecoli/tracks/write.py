@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from alphaecoli import __version__
 from alphaecoli.errors import DataError
 from alphaecoli.files import (
   AnyPath,
@@ -25,7 +26,6 @@ from alphaecoli.files import (
   hash_file,
   is_remote,
   read_json,
-  version,
   write_json,
 )
 from alphaecoli.tracks.build import Tracks
@@ -230,7 +230,7 @@ def _manifest(directory: Path, tracks: Tracks, metadata: Mapping[str, Any]) -> d
     },
     "quality": {"totals": tracks.report.totals, "problems": tracks.report.reasons},
     "software": {
-      "alphaecoli": version(),
+      "alphaecoli": __version__,
       "python": platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _SOFTWARE},
     },

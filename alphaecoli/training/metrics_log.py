@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from alphaecoli.errors import UserError, reason_of
@@ -144,12 +143,7 @@ class MetricsLog:
   def __enter__(self) -> "MetricsLog":
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
     if self._file is not None:
       self._file.close()
     if self._board is not None:

@@ -36,6 +36,13 @@ class Pair(NamedTuple):
   first: PredictedGene | None
   second: PredictedGene | None
 
+  @property
+  def either(self) -> PredictedGene:
+    """Returns the gene in the first construct that has it."""
+    found = self.first or self.second
+    assert found is not None
+    return found
+
 
 def compare_constructs(
   predictor: Predictor,
@@ -116,17 +123,17 @@ def pair_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
 
 def pair_row(pair: Pair) -> list[Any]:
   """Makes one row of the table of genes."""
-  gene = (pair.first or pair.second).gene  # type: ignore[union-attr]
+  gene = pair.either.gene
   where = "both" if pair.first and pair.second else "a" if pair.first else "b"
   row: list[Any] = [gene_label(gene), gene.name, where]
   for one in pair:
     g = one and one.gene
     row += [g.contig, g.start + 1, g.end, STRANDS[g.strand]] if g else [None] * 4
-  size = len((pair.first or pair.second).values)  # type: ignore[union-attr]
+  size = len(pair.either.values)
   a, b = (np.full(size, np.nan) if one is None else one.values for one in pair)
   for channel in [*range(size - 2), size - 1]:  # density, the last but one, has no column
     row += [float(a[channel]), float(b[channel]), float(b[channel] - a[channel])]
-  if not (pair.first or pair.second).members:  # type: ignore[union-attr]
+  if not pair.either.members:
     return row
   spread = np.full(size, np.nan)
   if pair.first and pair.second:

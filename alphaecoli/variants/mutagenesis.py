@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.files import analysis
+from alphaecoli.files import optional
 from alphaecoli.genomics.sequence import UNKNOWN, Contig, decode
 from alphaecoli.inference.arguments import AnnotatedGenome, Interval, locate
 from alphaecoli.inference.prediction import spread_of
@@ -17,8 +17,8 @@ from alphaecoli.inference.tiling import window_start
 from alphaecoli.tracks.track_table import TrackTable
 from alphaecoli.variants.edits import Edit, View, alternative
 from alphaecoli.variants.scores import (
-  CHANGE_UNITS,
   Effect,
+  change_variables,
   channel_names,
   channels,
   mean_of,
@@ -136,7 +136,7 @@ class Mutagenesis:
     Raises:
       ConfigError: pandas is not installed.
     """
-    return analysis("pandas").DataFrame(list(self.rows()), columns=self.columns())
+    return optional("pandas", "analysis").DataFrame(list(self.rows()), columns=self.columns())
 
   def to_xarray(self) -> "xarray.Dataset":
     """Makes a data set of expression (position, base, track), density and membership.
@@ -147,16 +147,10 @@ class Mutagenesis:
       ConfigError: xarray is not installed.
     """
     axes = ("position", "base")
-    parts: dict[str, Any] = {}
-    for suffix, values in (("", self.changes), ("_spread", self.spread)):
-      if values is not None:
-        for name, dims, part in (
-          ("expression", (*axes, "track"), values[:, :, :-2]),
-          ("density", axes, values[:, :, -2]),
-          ("membership", axes, values[:, :, -1]),
-        ):
-          parts[name + suffix] = (dims, part, {"units": CHANGE_UNITS[name]})
-    return analysis("xarray").Dataset(
+    parts = change_variables(self.changes, axes)
+    if self.spread is not None:
+      parts |= change_variables(self.spread, axes, "_spread")
+    return optional("xarray", "analysis").Dataset(
       parts,
       coords={
         "position": ("position", np.arange(self.start, self.end), {"units": "bp, 0-based"}),

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 from scipy import special
 
-from alphaecoli.files import analysis
+from alphaecoli.files import optional
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.genomics.vcf import Variant
 from alphaecoli.inference.tables import STRANDS
@@ -128,7 +128,7 @@ class VariantScores:
     """
     rows = [score_row(score, self.table, self.has_spread) for score in self.scores]
     columns = score_columns(self.table, self.has_spread)
-    return analysis("pandas").DataFrame(rows, columns=columns)
+    return optional("pandas", "analysis").DataFrame(rows, columns=columns)
 
   def genes_to_pandas(self) -> "pandas.DataFrame":
     """Returns one row for each variant and gene in its window.
@@ -137,7 +137,9 @@ class VariantScores:
       ConfigError: pandas is not installed.
     """
     rows = [row for score in self.scores for row in gene_rows(score)]
-    return analysis("pandas").DataFrame(rows, columns=gene_columns(self.table, self.has_spread))
+    return optional("pandas", "analysis").DataFrame(
+      rows, columns=gene_columns(self.table, self.has_spread)
+    )
 
   def to_xarray(self) -> "xarray.Dataset":
     """Makes a data set of `expression_<where>` (variant, track), `density_<where>` and so on.
@@ -147,12 +149,7 @@ class VariantScores:
     """
     data: dict[str, Any] = {}
     for where, values in self.to_numpy().items():
-      for name, dims, part in (
-        ("expression", ("variant", "track"), values[:, :-2]),
-        ("density", ("variant",), values[:, -2]),
-        ("membership", ("variant",), values[:, -1]),
-      ):
-        data[f"{name}_{where}"] = (dims, part, {"units": CHANGE_UNITS[name]})
+      data |= change_variables(values, ("variant",), f"_{where}")
     variants = [score.variant for score in self.scores]
     coords = {
       "variant": [str(variant) for variant in variants],
@@ -162,7 +159,7 @@ class VariantScores:
       "track": list(self.table.names),
       "strand": ("track", [track.strand for track in self.table.expression]),
     }
-    return analysis("xarray").Dataset(data, coords=coords)
+    return optional("xarray", "analysis").Dataset(data, coords=coords)
 
 
 def score_columns(table: TrackTable, has_spread: bool = False) -> list[str]:
@@ -243,6 +240,25 @@ def channel_names(table: TrackTable, where: str = "") -> list[str]:
   suffix = f"_{where}" if where else ""
   tracks = [f"expression{suffix}:{track}" for track in table.names]
   return [*tracks, f"density{suffix}", f"membership{suffix}"]
+
+
+def change_variables(
+  values: Float[np.ndarray, "*S C"], axes: tuple[str, ...], suffix: str = ""
+) -> dict[str, Any]:
+  """Returns changes as variables of an xarray.Dataset: expression, density and membership.
+
+  Args:
+    values: changes, their channels last.
+    axes: names of the other axes.
+    suffix: end of the variables' names.
+  """
+  parts = {
+    "expression": ((*axes, "track"), values[..., :-2]),
+    "density": (axes, values[..., -2]),
+    "membership": (axes, values[..., -1]),
+  }
+  units = {name: {"units": CHANGE_UNITS[name]} for name in parts}
+  return {f"{name}{suffix}": (*part, units[name]) for name, part in parts.items()}
 
 
 def channels(

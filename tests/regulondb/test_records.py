@@ -27,7 +27,7 @@ def dump(request, tmp_path_factory):
 
 def test_genes_of_both_generations_read_the_same(dump):
   report = QualityReport()
-  genes = records.read_genes(dump.files["geneDatamart"], dump.length_bp, report)
+  genes = records.scan_genes(dump.files["geneDatamart"], dump.length_bp, report).genes
   assert [fields(g, GENE_FIELDS) for g in genes] == [dataclasses.asdict(g) for g in dump.genes]
   assert report.reasons == {
     "gene without b-number": 1,
@@ -40,15 +40,15 @@ def test_genes_of_both_generations_read_the_same(dump):
 
 
 def test_phantoms_come_back_when_no_type_is_excluded(dump):
-  genes = records.read_genes(
+  genes = records.scan_genes(
     dump.files["geneDatamart"], dump.length_bp, QualityReport(), exclude_types=()
-  )
+  ).genes
   (phantom,) = [g for g in genes if g.type == "phantom"]
   assert (phantom.start, phantom.end) == (1000, 1100)
 
 
 def test_interrupted_gene_is_as_long_as_its_fragments(dump):
-  genes = records.read_genes(dump.files["geneDatamart"], dump.length_bp, QualityReport())
+  genes = records.scan_genes(dump.files["geneDatamart"], dump.length_bp, QualityReport()).genes
   lengths = {g.id: g.transcript_bp for g in genes}
   assert lengths["T09"] == 400 and lengths["T02"] == 300 and lengths["T01"] == 150
 
@@ -84,7 +84,7 @@ def test_growth_conditions_are_flat_strings(dump):
 def test_on_a_linear_contig_nothing_passes_the_origin(dump):
   report = QualityReport()
   path = dump.files["geneDatamart"]
-  genes = records.read_genes(path, dump.length_bp, report, circular=False)
+  genes = records.scan_genes(path, dump.length_bp, report, circular=False).genes
   assert "T01" not in {g.id for g in genes}
   assert report["gene with left end beyond right end"] == 1
 
@@ -105,7 +105,7 @@ def test_duplicates_and_nameless_records_are_counted(tmp_path):
     ],
   )
   report = QualityReport()
-  genes = records.read_genes(path, 100, report)
+  genes = records.scan_genes(path, 100, report).genes
   assert [(g.id, g.strand) for g in genes] == [("a", 1), ("e", 0)]
   assert report["gene listed twice"] == 1
   assert report["gene document without a gene id"] == 2
@@ -132,7 +132,7 @@ def test_fragments_place_a_gene_and_follow_it_over_the_origin(tmp_path):
     ],
   )
   report = QualityReport()
-  genes = {g.id: g for g in records.read_genes(path, 100, report)}
+  genes = {g.id: g for g in records.scan_genes(path, 100, report).genes}
   assert (genes["wraps"].start, genes["wraps"].end) == (90, 110)
   assert genes["wraps"].fragments == ((90, 95), (102, 110))
   assert (genes["unplaced"].start, genes["unplaced"].end) == (30, 50)
