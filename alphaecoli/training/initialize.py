@@ -24,8 +24,15 @@ from alphaecoli.tracks.track_table import TrackTable, trained_heads
 
 LOGGER = logging.getLogger(__name__)
 _ORGANISMS = (f"{published.ROOT}/embed", "embeddings")  # one row each
-_NOT_SIZES = ("n_organisms", "batch_norm_decay", "head_dropout", "head_dropout_of",
-              "compute_dtype", "remat", "remat_policy")  # fmt: skip
+_NOT_SIZES = (
+  "n_organisms",
+  "batch_norm_decay",
+  "head_dropout",
+  "head_dropout_of",
+  "compute_dtype",
+  "remat",
+  "remat_policy",
+)
 
 
 @dataclasses.dataclass(frozen=True)

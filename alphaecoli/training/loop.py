@@ -22,7 +22,6 @@ from alphaecoli.parallel.batches import device_batches
 from alphaecoli.parallel.sharding import window_shard
 from alphaecoli.schema import Config
 from alphaecoli.tracks.organisms import Organisms
-from alphaecoli.training.averaging import Averaging
 from alphaecoli.training.metrics_log import MetricsLog, Stopwatch, duration, train_line
 from alphaecoli.training.monitor import Watch
 from alphaecoli.training.optimizer import learning_rate
@@ -38,7 +37,7 @@ from alphaecoli.training.profiler import (
   utilisation,
 )
 from alphaecoli.training.resume import EXIT_STOPPED, Interruption
-from alphaecoli.training.step import StepDefinition, TrainState
+from alphaecoli.training.step import Averaging, StepDefinition, TrainState
 
 LOGGER = logging.getLogger(__name__)
 VALIDATION_FILE = "validation.json"

@@ -1,20 +1,22 @@
-"""One training step: pure, compiled once, unchanged on any mesh."""
+"""One training step: pure, compiled once, unchanged on any mesh; and averages of its states."""
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray
 
-from alphaecoli.data.pipeline import configured_batches
+from alphaecoli.data.pipeline import Batches, configured_batches
 from alphaecoli.model.functional import FunctionalModel, Values
-from alphaecoli.parallel.batches import abstract_batch
+from alphaecoli.parallel.batches import abstract_batch, device_batches
 from alphaecoli.parallel.sharding import constrain
 from alphaecoli.schema import LATE_FACTOR, Config
 from alphaecoli.tracks.store import TrackStore
@@ -43,7 +45,6 @@ class TrainState(NamedTuple):
 
 Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
-TrainStep = Callable[[TrainState, Batch, PRNGKeyArray], tuple[TrainState, Metrics]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,18 +92,8 @@ class StepDefinition:
 
   def jit(self) -> Any:
     """Returns the jitted step: the state is donated and stays where it lies. Use in set_mesh."""
-    pure = make_train_step(
-      self.functional,
-      self.optimizer,
-      self.weights,
-      accumulate_steps=self.accumulate_steps,
-      dropout=self.dropout,
-      expression_weighting=self.expression_weighting,
-      structure_first_steps=self.structure_first_steps,
-      ema_decay=self.ema_decay,
-    )
     shardings = state_shardings(self.abstract_state()), NamedSharding(self.mesh, PartitionSpec())
-    return jax.jit(pure, donate_argnums=0, out_shardings=shardings)
+    return jax.jit(self.step, donate_argnums=0, out_shardings=shardings)
 
   def abstract_state(self) -> TrainState:
     """Returns shapes, types and shardings of the state: the target of a restore."""
@@ -138,67 +129,31 @@ class StepDefinition:
     average = copy(learning) if self.ema_decay else {}
     return TrainState(step, params, stats, init(learning), average)
 
+  def step(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
+    """Takes one step: a pure function, not compiled.
 
-def make_train_step(
-  functional: FunctionalModel,
-  optimizer: optax.GradientTransformation,
-  weights: HeadWeights,
-  *,
-  accumulate_steps: int = 1,
-  dropout: bool = False,
-  expression_weighting: str = "gene",
-  structure_first_steps: int = 0,
-  ema_decay: float = 0.0,
-) -> TrainStep:
-  """Makes the step as a pure function, not compiled.
+    With `accumulate_steps` above 1 the batch is cut into so many micro-batches, one after the
+    other; losses are still means over the known values of the whole batch. Batch statistics are
+    those of a micro-batch, and the running ones move by the mean over micro-batches. What is frozen
+    passes through untouched, and no gradient of it is computed.
 
-  With `accumulate_steps` above 1 the batch is cut into so many micro-batches, one after the
-  other; losses are still means over the known values of the whole batch. Batch statistics are
-  those of a micro-batch, and the running ones move by the mean over micro-batches. What is frozen
-  passes through untouched, and no gradient of it is computed.
-
-  Returns:
-    A function of state, batch and key. Its metrics are float32 scalars: loss/total, loss/<head>,
-    grad_norm (before clipping), output_std/<head>, known/<head> (known values, or the sum of their
-    weights: genes, pairs), stats_finite (1 or 0); and start
-    and reverse of the batch's windows.
-  """
-  heads = active_heads(weights)
-
-  def loss(
-    learning: Values, state: TrainState, batch: Batch, counts: Batch, key: PRNGKeyArray
-  ) -> tuple[Array, tuple[Values, Metrics]]:
-    model = functional.merge({**state.params, **learning}, state.stats)
-    outputs = model(
-      batch["sequence"], batch["organism"], train=True, dropout_key=key if dropout else None
-    )
-    late: Any = 1.0  # no arithmetic where the heads learn together
-    if structure_first_steps:
-      late = jnp.where(state.step < structure_first_steps, LATE_FACTOR, 1.0)
-    total, by_head = losses(
-      outputs, batch, weights, counts, functional.heads, expression_weighting, late
-    )
-    metrics = {"loss/total": total} | {f"loss/{head}": value for head, value in by_head.items()}
-    for head in heads:
-      metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / accumulate_steps
-      metrics[f"moment2/{head}"] = jnp.square(outputs[head]).mean((1, 2)).mean() / accumulate_steps
-    return total, (functional.learning(functional.split(model)[1]), metrics)
-
-  gradient = jax.grad(loss, has_aux=True)
-
-  def step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
-    key = jax.random.fold_in(key, state.step)
-    counts = known_counts(batch, functional.heads, expression_weighting)
-    learning = functional.learning(state.params)
-    one = functools.partial(gradient, learning, state)
-    if accumulate_steps == 1:
+    Returns:
+      The next state, and metrics, float32 scalars: loss/total, loss/<head>, grad_norm (before
+      clipping), output_std/<head>, known/<head> (known values, or the sum of their weights: genes,
+      pairs), stats_finite (1 or 0); and start and reverse of the batch's windows.
+    """
+    key, decay = jax.random.fold_in(key, state.step), self.ema_decay
+    counts = known_counts(batch, self.functional.heads, self.expression_weighting)
+    learning = self.functional.learning(state.params)
+    one = functools.partial(jax.grad(self._loss, has_aux=True), learning, state)
+    if self.accumulate_steps == 1:
       grads, (stats, metrics) = one(batch, counts, key)
     else:
-      grads, stats, metrics = _accumulate(one, accumulate_steps, batch, counts, key)
-    updates, opt_state = optimizer.update(grads, state.opt_state, learning)
+      grads, stats, metrics = _accumulate(one, self.accumulate_steps, batch, counts, key)
+    updates, opt_state = self.optimizer.update(grads, state.opt_state, learning)
     learning = optax.apply_updates(learning, updates)
-    average = move_average(state.average, learning, state.step, ema_decay) if ema_decay else {}
-    for head in heads:
+    average = move_average(state.average, learning, state.step, decay) if decay else {}
+    for head in active_heads(self.weights):
       mean, square = metrics.pop(f"moment1/{head}"), metrics.pop(f"moment2/{head}")
       metrics[f"output_std/{head}"] = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0))
       metrics[f"known/{head}"] = counts[head]
@@ -210,7 +165,24 @@ def make_train_step(
     params = {**state.params, **learning}
     return TrainState(state.step + 1, params, stats, opt_state, average), metrics
 
-  return step
+  def _loss(
+    self, learning: Values, state: TrainState, batch: Batch, counts: Batch, key: PRNGKeyArray
+  ) -> tuple[Array, tuple[Values, Metrics]]:
+    """Computes the total loss of a batch or micro-batch, its new statistics and its metrics."""
+    functional, parts = self.functional, self.accumulate_steps
+    model = functional.merge({**state.params, **learning}, state.stats)
+    dropout_key = key if self.dropout else None
+    outputs = model(batch["sequence"], batch["organism"], train=True, dropout_key=dropout_key)
+    late: Any = 1.0  # no arithmetic where the heads learn together
+    if self.structure_first_steps:
+      late = jnp.where(state.step < self.structure_first_steps, LATE_FACTOR, 1.0)
+    weighting = self.expression_weighting
+    total, by_head = losses(outputs, batch, self.weights, counts, functional.heads, weighting, late)
+    metrics = {"loss/total": total} | {f"loss/{head}": value for head, value in by_head.items()}
+    for head in active_heads(self.weights):
+      metrics[f"moment1/{head}"] = outputs[head].mean((1, 2)).mean() / parts
+      metrics[f"moment2/{head}"] = jnp.square(outputs[head]).mean((1, 2)).mean() / parts
+    return total, (functional.learning(functional.split(model)[1]), metrics)
 
 
 def move_average(average: Values, params: Values, step: Array, decay: float) -> Values:
@@ -263,3 +235,90 @@ def planned_bytes(compiled: Any) -> int | None:
 def state_shardings(abstract: TrainState) -> TrainState:
   """Returns the shardings of an abstract state."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+# Forward passes of whole batches: the mean's error is then a sixth of one batch's deviation (a
+# running mean of decay 0.9 counts 19 batches). In the quick start they take 13 CPU seconds, as long
+# as seven steps.
+STATISTICS_BATCHES = 32
+
+
+class Averaging:
+  """The parameters and statistics to measure of each state; the state's own without an average.
+
+  Running statistics are those under the parameters of the last steps, which differ from their
+  average: before it is used, statistics are estimated anew under it, from training windows.
+
+  Source: Izmailov et al. 2018, arXiv:1803.05407, section 3.2; the plain mean over batches is that
+  of PyTorch's torch.optim.swa_utils.update_bn.
+  """
+
+  def __init__(
+    self, definition: StepDefinition, config: Config, batches: Callable[[int, int], Batches]
+  ):
+    """Prepares, without compiling.
+
+    Args:
+      definition: training step, whose state has the averages.
+      config: configuration of the run.
+      batches: function from the first step and the windows of a batch to this process's rows of
+        training batches.
+    """
+    self._functional, self._mesh = definition.functional, definition.mesh
+    self._abstract, self._batches = definition.abstract_state(), batches
+    # As in training, a batch that is cut into micro-batches has the statistics of those.
+    parts = config.train.accumulate_steps
+    self._windows, self._n = config.train.batch_windows // parts, STATISTICS_BATCHES * parts
+    self._window_bp = config.data.window_bp
+    self._add: Callable[..., Values] | None = None
+    self._made: tuple[int, Values] | None = None  # statistics of a step
+
+  def compile(self) -> None:
+    """Compiles what `values` runs, so that a run that is told to stop need not. Use in set_mesh."""
+    if not self._abstract.average or not self._functional.learning(self._abstract.stats):
+      return
+    inputs: dict[str, np.ndarray] = {
+      "sequence": np.zeros((1, self._window_bp), np.uint8),
+      "organism": np.zeros(1, np.int32),
+    }
+    where = {name: leaf.sharding for name, leaf in self._abstract.stats.items()}
+    self._add = (
+      jax.jit(self._add_batch, out_shardings=where)
+      .lower(
+        self._abstract.params,
+        self._abstract.stats,
+        abstract_batch(inputs, self._windows, self._mesh),
+        jax.ShapeDtypeStruct((), np.float32),
+      )
+      .compile()
+    )
+
+  def values(self, state: TrainState) -> tuple[Values, Values]:
+    """Returns parameters and running statistics, made once a step. Call `compile` before."""
+    if not state.average:
+      return state.params, state.stats
+    params, step = {**state.params, **state.average}, int(state.step)
+    if self._made is None or self._made[0] != step:
+      self._made = step, self._estimate(params, state.stats)
+    return params, self._made[1]
+
+  def _estimate(self, params: Values, stats: Values) -> Values:
+    """Computes the mean statistics of the run's first batches; those of frozen norms stay."""
+    if self._add is None:
+      return stats
+    with self._batches(0, self._windows) as stream:
+      batches = (
+        {"sequence": batch["sequence"], "organism": batch["organism"]}
+        for batch in itertools.islice(stream, self._n)
+      )
+      for i, batch in enumerate(device_batches(batches, self._mesh)):
+        stats = self._add(params, stats, batch, np.float32(1 / (i + 1)))
+    return stats
+
+  def _add_batch(
+    self, params: Values, stats: Values, batch: dict[str, Array], share: Array
+  ) -> Values:
+    """Moves means by a batch's share; the first has 1, and nothing of what was there is left."""
+    found = self._functional.batch_statistics(params, stats, batch["sequence"], batch["organism"])
+    means = self._functional.learning(stats)
+    return {**stats, **optax.incremental_update(found, means, share)}

@@ -13,13 +13,11 @@ from alphaecoli.evaluation.evaluator import evaluate_on, make_predict
 from alphaecoli.parallel.batches import put_batch
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, LossWeights
-from alphaecoli.training import averaging
-from alphaecoli.training.averaging import Averaging
 from alphaecoli.training.loop import items_state, state_items
 from alphaecoli.training.optimizer import make_optimizer
 from alphaecoli.training.resume import EXIT_STOPPED
 from alphaecoli.training.run import train_on
-from alphaecoli.training.step import StepDefinition
+from alphaecoli.training.step import Averaging, StepDefinition
 from tests.training.small import (
   init_config,
   random_batch,
@@ -105,7 +103,7 @@ def test_decay_is_checked(decay):
   ("mesh", "parts"), [((1, 1), 1), ((4, 2), 1), ((2, 2), 2)], ids=["one", "mesh", "micro-batches"]
 )
 def test_statistics_are_the_mean_over_batches_under_the_average(store, mesh, parts, monkeypatch):
-  monkeypatch.setattr(averaging, "STATISTICS_BATCHES", 5)
+  monkeypatch.setattr("alphaecoli.training.step.STATISTICS_BATCHES", 5)
   config = with_mesh(tiny_config(train__ema_decay=DECAY, train__accumulate_steps=parts), *mesh)
   functional = stand_in()
   definition = _definition(config, functional)
