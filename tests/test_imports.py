@@ -10,7 +10,7 @@ import pytest
 import alphaecoli
 
 ROOT = Path(alphaecoli.__file__).parent
-MOST_AT_TOP, MOST_IN_FOLDER, MOST_MODULES, MOST_LINES = 19, 15, 141, 350
+MOST_AT_TOP, MOST_IN_FOLDER, MOST_MODULES, MOST_LINES = 19, 15, 142, 350
 ACCELERATOR = ("jax", "flax", "grain", "optax", "orbax", "chex")
 # What stands in a row imports only rows above it, and its own folder.
 ORDER = (

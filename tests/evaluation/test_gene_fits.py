@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alphaecoli.evaluation import gene_fits
+from alphaecoli.evaluation import gene_fits, training_fits
 from alphaecoli.evaluation.evaluator import evaluate, summarise
 from alphaecoli.evaluation.gene_fits import GeneFit
 from alphaecoli.evaluation.gene_level import with_gene_models
@@ -69,7 +69,7 @@ def weighs(monkeypatch):
 def boosted_odds(data, columns):
   """What scikit-learn's own trees say of pairs, fitted on training pairs."""
   x = np.column_stack(list(data.pair_features("train").values()))
-  model = GradientBoostingClassifier(**gene_fits._PAIR_TREES)
+  model = GradientBoostingClassifier(**training_fits._PAIR_TREES)
   return model.fit(x, data.pairs["train"]["same_operon"]).decision_function(columns)
 
 
@@ -308,13 +308,13 @@ def test_expression_weighs_codon_use_and_the_network_on_validation_genes(noisy):
 
 def test_trees_of_expression_are_scikit_learns(noisy):
   data = SplitData(noisy[0], WINDOW_BP)
-  _, boosted = gene_fits.fit_known(data).expression
+  _, boosted = training_fits.fit_known(data).expression
   none = np.zeros((len(data.store.all_genes), len(boosted.tracks)))
   z = data.genome.z(boosted, none)
   for i, track in enumerate(boosted.tracks.values()):
     y = data.genes["train"]["target_z"][:, i]
     features, known = data.genome.model_features(track.mate_gap_bp), ~np.isnan(y)
-    model = GradientBoostingRegressor(**gene_fits._EXPRESSION_TREES)
+    model = GradientBoostingRegressor(**training_fits._EXPRESSION_TREES)
     model.fit(features[data.genes["train"]["row"][known]], y[known])
     np.testing.assert_allclose(z[:, i], model.predict(features), rtol=1e-9)
     assert z[:, i].std() > 0.1
