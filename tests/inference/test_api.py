@@ -9,7 +9,6 @@ import pytest
 import alphaecoli
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.sequence import Contig, decode
-from alphaecoli.inference import logo as former_logo
 from alphaecoli.inference.arguments import Interval, as_genome
 from alphaecoli.inference.prediction import Request
 from alphaecoli.inference.tiling import window_start
@@ -182,11 +181,3 @@ def test_public_names_are_all_there():
     assert getattr(alphaecoli, name) is not None
   with pytest.raises(AttributeError, match="no attribute 'nothing'"):
     alphaecoli.nothing
-
-
-def test_the_former_place_of_draw_logo_warns_and_draws(monkeypatch):
-  drawn = []
-  monkeypatch.setattr("alphaecoli.plotting.logo.draw_logo", lambda *a, **k: drawn.append((a, k)))
-  with pytest.warns(DeprecationWarning, match=r"use alphaecoli\.draw_logo"):
-    former_logo.draw_logo("result", "x.png", channel="density")
-  assert drawn == [(("result", "x.png"), {"channel": "density"})]
