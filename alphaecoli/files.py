@@ -88,8 +88,7 @@ def storage_errors() -> tuple[type[Exception], ...]:
 
 def _reason(error: Exception) -> str:
   """Returns what a storage error says, in one line."""
-  text = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
-  return text or type(error).__name__
+  return getattr(error, "strerror", None) or reason_of(error, 300)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from alphaecoli.benchmarks.accelerator_stages import SMALL_BP, TRACE, WEIGHTS, R
 from alphaecoli.benchmarks.accelerator_table import markdown
 from alphaecoli.benchmarks.step import best_variant
 from alphaecoli.config import configs_dir, from_arguments
-from alphaecoli.errors import ConfigError
+from alphaecoli.errors import ConfigError, reason_of
 from alphaecoli.files import hash_file, make_folder, write_json, write_text
 
 DESCRIPTION = """\
@@ -110,7 +110,7 @@ def run_parts(stage: str, run: Run) -> int:
       results[name] = _finite(part(Run(run.work, run.rehearse, run.recipe, results)))
     except Exception as error:  # whatever it is, the other parts are to run
       traceback.print_exc()
-      text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+      text = f"{type(error).__name__}: {reason_of(error, 300)}"
       add_note(path, {"part": name, "seconds": time.perf_counter() - started, "error": text})
       return 1
     note = {"seconds": time.perf_counter() - started, "result": results[name]}

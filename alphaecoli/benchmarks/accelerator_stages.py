@@ -16,7 +16,7 @@ from alphaecoli.benchmarks import step as timing
 from alphaecoli.benchmarks.accelerator_table import relative_error, within
 from alphaecoli.benchmarks.data import seconds_of
 from alphaecoli.config import TEST_MODE, configs_dir, load
-from alphaecoli.errors import UserError
+from alphaecoli.errors import UserError, reason_of
 from alphaecoli.schema import BIN_BP, PAIR_BP, Config, ModelConfig
 
 Figures = dict[str, Any]
@@ -157,7 +157,7 @@ def check_convolutions(run: Run) -> Figures:
       got = jax.jit(with_gradients)(*operands)
       entry: Figures = {name: relative_error(got[name], want[name]) for name in want}
     except jax.errors.JaxRuntimeError as error:
-      entry = {"error": str(error).splitlines()[0][:300]}
+      entry = {"error": reason_of(error, 300)}
     found[f"{width} x {n_in} x {n_out}"] = entry
   good = all("error" not in e and within(e, BFLOAT16_TOLERANCE) for e in found.values())
   return {"good": good, "errors": found}
