@@ -186,7 +186,11 @@ def choose_contigs(
     chosen, hint = [contigs[names.index(name)]], "prepared is --contig alone"
   else:
     long = [c for c in ordered[1:] if c.length_bp >= window_bp and c.name in annotated]
-    chosen, hint = [ordered[0], *long], "they are shorter than a window, or have no gene"
+    chosen = [ordered[0], *long]
+    hint = (
+      f"they are shorter than a window, or have no gene (data.window_bp={window_bp}: train with "
+      "shorter windows, and prepare with that --config.data.window_bp, to keep more)"
+    )
   left = [contig for contig in ordered if all(contig is not own for own in chosen)]
   for contig in left:
     if name is not None:
@@ -199,17 +203,13 @@ def choose_contigs(
     LOGGER.info("prepared as one organism: %s", shown([c.name for c in chosen], 10))
   if left:
     LOGGER.warning(
-      "%d of %d contigs of %s are left out, %d bp: %s; %s%s",
+      "%d of %d contigs of %s are left out, %d bp: %s; %s",
       len(left),
       len(contigs),
       path,
       sum(contig.length_bp for contig in left),
       shown([c.name for c in left], 5),
       hint,
-      ""
-      if name is not None
-      else f" (data.window_bp={window_bp}: train with shorter windows, and "
-      "prepare with that --config.data.window_bp, to keep more)",
     )
   return chosen
 
