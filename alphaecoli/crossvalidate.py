@@ -41,9 +41,9 @@ def main(arguments: Sequence[str]) -> int:
   flags, rest = parser.parse_known_args(arguments)
   config, _ = from_arguments(rest)
   if config.data.stores:
-    from alphaecoli.evaluation.folds import as_prepared
+    from alphaecoli.evaluation.folds import divided_as_prepared
 
-    config = as_prepared(config)
+    config = divided_as_prepared(config)
   folds = parse_folds(flags.folds, config.data.n_folds)
   if flags.rivals:
     from alphaecoli.evaluation.rivals import require

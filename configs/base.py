@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
   data.n_blocks = 20  # regions the chromosome is cut into
   data.n_folds = 10  # folds the regions are dealt to
   data.fold = 0  # fold whose blocks are held out for validation; the next fold is test
-  data.block_offset = 0.0  # blocks before the first region of a circle; 0.5: the origin lies in one
+  data.block_offset = 0.5  # blocks before the first region of a circle: its origin lies in one
   data.exclude_gene_types = ("phantom",)  # RegulonDB gene types left out
   data.unknown_expression_types = ("rRNA",)  # libraries are depleted of these: no measurement
   data.min_operon_genes = 2  # RegulonDB counts single genes as operons; 1 labels those too

@@ -52,5 +52,5 @@ def hand_worked_store(
       for unit in document["transcriptionUnits"]:
         unit["citations"] = [{"evidence": {"code": evidence.get(document["_id"])}}]
     toy.write_bson(dump.files["operonDatamart"], documents)
-  settings = {"n_blocks": 3, "n_folds": 3, **data}
+  settings = {"n_blocks": 3, "n_folds": 3, "block_offset": 0.0, **data}
   return process_data(toy_config(dump, **settings), directory)

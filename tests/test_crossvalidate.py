@@ -16,7 +16,7 @@ from alphaecoli.checkpoints.read import find_checkpoint, read_meta
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation import folds
 from alphaecoli.evaluation import run as evaluation_run
-from alphaecoli.evaluation.folds import as_prepared, fold_config, write_fold
+from alphaecoli.evaluation.folds import divided_as_prepared, fold_config, write_fold
 from alphaecoli.evaluation.rival_fits import Value
 from alphaecoli.evaluation.rivals import DESCRIPTIONS, Rivals
 from alphaecoli.model.functional import FunctionalModel
@@ -282,7 +282,7 @@ def test_the_store_of_a_fold_is_found_where_all_folds_have_theirs(stopped_then_c
 def test_folds_are_cut_of_a_prepared_store(tmp_path):
   store = random_store(tmp_path, n_blocks=9, n_folds=3, fold=2)
   base = config_of(stores=(str(store.path),))
-  config = as_prepared(base)
+  config = divided_as_prepared(base)
   assert (config.data.n_blocks, config.data.n_folds) == (9, 3)
   assert fold_config(config, tmp_path, 2).data.stores == (str(store.path),)
   of_fold = fold_config(config, tmp_path, 0)

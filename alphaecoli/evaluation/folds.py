@@ -26,6 +26,7 @@ from alphaecoli.evaluation.fold_metrics import Aggregate, FoldResult, aggregate,
 from alphaecoli.evaluation.run import evaluate_run, fit_gene_models
 from alphaecoli.files import AnyPath, absolute, is_remote, tsv_writer, write_json
 from alphaecoli.schema import DATA_BEFORE, Config, DataConfig
+from alphaecoli.tracks.organisms import as_prepared
 from alphaecoli.tracks.replicons import fold_of, refold
 from alphaecoli.tracks.splits import TEST
 from alphaecoli.tracks.store import TrackStore
@@ -62,18 +63,13 @@ def fold_config(config: Config, workdir: AnyPath, fold: int) -> Config:
   return dataclasses.replace(config, data=data)
 
 
-def as_prepared(config: Config) -> Config:
+def divided_as_prepared(config: Config) -> Config:
   """Returns a configuration with the blocks and folds of the store that it names, if it does.
 
   Raises:
     ConfigError or DataError: see `fold_config`.
   """
-  if not config.data.stores:
-    return config
-  kept = {**DATA_BEFORE, **_prepared(config).manifest["config"]}
-  keys = ("n_blocks", "n_folds", "block_offset", "circular")
-  data = dataclasses.replace(config.data, **{key: kept[key] for key in keys})
-  return dataclasses.replace(config, data=data)
+  return as_prepared(config, [_prepared(config)]) if config.data.stores else config
 
 
 def write_fold(config: Config, workdir: AnyPath, fold: int) -> None:

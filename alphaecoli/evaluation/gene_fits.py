@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 from scipy import optimize, special
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
@@ -25,9 +26,11 @@ from alphaecoli.genomics.coding_model import (
   FEATURES,
   START_FEATURES,
   STARTS,
+  STOPS,
   CodingModel,
+  pair_odds,
   reading_frames,
-  start_choices,
+  word,
   words,
 )
 from alphaecoli.genomics.gene_calls import MIN_CODONS, strands
@@ -129,6 +132,41 @@ def _weigh_calls(
   return dataclasses.replace(
     model, call_weights={**dict(zip(FEATURES, fitted.tolist(), strict=True)), "bias": bias}
   )
+
+
+def start_choices(
+  model: CodingModel,
+  numbers: Int64[np.ndarray, " L"],
+  motif: Float64[np.ndarray, " L"],
+  start: int,
+  end: int,
+) -> tuple[Float64[np.ndarray, "s 5"], int] | None:
+  """Returns the features of all start codons of a gene, for a fit of `start_weights`.
+
+  Args:
+    model: evidence; its weights are not used.
+    numbers: triplets of the strand as it is read: `words`.
+    motif: log odds that `motif_odds` returns for that strand.
+    start: first base of the annotated start codon.
+    end: base after the stop codon.
+
+  Returns:
+    The features of `START_FEATURES`, and which row is the annotated start. None where that is no
+    start codon of the frame.
+  """
+  before = numbers[: end - 3][::-1][2::3]
+  stops = np.flatnonzero(np.isin(before, [word(codon) for codon in STOPS]))
+  n = int(stops[0]) if len(stops) else len(before)
+  first = end - 3 * (n + 1)
+  codons = numbers[first:end:3]
+  at = np.flatnonzero(np.isin(codons, [word(codon) for codon in STARTS]))
+  annotated = np.flatnonzero(first + 3 * at == start)
+  if not len(annotated):
+    return None
+  pairs = np.concatenate([[0.0], np.cumsum(pair_odds(model, codons))])
+  kinds: list[Bool[np.ndarray, " s"]] = [codons[at] == word(codon) for codon in STARTS[1:]]
+  columns = (*kinds, motif[first:end:3][at], pairs[-1] - pairs[at + 1], len(codons) - at)
+  return np.column_stack(columns).astype(np.float64), int(annotated[0])
 
 
 def _choose_starts(choices: Sequence[tuple[np.ndarray, int]]) -> list[float]:

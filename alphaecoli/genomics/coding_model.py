@@ -8,11 +8,12 @@ motif by expectation and maximisation: Bailey and Elkan 1994.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
 from alphaecoli.genomics.sequence import UNKNOWN, reverse_complement
@@ -106,12 +107,10 @@ class CodingModel:
     found = np.zeros(len(codes) if starts is None else len(starts))
     if len(codes) <= UPSTREAM_BP:
       return found
-    # Of every motif that there can be, unknown bases counting 0; and which one is at each base.
-    sums, numbers = np.zeros(1), np.zeros((n := len(codes) - width + 1), np.int32)
-    for i, weights in enumerate(np.pad(self.motif, ((0, 0), (0, 1)))):
-      sums = (sums[:, None] + weights).ravel()
+    numbers = np.zeros((n := len(codes) - width + 1), np.int32)
+    for i in range(width):
       numbers = numbers * (UNKNOWN + 1) + codes[i : n + i]
-    odds = np.exp(sums)[numbers]
+    odds = self._every_motif[numbers]
     late = slice(UPSTREAM_BP, None) if starts is None else starts >= UPSTREAM_BP
     mean = np.full(len(found[late]), 1 - self.spacing.sum())
     for place, share in enumerate(self.spacing):
@@ -119,6 +118,14 @@ class CodingModel:
       mean += share * odds[every if starts is None else starts[late] - UPSTREAM_BP + place]
     found[late] = np.log(mean)
     return found
+
+  @functools.cached_property
+  def _every_motif(self) -> Float64[np.ndarray, " m"]:
+    """Computes the odds of every motif that there can be, unknown bases counting 0."""
+    sums = np.zeros(1)
+    for weights in np.pad(self.motif, ((0, 0), (0, 1))):
+      sums = (sums[:, None] + weights).ravel()
+    return np.exp(sums)
 
   def to_json(self) -> dict[str, Any]:
     """Returns plain values, rounded to what counts of genes can tell."""
@@ -218,14 +225,16 @@ def _estimate_motif(
   motif[range(width), [_LETTERS.index(letter) for letter in CONSENSUS]] = 0.7
   spacing = np.full(places, 0.7 / places)
   windows = sliding_window_view(upstream, width, axis=1)[:, :places]
-  hits = [[windows[..., i] == letter for letter in range(4)] for i in range(width)]
+  letters = np.unravel_index(np.arange(4**width), (4,) * width)  # of every motif, by place
+  at = np.ravel_multi_index(tuple(np.moveaxis(windows, 2, 0)), (4,) * width)
   for _ in range(_ROUNDS):
     odds = np.log(motif / base)
-    joint = np.exp(sum(odds[i][windows[..., i]] for i in range(width))) * spacing
+    joint = np.exp(sum(odds[i][letters[i]] for i in range(width)))[at] * spacing
     share = joint / (joint.sum(axis=1, keepdims=True) + 1 - spacing.sum())
     spacing = np.clip((share.sum(axis=0) + 0.1) / (len(upstream) + 1), 1e-6, None)
     spacing *= min(1.0, 0.99 / spacing.sum())
-    motif = np.array([[share[hit].sum() for hit in letters] for letters in hits]) + 5 * base
+    found = np.bincount(at.ravel(), share.ravel(), minlength=4**width)
+    motif = np.array([np.bincount(of_place, found) for of_place in letters]) + 5 * base
     motif /= motif.sum(axis=1, keepdims=True)
   return np.log(motif / base), spacing
 
@@ -308,41 +317,6 @@ def start_scores(
     at = codons == word(codon)
     found[at] = model.start_weights[codon] + model.start_weights["motif"] * motif[at]
   return found
-
-
-def start_choices(
-  model: CodingModel,
-  numbers: Int64[np.ndarray, " L"],
-  motif: Float64[np.ndarray, " L"],
-  start: int,
-  end: int,
-) -> tuple[Float64[np.ndarray, "s 5"], int] | None:
-  """Returns the features of all start codons of a gene, for a fit of `start_weights`.
-
-  Args:
-    model: evidence; its weights are not used.
-    numbers: triplets of the strand as it is read: `words`.
-    motif: log odds that `motif_odds` returns for that strand.
-    start: first base of the annotated start codon.
-    end: base after the stop codon.
-
-  Returns:
-    The features of `START_FEATURES`, and which row is the annotated start. None where that is no
-    start codon of the frame.
-  """
-  before = numbers[: end - 3][::-1][2::3]
-  stops = np.flatnonzero(np.isin(before, _STOPS))
-  n = int(stops[0]) if len(stops) else len(before)
-  first = end - 3 * (n + 1)
-  codons = numbers[first:end:3]
-  at = np.flatnonzero(np.isin(codons, _STARTS))
-  annotated = np.flatnonzero(first + 3 * at == start)
-  if not len(annotated):
-    return None
-  pairs = _sums(pair_odds(model, codons))
-  kinds: list[Bool[np.ndarray, " s"]] = [codons[at] == word(codon) for codon in STARTS[1:]]
-  columns = (*kinds, motif[first:end:3][at], pairs[-1] - pairs[at + 1], len(codons) - at)
-  return np.column_stack(columns).astype(np.float64), int(annotated[0])
 
 
 def _sums(values: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " m"]:

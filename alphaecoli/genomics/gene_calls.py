@@ -37,6 +37,7 @@ MIN_SCORE = 12.0  # log odds, nats, without a coding model
 MIN_LOG_ODDS = -1.6  # of a coding model; chosen on the validation splits of folds 0 to 3
 LEAST_GENES = 300  # called in a genome, for its codon use and starts to be counted anew
 ROUNDS = 2  # of counting and calling
+LEAST_GROWTH = 1.01  # of the genes counted, for them to be counted anew: contigs may be thousands
 MAX_LOGIT = 6.0  # of one base: none decides alone
 MAX_OVERLAP_BP = 60  # with a better gene
 MIN_RNA_BP = 50  # the shortest RNA gene that is called
@@ -51,6 +52,7 @@ SETTINGS: Mapping[str, Any] = {
   "min_score": MIN_SCORE,
   "min_log_odds": MIN_LOG_ODDS,
   "least_genes": LEAST_GENES,
+  "least_growth": LEAST_GROWTH,
   "max_logit": MAX_LOGIT,
   "max_overlap_bp": MAX_OVERLAP_BP,
   "min_rna_bp": MIN_RNA_BP,
@@ -86,7 +88,8 @@ class GeneCaller:
   """Calls the genes of a genome, contig by contig.
 
   A coding model counts them as it goes: once there are `LEAST_GENES`, codon use and starts are
-  those of this genome, and no longer of the one that the checkpoint learnt from.
+  those of this genome, and no longer of the one that the checkpoint learnt from. A contig that adds
+  little (`LEAST_GROWTH`) is called by what was counted before it.
   """
 
   def __init__(self, model: CodingModel | None = None):
@@ -97,6 +100,8 @@ class GeneCaller:
     """
     self._model = model
     self._counts: Counts | None = None
+    self._recounted: CodingModel | None = None  # of this genome
+    self._counted = 0  # genes that it is of
 
   def call(
     self, codes: UInt8[np.ndarray, "L"], structure: Float[np.ndarray, "L 8"], circular: bool
@@ -119,17 +124,16 @@ class GeneCaller:
     """Calls protein-coding genes, and again once they and those of earlier contigs are counted."""
     if self._model is None:
       return call_genes(codes, logits, circular=circular)
-    before, model = self._counts, self._model
-    if before is not None and before.genes >= LEAST_GENES:
-      model = model.recounted(before)
+    before, model = self._counts, self._recounted or self._model
     region = _Region.of(codes, logits, circular)
     for _ in range(ROUNDS + 1):
       found = region.call(model)
       own = count(codes, [(gene.start, gene.end, gene.strand) for gene in found])
-      self._counts = own if before is None else before + own
-      if self._counts.genes < LEAST_GENES:
-        break
-      model = self._model.recounted(self._counts)
+      self._counts = counts = own if before is None else before + own
+      if counts.genes < max(LEAST_GENES, LEAST_GROWTH * self._counted):
+        return found
+      model = self._model.recounted(counts)
+    self._recounted, self._counted = model, counts.genes
     return found
 
 

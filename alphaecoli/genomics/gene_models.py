@@ -4,6 +4,7 @@ They weigh what the network predicts against what the sequence and the genes say
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ Columns = dict[str, Float64[np.ndarray, "p"]]  # features by name
 JUNCTION, EXPRESSION = "junction", "expression_difference"  # what the checkpoint's own model says
 VERSION = 1  # raise it when a feature comes to mean something else
 _LONGEST_GAP_BP = 1000
+_ROWS = 512  # that trees look at together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +67,26 @@ class Trees:
 
   def __call__(self, features: Float64[np.ndarray, "n F"]) -> Float64[np.ndarray, " n"]:
     """Adds up what each tree says of each row."""
-    columns, number, left = np.array(self.feature), np.array(self.number), np.array(self.left)
-    flat, first = features.ravel(), features.shape[1] * np.arange(len(features))
+    columns, number, left = self._arrays
     total = np.zeros(len(features))
-    for root in range(self.n):
-      at = np.full(len(features), root)
-      while (inside := np.flatnonzero(columns[at] >= 0)).size:
+    for rows in (slice(i, i + _ROWS) for i in range(0, len(features), _ROWS)):
+      flat, n = features[rows].ravel(), len(features[rows])
+      first = np.tile(features.shape[1] * np.arange(n), self.n)  # of each tree's rows
+      at = np.repeat(np.arange(self.n), n)
+      inside = np.flatnonzero(columns[at] >= 0)
+      while inside.size:
         here = at[inside]
         right = flat[first[inside] + columns[here]] > number[here]
-        at[inside] = left[here] + right
-      total += number[at]
+        at[inside] = here = left[here] + right
+        inside = inside[columns[here] >= 0]
+      for values in number[at].reshape(self.n, n):
+        total[rows] += values
     return total
+
+  @functools.cached_property
+  def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns features, numbers and left nodes."""
+    return np.array(self.feature), np.array(self.number), np.array(self.left)
 
   def times(self, factor: float) -> "Trees":
     """Returns trees whose sum is a multiple of this one."""

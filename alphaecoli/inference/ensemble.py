@@ -12,6 +12,7 @@ from jaxtyping import Bool, UInt8
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.genomics.intervals import regions_of
+from alphaecoli.inference.compiled import MOST_WAITING
 from alphaecoli.inference.prediction import (
   TRACK_HEADS,
   Embeddings,
@@ -21,7 +22,7 @@ from alphaecoli.inference.prediction import (
   whole_bins,
 )
 from alphaecoli.inference.predictor import Key, Predictor, Progress, ShareOf
-from alphaecoli.inference.tiling import n_bins
+from alphaecoli.inference.tiling import grouped, n_bins
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks import exposure
 from alphaecoli.tracks.splits import UNTOUCHED
@@ -41,24 +42,24 @@ class _Plan:
     request: contig and interval.
     start: its first base, the interval being widened to whole bins.
     end: base after its last one.
+    asked: what each member is asked.
     masks: members that predict each base and bin; None where the first ones predict everything.
-    asked: what each member is asked, where there are masks.
     origin: what the prediction says of its members.
   """
 
   request: Request
   start: int
   end: int
+  asked: Sequence[Sequence[Request]]
   masks: Masks | None = None
-  asked: Sequence[Sequence[Request]] = ()
   origin: exposure.Origin | None = None
 
   @property
-  def share_of_work(self) -> float:
-    """Returns the bases of the prediction for each base that a member is asked."""
-    intervals = (request.interval for requests in self.asked for request in requests)
-    whole = 0, len(self.request.codes)
-    return (self.end - self.start) / sum(b - a for a, b in (i or whole for i in intervals))
+  def work_bp(self) -> tuple[int, int]:
+    """Returns the bases of the prediction, and those that members are asked, all added up."""
+    own = self.start, self.end
+    asked = (r.interval if self.masks else own for requests in self.asked for r in requests)
+    return self.end - self.start, sum(b - a for a, b in (place or own for place in asked))
 
 
 class Ensemble(Predictor):
@@ -155,57 +156,47 @@ class Ensemble(Predictor):
     check_units(units)
     share = None if progress is None else ShareOf(progress)
     totals = np.zeros(3, np.int64)
-    plans = map(self._plan, requests)
-    for out_of_fold, run in itertools.groupby(plans, lambda plan: plan.masks is not None):
-      predict = self._each_alone if out_of_fold else self._all_at_once
-      for plan, prediction in predict(run, reverse_complement, share):
-        yield prediction.in_units(units)
-        if plan.origin is not None:
-          length = plan.end - plan.start
-          totals += length, out_of_fold * length, int(plan.origin.seen.sum())
+    for plan, prediction in self._by_member(map(self._plan, requests), reverse_complement, share):
+      yield prediction.in_units(units)
+      if plan.origin is not None:
+        length = plan.end - plan.start
+        totals += length, bool(plan.masks) * length, int(plan.origin.seen.sum())
     if not self._strict:
       exposure.say_shared(*totals.tolist())
 
-  def _all_at_once(
+  def _by_member(
     self, plans: Iterable[_Plan], reverse_complement: bool, share: ShareOf | None
   ) -> Iterator[tuple[_Plan, Prediction]]:
-    """Predicts everything with the first members; windows of short contigs share a batch."""
-    if share is not None:
-      share.of_work = 1 / self._used
-    *copies, own = itertools.tee(plans, self._used + 1)
-    streams = [
-      member.predict_many(
-        (plan.request for plan in copy), reverse_complement=reverse_complement, progress=share
-      )
-      for member, copy in zip(self.members, copies, strict=False)
-    ]
-    for plan in own:
-      yield plan, self._mean(plan, [next(stream) for stream in streams])
-
-  def _each_alone(
-    self, plans: Iterable[_Plan], reverse_complement: bool, share: ShareOf | None
-  ) -> Iterator[tuple[_Plan, Prediction]]:
-    """Predicts each base with the members that are to, contig by contig.
-
-    None is asked beyond a contig: it may have nothing to predict in any that follows.
-    """
-    for plan in plans:
+    """Predicts bases with the members that are to, group by group; contigs of one share batches."""
+    most = MOST_WAITING * self.batch_windows * self.window_bp
+    for group in grouped(plans, lambda plan: plan.end - plan.start, most):
       if share is not None:
-        share.of_work = plan.share_of_work
-      predictions = (
-        (number, prediction)
-        for number, (member, asked) in enumerate(zip(self.members, plan.asked, strict=True))
-        for prediction in member.predict_many(
-          asked, reverse_complement=reverse_complement, progress=share
+        share.of_work = np.divide(*np.sum([plan.work_bp for plan in group], axis=0)).item()
+      predictions: Iterable[tuple[int, int, Prediction]] = (
+        (owner, number, prediction)
+        for number, member in enumerate(self.members)
+        for owner, prediction in zip(
+          (i for i, plan in enumerate(group) for _ in plan.asked[number]),
+          member.predict_many(
+            (request for plan in group for request in plan.asked[number]),
+            reverse_complement=reverse_complement,
+            progress=share,
+          ),
+          strict=True,
         )
       )
-      yield plan, self._out_of_fold(plan, predictions)
+      if len(group) > 1:  # what is predicted of a long contig adds up as it comes
+        predictions = sorted(predictions, key=lambda prediction: prediction[:2])
+      owned = itertools.groupby(predictions, key=lambda prediction: prediction[0])
+      for plan, (_, own) in zip(group, owned, strict=True):
+        combine = self._mean if plan.masks is None else self._out_of_fold
+        yield plan, combine(plan, ((number, prediction) for _, number, prediction in own))
 
-  def _mean(self, plan: _Plan, predictions: Iterable[Prediction]) -> Prediction:
+  def _mean(self, plan: _Plan, predictions: Iterable[tuple[int, Prediction]]) -> Prediction:
     """Averages members, in ln(1 + TPM)."""
     totals: dict[str, Any] = {}
     members: list[Prediction] = []
-    for prediction in predictions:
+    for _, prediction in predictions:
       for name in HEADS:
         totals[name] = totals.get(name, 0) + getattr(prediction, name)
       nothing = np.zeros((0, 8), np.float32)  # large, and no spread is asked of it
@@ -244,7 +235,13 @@ class Ensemble(Predictor):
     if not request.one_window:
       start, end = whole_bins(request.interval, len(request.codes))
     known = self._exposures
-    return _Plan(request, start, end) if known is None else self._unseen(request, start, end, known)
+    if known is not None:
+      return self._unseen(request, start, end, known)
+    return _Plan(request, start, end, self._asked_whole(request))
+
+  def _asked_whole(self, request: Request) -> list[list[Request]]:
+    """Asks the first members for all of a request."""
+    return [[request] * (number < self._used) for number in range(len(self.members))]
 
   def _unseen(self, request: Request, start: int, end: int, known: exposure.Exposures) -> _Plan:
     """Finds which members are to predict each base, and each bin, by what they have not seen.
@@ -270,7 +267,7 @@ class Ensemble(Predictor):
     if not self._strict and share < SHARED_FROM:
       first = np.arange(len(exposures))[:, None] < self._used
       origin = exposure.Origin.of(np.broadcast_to(first, by_base.shape), by_base)
-      return _Plan(request, start, end, origin=origin)
+      return _Plan(request, start, end, self._asked_whole(request), origin=origin)
     if request.one_window:  # the same members all along
       by_base = np.broadcast_to(by_base.min(axis=1)[:, None], by_base.shape)
       by_bin = np.broadcast_to(by_base[:, :1], by_bin.shape)
@@ -280,7 +277,7 @@ class Ensemble(Predictor):
         exposure.check_unseen(name, start, values, bp)
       masks[bp] = exposure.least_exposed(values, self._used)
     asked = [self._regions(request, start, end, masks, n) for n in range(len(self.members))]
-    return _Plan(request, start, end, masks, asked, exposure.Origin.of(masks[1], by_base))
+    return _Plan(request, start, end, asked, masks, exposure.Origin.of(masks[1], by_base))
 
   def _regions(
     self, request: Request, start: int, end: int, masks: Masks, number: int

@@ -128,7 +128,7 @@ class PredictedGenes:
       return with_mean_annotated(self._plain_pairs(prediction), members), members
     pairs, models = self._plain_pairs(prediction), _used(prediction, models)
     known = [own.pairs for own in models if own.pairs is not None]
-    if not known or len(known) < len(models):
+    if not pairs or not known or len(known) < len(models):
       return pairs, []
     odds = special.logit(np.clip(prediction.operon_junction.astype(np.float64), _SURE, 1 - _SURE))
     z = self._z(prediction)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alphaecoli.errors import DataError
+from alphaecoli.errors import DataError, brief
 from alphaecoli.files import write_json
 from alphaecoli.genomics.gene_calls import GeneCaller, are_plausible
 from alphaecoli.inference import tables, writers
@@ -298,10 +298,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     ) from error
   except ValueError as error:
     raise DataError(f"{path}: not JSON: {error}") from error
-  if manifest.get("format") != FORMAT:
+  found = manifest.get("format") if isinstance(manifest, dict) else None
+  if found != FORMAT:
     raise DataError(
-      f"{path}: format {manifest.get('format')}; this version of alphaecoli reads {FORMAT}: "
-      "predict again"
+      f"{path}: format {brief(found)}; this version of alphaecoli reads {FORMAT}: predict again"
     )
   return manifest
 

@@ -5,7 +5,8 @@ least `margin_bp` of sequence on both sides, except at the true end of a linear 
 kept parts start at multiples of 128 bp from the contig's start, so that bins fit together.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +14,8 @@ from jaxtyping import UInt8
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.schema import BIN_BP, PAIR_BP
+
+T = TypeVar("T")
 
 
 class Tile(NamedTuple):
@@ -135,3 +138,16 @@ def tile_codes(
   offset = max(-first, 0)
   window[offset : offset + len(inside)] = inside
   return window
+
+
+def grouped(items: Iterable[T], length: Callable[[T], int], most: int) -> Iterator[list[T]]:
+  """Puts items together that follow one another, of so much length at most; a longer one alone."""
+  group, total = list[T](), 0
+  for item in items:
+    if group and total + length(item) > most:
+      yield group
+      group, total = [], 0
+    group.append(item)
+    total += length(item)
+  if group:
+    yield group

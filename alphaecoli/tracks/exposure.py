@@ -247,7 +247,7 @@ class Exposures:
     self._trained = [(meta["trained_on"], meta["config"]["data"]) for meta in trained]
     self._digests = {entry["genome_sha256"] for seen, _ in self._trained for entry in seen}
     self._folder = folder
-    self._indices: list[GenomeIndex] | None = None
+    self._indices: dict[str, GenomeIndex] | None = None
     self._seen: dict[str, UInt8[np.ndarray, "M L"]] = {}  # of genomes of training, by hash
     self._found: dict[str, Any] = {}  # by hash of a sequence, what of it each genome has
 
@@ -255,31 +255,31 @@ class Exposures:
     """Returns SEEN, HELD_OUT or UNTOUCHED for each member and base of a sequence."""
     digest = hash_genome(codes)
     if digest in self._digests:
-      return self._whole(codes)
+      return self._whole(digest, codes)
     result = np.full((len(self._trained), len(codes)), UNTOUCHED, np.uint8)
     if digest not in self._found:
-      self._found[digest] = [index.find(codes) for index in self._genomes()]
-    for (matches, repeated), index in zip(self._found[digest], self._genomes(), strict=True):
+      self._found[digest] = [index.find(codes) for index in self._genomes().values()]
+    found = zip(self._found[digest], self._genomes().items(), strict=True)
+    for (matches, repeated), (name, index) in found:
       if matches or repeated:
-        parts = _of_parts(matches, repeated, self._whole(index.codes), len(codes))
+        parts = _of_parts(matches, repeated, self._whole(name, index.codes), len(codes))
         np.minimum(result, parts, out=result)
     return result
 
-  def _whole(self, codes: UInt8[np.ndarray, " L"]) -> UInt8[np.ndarray, "M L"]:
+  def _whole(self, digest: str, codes: UInt8[np.ndarray, " L"]) -> UInt8[np.ndarray, "M L"]:
     """Returns the same for a genome of training, base by base from the same first one on."""
-    digest = hash_genome(codes)
     if digest not in self._seen:
       self._seen[digest] = np.stack([exposure(seen, data, codes) for seen, data in self._trained])
     return self._seen[digest]
 
-  def _genomes(self) -> list[GenomeIndex]:
-    """Returns the genomes of training that are there."""
+  def _genomes(self) -> dict[str, GenomeIndex]:
+    """Returns the genomes of training that are there, by hash."""
     if self._indices is None:
       contigs = dict(embedded_genomes())
       for file in self._folder.glob("*.fna.gz") if self._folder else ():
         contigs |= {hash_genome(contig.codes): contig.codes for contig in read_fasta(file)}
-      known = [contigs[digest] for digest in sorted(self._digests & contigs.keys())]
-      self._indices = [GenomeIndex(codes) for codes in known]
+      known = sorted(self._digests & contigs.keys())
+      self._indices = {digest: GenomeIndex(contigs[digest]) for digest in known}
     return self._indices
 
 
@@ -294,7 +294,8 @@ def _of_parts(
   What the genome has several times counts as seen by all who were trained on it, unless its
   surroundings say which copy it is.
   """
-  trained = (whole != UNTOUCHED).any(axis=1)
+  repeated = list(repeated)
+  trained = (whole != UNTOUCHED).any(axis=1) if repeated else None
   result = np.full((len(whole), length_bp), UNTOUCHED, np.uint8)
   shared = np.zeros(length_bp, bool)
   for start, end in repeated:

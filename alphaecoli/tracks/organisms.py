@@ -26,6 +26,7 @@ from alphaecoli.tracks.track_table import (
 from alphaecoli.tracks.write import fetch_store, open_prepared
 
 LOGGER = logging.getLogger(__name__)
+_DIVISION = ("n_blocks", "n_folds", "fold", "block_offset", "circular")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +149,16 @@ def open_organisms(
     LOGGER.info("organism %d: %s, %.1f%% of the windows, %s", index, store.organism, 100 * share,
                 store.path)  # fmt: skip
   return organisms
+
+
+def as_prepared(config: Config, stores: Sequence[TrackStore]) -> Config:
+  """Returns a configuration with the blocks and fold of prepared stores, as far as all agree.
+
+  So checkpoints say how their chromosomes were divided, whatever the defaults of their day were.
+  """
+  kept = [{**DATA_BEFORE, **store.manifest["config"]} for store in stores]
+  alike = {key: kept[0][key] for key in _DIVISION if all(k[key] == kept[0][key] for k in kept)}
+  return dataclasses.replace(config, data=dataclasses.replace(config.data, **alike))
 
 
 def find_store(

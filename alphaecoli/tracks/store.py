@@ -313,8 +313,8 @@ def open_store(path: PathLike) -> TrackStore:
     raise DataError(f"{manifest_path}: broken manifest ({reason_of(error)}); {_REBUILD}") from error
   if found not in [(FORMAT, version) for version in VERSIONS]:
     raise DataError(
-      f"{path}: {found[0]} version {found[1]}; expected {FORMAT} version {FORMAT_VERSION}; "
-      f"{_REBUILD}"
+      f"{path}: {brief(found[0])} version {brief(found[1])}; expected {FORMAT} version "
+      f"{FORMAT_VERSION}; {_REBUILD}"
     )
   try:
     _check_files(path, manifest)

@@ -334,7 +334,7 @@ def check_seen(source: PretrainedValues, store: TrackStore, allowed: bool) -> di
   )
   if not allowed:
     data = {**DATA_BEFORE, **source.meta["config"]["data"]}
-    keys = ("fold", "n_folds", "n_blocks", *(("block_offset",) if data["block_offset"] else ()))
+    keys = ("fold", "n_folds", "n_blocks", "block_offset")
     flags = (f"--config.data.{key}={data[key]}" for key in keys)
     raise ConfigError(
       f"{text}; hold out what it held out ({' '.join(flags)}), or start all the same with "

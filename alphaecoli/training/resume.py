@@ -24,6 +24,7 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import AnyPath, write_json
 from alphaecoli.schema import HEADS, Config
 from alphaecoli.tracks.organisms import Organisms
+from alphaecoli.tracks.process import NOT_IN_STORE
 
 LOGGER = logging.getLogger(__name__)
 # Sections and keys that may differ from the checkpoint's, because they change neither the arrays
@@ -78,9 +79,7 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
   Raises:
     ConfigError: the model, the tracks or the splits differ, or the model lacks a head of today.
   """
-  before = flat_config(with_new_keys(meta["config"]))
-  now = flat_config(config.to_dict())
-  changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+  before, now, changed = _compare(meta["config"], config)
   fixed = [k for k in changed if k.split(".")[0] not in _FREE_SECTIONS and k not in _FREE_KEYS]
   advice = "; restore the old values, or choose another --workdir to start a new run"
   if fixed:
@@ -101,6 +100,21 @@ def check_resumable(meta: Mapping[str, Any], config: Config, store_fingerprint: 
       LOGGER.warning("%s was %r and is now %r", key, before.get(key), now.get(key))
 
 
+def _compare(
+  before: Mapping[str, Any], config: Config
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+  """Returns the flat values of a run and of its next start, and the keys that differ.
+
+  What prepared stores fix is no difference: their values count, and defaults have changed.
+  """
+  old, new = flat_config(with_new_keys(before)), flat_config(config.to_dict())
+  changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+  if config.data.stores and old["data.stores"]:
+    free = [f"data.{key}" for key in NOT_IN_STORE]
+    changed = [k for k in changed if not k.startswith("data.") or k in free]
+  return old, new, changed
+
+
 def _is_reported(key: str) -> bool:
   """Returns whether a changed key makes another run, or at least other steps."""
   return key not in _SILENT_KEYS and key.split(".", maxsplit=1)[0] not in _SILENT_SECTIONS
@@ -115,9 +129,7 @@ def is_finished(workdir: AnyPath, config: Config) -> bool:
   end = start.get("end") or {}
   if end.get("status") != 0 or end.get("step", 0) < config.train.steps:
     return False
-  before, now = flat_config(with_new_keys(start["config"])), flat_config(config.to_dict())
-  changed = (k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-  return not any(map(_is_reported, changed))
+  return not any(map(_is_reported, _compare(start["config"], config)[2]))
 
 
 def describe_start(step: int, config: Config, mesh: Mesh, organisms: Organisms) -> dict[str, Any]:

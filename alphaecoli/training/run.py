@@ -21,7 +21,7 @@ from alphaecoli.parallel.distributed import of_every_process
 from alphaecoli.parallel.hardware import memory_bytes, use_compilation_cache
 from alphaecoli.parallel.sharding import make_mesh
 from alphaecoli.schema import HEADS, Config
-from alphaecoli.tracks.organisms import Organisms, open_organisms
+from alphaecoli.tracks.organisms import Organisms, as_prepared, open_organisms
 from alphaecoli.tracks.store import TrackStore
 from alphaecoli.training.initialize import first_values, with_stores
 from alphaecoli.training.loop import Loop, Setup, items_state, state_items
@@ -69,6 +69,8 @@ def train(config: Config, workdir: AnyPath, profile: range | None = None) -> int
   check_batch_size(config, mesh)
   with reading_bar() as show:
     organisms = one_first("track store", lambda: open_organisms(config, workdir, show))
+  if config.data.stores:
+    config = as_prepared(config, organisms.stores)
   if config.log.compilation_cache:
     use_compilation_cache(workdir / "jax_cache")
   config = settle_remat(config, organisms, mesh)

@@ -20,6 +20,7 @@ from alphaecoli.evaluation.gene_values import contig_genes
 from alphaecoli.evaluation.rival_fits import SplitData, fit_pairs
 from alphaecoli.evaluation.split_arrays import Assembly, Layout
 from alphaecoli.genomics import gene_calls
+from alphaecoli.genomics.coding_model import CodingModel
 from alphaecoli.genomics.gene_calls import GeneCaller
 from alphaecoli.genomics.gene_features import codon_counts
 from alphaecoli.genomics.gene_models import EXPRESSION, JUNCTION, GeneModels, PairModel
@@ -266,7 +267,9 @@ def test_labels_of_the_test_split_change_no_model_of_calls(made_up):
   assert again.to_json() == model.to_json()
 
 
-def test_a_genome_of_other_codon_use_is_counted_anew(made_up, monkeypatch):
+@pytest.fixture(scope="module")
+def other_genome(made_up):
+  """A genome of other codon use: model of calls, bases, what a network sees, genes."""
   store, reports = made_up
   model = GeneFit(4096).fit(reports["validation"], store).calls
   codes, genes = made_up_genome(400, seed=11)
@@ -276,13 +279,41 @@ def test_a_genome_of_other_codon_use_is_counted_anew(made_up, monkeypatch):
     known[np.arange(start, end), position if strand > 0 else position[::-1] + 4] = 0.5
   weights = {**model.call_weights, "structure_per_codon": 2.0}
   model = dataclasses.replace(model, call_weights=weights)
-  places = {(start, end, strand) for start, end, strand, _ in genes}
-  found = []
+  return model, codes, known, [gene[:3] for gene in genes]
+
+
+def test_a_genome_of_other_codon_use_is_counted_anew(other_genome, monkeypatch):
+  model, codes, known, genes = other_genome
+  places, found = set(genes), []
   for least in (10_000, 100):
     monkeypatch.setattr(gene_calls, "LEAST_GENES", least)
     found.append(GeneCaller(model).call(codes, known, circular=False))
   right = [sum((g.start, g.end, g.strand) in places for g in calls) for calls in found]
   assert right[1] > right[0] and right[1] > 0.85 * len(genes)
+
+
+def test_a_genome_of_many_contigs_is_counted_anew_when_it_has_grown(other_genome, monkeypatch):
+  model, codes, known, genes = other_genome
+  monkeypatch.setattr(gene_calls, "LEAST_GENES", 100)
+  cuts = [0, *(end + 20 for _, end, _ in genes[:-1]), len(codes)]  # a gene a contig
+  recounted, counted = CodingModel.recounted, []
+  monkeypatch.setattr(
+    CodingModel, "recounted", lambda *each: counted.append(each[1].genes) or recounted(*each)
+  )
+  found, times = [], []
+  for growth in (1.0, 1.1):  # as often as can be, and seldom
+    monkeypatch.setattr(gene_calls, "LEAST_GROWTH", growth)
+    caller, calls = GeneCaller(model), set()
+    for a, b in itertools.pairwise(cuts):
+      own = caller.call(codes[a:b], known[a:b], circular=False)
+      calls |= {(gene.start + a, gene.end + a, gene.strand) for gene in own}
+    found.append(calls)
+    times.append(len(counted))
+    counted.clear()
+  assert times[0] > 600 and times[1] < 60  # of 400 genes; ln(4) / ln(1.1) = 15 times, 3 rounds
+  assert len(found[0] & found[1]) > 0.97 * max(map(len, found))
+  right = [len(calls & set(genes)) for calls in found]
+  assert right[1] > 0.98 * right[0] > 0.6 * len(genes)  # a hundred by another genome's codon use
 
 
 def test_expression_weighs_codon_use_and_the_network_on_validation_genes(noisy):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from alphaecoli.evaluation.gene_fits import start_choices
 from alphaecoli.genomics.coding_model import (
   FEATURES,
   SPACING_BP,
@@ -11,7 +12,6 @@ from alphaecoli.genomics.coding_model import (
   count,
   log_odds,
   reading_frames,
-  start_choices,
   word,
   words,
 )

@@ -204,6 +204,22 @@ def test_each_base_is_predicted_by_the_model_whose_test_split_it_is():
   assert calls < 3 * -(-LENGTH // 1024)
 
 
+def test_contigs_out_of_fold_share_batches():
+  places = [(first, first + 500) for first in range(0, LENGTH, 500)]
+  model, done = out_of_fold(metas([0, 1, 2])), []
+  requests = [Request(CODES, True, place, str(place)) for place in places]
+  together = list(model.predict_many(requests, progress=done.append))
+  assert sum(done) == sum(len(found.operon_membership) for found in together)
+  alone = out_of_fold(metas([0, 1, 2]))
+  for place, found in zip(places, together, strict=True):
+    expected = alone.predict(CODES, place, circular=True)
+    assert (found.contig, found.start, found.circular) == (str(place), expected.start, True)
+    for head in alphaecoli.schema.HEADS:
+      np.testing.assert_array_equal(getattr(found, head), getattr(expected, head))
+  calls = [sum(member._forward.calls for member in each.members) for each in (model, alone)]
+  assert 1.5 * calls[0] < calls[1]
+
+
 def out_of_fold_after(model):
   fresh = out_of_fold(metas([0, 1, 2]))
   fresh.predict(CODES, circular=True)

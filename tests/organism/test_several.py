@@ -20,8 +20,10 @@ from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.inference.compiled import CompiledModel
 from alphaecoli.prepare import prepare
 from alphaecoli.schema import HEADS
-from alphaecoli.tracks.organisms import Organisms, find_store, open_organisms
+from alphaecoli.tracks.organisms import Organisms, as_prepared, find_store, open_organisms
+from alphaecoli.tracks.splits import configured_regions
 from alphaecoli.tracks.track_table import choose_organism, organisms_of
+from alphaecoli.training.resume import check_resumable
 from alphaecoli.training.run import train_on
 from tests import toy
 from tests.organism.export import export, read_records
@@ -136,6 +138,27 @@ def test_what_a_store_was_prepared_with_wins_over_defaults_and_nothing_else(stor
     open_organisms(config_for(stores, data__fold=3), tmp_path)
   with pytest.raises(ConfigError, match=r"operon_evidence='experimental', and .* with 'all'"):
     open_organisms(config_for(stores, data__operon_evidence="experimental"), tmp_path)
+
+
+def test_a_run_on_stores_of_another_default_is_divided_as_they_are_and_goes_on(tmp_path):
+  store = make_store(tmp_path, "old", 60_000, 3, block_offset=0.0, fold=2)
+  assert "block_offset" not in store.manifest["config"]  # as in stores from before the key
+  config = config_for([store])
+  assert (config.data.block_offset, config.data.fold) == (0.5, 0)
+  (opened,) = open_organisms(config, tmp_path).stores
+  found = as_prepared(config, [opened])
+  assert (found.data.block_offset, found.data.fold) == (0.0, 2)
+  regions = configured_regions(found.to_dict()["data"], store.length_bp, True)
+  assert regions["train"] == store.regions("train")
+  # A run whose checkpoints say what was the default then, and nothing of what the store has.
+  meta = {"config": config.to_dict(), "store_fingerprint": store.fingerprint}
+  del meta["config"]["data"]["block_offset"]
+  check_resumable(meta, found, store.fingerprint)
+  with pytest.raises(ConfigError, match=r"window_bp was 2048 and is 4096"):
+    check_resumable(meta, as_prepared(config_for([store], data__window_bp=4096), [opened]), "")
+  other = make_store(tmp_path, "other", 60_000, 4, block_offset=0.0, fold=1)
+  both = as_prepared(config_for([store, other]), [opened, other]).data
+  assert (both.block_offset, both.fold) == (0.0, 0)  # folds differ: no one number says it
 
 
 def test_a_run_measures_each_organism_resumes_and_refuses_other_stores(stores, tmp_path):

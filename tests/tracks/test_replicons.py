@@ -19,6 +19,7 @@ from tests.stores import WINDOW_BP, config_of
 LENGTHS = {"chr": 24_576, "big": 12_288, "small": 2_560, "tiny": 1_500}
 SETTINGS = {
   "n_blocks": 6,
+  "block_offset": 0.0,
   "n_folds": 3,
   "min_genes_per_unit": 2,
   "window_bp": WINDOW_BP,

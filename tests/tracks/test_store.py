@@ -274,6 +274,15 @@ def test_a_truncated_file_is_one_error_that_says_what_to_do(broken, name):
     open_store(broken)
 
 
+@pytest.mark.parametrize("key", ["format", "format_version"])
+def test_what_a_manifest_says_is_told_in_brief(broken, key):
+  manifest = json.loads((broken / "manifest.json").read_text())
+  (broken / "manifest.json").write_text(json.dumps({**manifest, key: "A" * 5000}))
+  with pytest.raises(DataError, match="AAA…") as caught:
+    open_store(broken)
+  assert len(str(caught.value)) < 600 + len(str(broken))
+
+
 def test_a_store_of_another_version_is_refused(broken):
   manifest = json.loads((broken / "manifest.json").read_text())
   (broken / "manifest.json").write_text(json.dumps({**manifest, "format_version": 99}))

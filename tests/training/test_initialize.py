@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -219,7 +220,8 @@ def test_a_start_that_has_seen_what_is_held_out_is_refused(store, other_fold, tm
   with pytest.raises(ConfigError) as failure:
     _first(other_fold, tiny_config(init__checkpoint=str(tmp_path)))
   assert f"{total[TEST]:,} of {total[TEST]:,} bases of test" in str(failure.value)
-  assert "data.fold" in str(failure.value) and "\n" not in str(failure.value)
+  advice = r"data\.fold=0 .*data\.n_folds=10 .*data\.n_blocks=20 .*data\.block_offset=0\.5\)"
+  assert re.search(advice, str(failure.value)) and "\n" not in str(failure.value)
   allowed = tiny_config(init__checkpoint=str(tmp_path), init__allow_seen=True)
   origin = _first(other_fold, allowed)[2]
   assert "not held out" in caplog.text and origin["init"]["held_out_bp_seen"] == total
