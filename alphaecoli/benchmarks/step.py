@@ -153,12 +153,12 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   import jax
   import numpy as np
 
-  from alphaecoli.inference.compiled import CompiledModel, default_batch
+  from alphaecoli.inference.compiled import CompiledModel
   from alphaecoli.inference.prediction import Request
   from alphaecoli.inference.predictor import Predictor
   from alphaecoli.model.layers import Keys
   from alphaecoli.model.model import AlphaEcoli
-  from alphaecoli.parallel.hardware import memory_bytes
+  from alphaecoli.parallel.hardware import default_batch, memory_bytes
   from alphaecoli.tracks.organisms import open_organisms
 
   table = open_organisms(config, flags.workdir).table
