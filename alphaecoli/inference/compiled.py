@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -215,9 +216,9 @@ class Programs:
 
   def abstract(self, called: Iterable[Called]) -> Any:
     """Returns shapes and types of values, where a program for one of these inputs is kept."""
-    for key in ((both, one) for one in called for both in (False, True)):
-      if self._described is None:
-        return None
+    if self._described is None:
+      return None
+    for key in itertools.product((False, True), called):
       known = {**self._described, "called": key}
       if program := self._kept.get(key) or kept_program(known, self._device):
         self._kept[key] = program

@@ -290,9 +290,8 @@ class Ensemble(Predictor):
       return [request] if masks[1][number].any() else []
     bins = np.zeros(masks[BIN_BP].shape[1] * BIN_BP, bool)
     bins[: end - start] = masks[1][number]
-    tile_bp = tile_length(len(request.codes), self.window_bp, self.margin_bp)
-    gap = (tile_bp - 2 * self.margin_bp) // BIN_BP
-    found = regions_of(bins.reshape(-1, BIN_BP).any(axis=1) | masks[BIN_BP][number], gap)
+    gap = tile_length(len(request.codes), self.window_bp, self.margin_bp) - 2 * self.margin_bp
+    found = regions_of(bins.reshape(-1, BIN_BP).any(axis=1) | masks[BIN_BP][number], gap // BIN_BP)
     places = ((start + a * BIN_BP, min(start + b * BIN_BP, end)) for a, b in found)
     return [dataclasses.replace(request, interval=place) for place in places]
 

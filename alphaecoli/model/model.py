@@ -83,7 +83,7 @@ class AlphaEcoli(nnx.Module):
     *,
     train: bool,
     tower_bp: tuple[int, int] | None = None,
-  ) -> tuple[Float[Array, "B S C"], Float[Array, "B N D"], Float[Array, "_B P P F"]]:
+  ) -> tuple[Float[Array, "B S C"], Float[Array, "B N D"], Float[Array, "_W P P F"]]:
     """Returns what the decoder ends with, the bins' embedding and the pair activations."""
     length_bp = sequence.shape[1]
     window_bp, margin_bp = tower_bp or (length_bp, 0)

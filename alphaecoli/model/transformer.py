@@ -212,7 +212,7 @@ class Tower(nnx.Module):
 
   def by_window(
     self, x: Float[Array, "B M D"], window_bins: int, margin_bins: int
-  ) -> tuple[Float[Array, "B M D"], Float[Array, "B*n P P F"]]:
+  ) -> tuple[Float[Array, "B M D"], Float[Array, "_W P P F"]]:
     """Runs the layers on overlapping windows of a longer sequence.
 
     Of each window all is kept but the margins, which at the sequence's ends stay, too.
