@@ -62,8 +62,9 @@ def phase_error(forward, margin_bp, shift_bp, codes=CODES):
 
 
 def test_overlap_takes_the_seams_away(forward):
-  default = phase_error(forward, None, 1024)
-  without = phase_error(forward, 0, 1024)
+  short = CODES[: 3 * WINDOW_BP]  # in a stretch, convolutions have no seams but at its ends
+  default = phase_error(forward, None, 1024, short)
+  without = phase_error(forward, 0, 1024, short)
   # Attention sees the whole window, so bins differ a little wherever the window lies.
   limits = {
     "gene_expression": (0.1, 4),
@@ -94,7 +95,7 @@ def test_stretches_say_what_windows_say(forward, monkeypatch):
     for head in HEADS:
       values, expected = getattr(one, head), getattr(other, head)
       difference = np.sqrt(np.mean((values - expected) ** 2)) / expected.std()
-      assert 1e-6 < difference < 0.05, head
+      assert 1e-6 < difference < 0.1, head
 
 
 def test_window_is_the_models_output(forward, model):
