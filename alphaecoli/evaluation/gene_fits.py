@@ -33,7 +33,7 @@ from alphaecoli.genomics.coding_model import (
   start_choices,
   words,
 )
-from alphaecoli.genomics.gene_calls import MIN_CODONS, call_rna_genes, strands
+from alphaecoli.genomics.gene_calls import MIN_CODONS, strands
 from alphaecoli.genomics.gene_models import (
   EXPRESSION,
   JUNCTION,
@@ -276,8 +276,6 @@ def density_columns(
   n_bases = predictions.layout.n_bases
   bins = np.flatnonzero(~np.isnan(predictions.targets["gene_density"][:, 0]))
   found = [(gene.start, gene.end) for part in calls for gene in part]
-  rna = call_rna_genes(predictions.bases["gene_structure"])
-  found += [(gene.start, gene.end) for gene in rna]
   index = DensityIndex.of_genes([[gene] for gene in found], n_bases, circular=False)
   inside = np.zeros(n_bases + BIN_BP, bool)
   for start, end in found:

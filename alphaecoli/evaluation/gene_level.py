@@ -62,7 +62,7 @@ def with_gene_models(report: Report, store: TrackStore, models: GeneModels) -> R
       found.append(_density_metric(report, calls, models.density))
     if "operon_junction" not in report.skipped:
       target = report.predictions.targets["operon_membership"][:, 0]
-      found.append(bases_metric(calls, bases["operon_junction"], target))
+      found.append(bases_metric(calls, layout, bases["operon_junction"], target))
       if models.pairs is not None:
         found += _called_pairs(report, store, calls, models.pairs)
   predictions = dataclasses.replace(report.predictions, genes=genes, pairs=pairs)
@@ -143,7 +143,7 @@ def _called_pairs(
     first = region.stop
   target = predictions.targets["operon_membership"][:, 0]
   mask = ~np.isnan(target)
-  score = operon_scores(calls, odds, len(target))[mask]
+  score = operon_scores(calls, odds, predictions.layout)[mask]
   found = [
     Metric("gene_calls/operon_bases_auroc", metrics.auroc(target[mask], score), 0.5,
            int(mask.sum()), "bases")
@@ -175,7 +175,8 @@ def _pair_odds(
   if not (pairs := linked(genes)):
     return []
   start, end, strand = np.array([(g.start, g.end, g.strand) for g in genes], np.int64).T
-  kind, whole = np.full(len(genes), "CDS"), np.ones(len(genes), bool)
+  kind = np.where([gene.rna for gene in genes], "ncRNA_gene", "CDS")
+  whole = np.ones(len(genes), bool)
   contig = ContigGenes(start - first, end - first, strand, kind, whole, codes, circular=False)
   left = np.flatnonzero(strand[1:] == strand[:-1])
   columns = pair_features(contig, codon_counts(contig), left, left + 1, start[left + 1] - end[left])

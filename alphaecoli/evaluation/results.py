@@ -31,6 +31,8 @@ _SAME = {
   "operon_junction/experimental_pairs_auroc": "operon_membership/experimental_pairs_auroc",
   "operon_junction/bases_auroc": "operon_membership/auroc",
   "operon_pairs/annotated_auroc": "operon_membership/pairs_auroc",
+  "gene_expression/annotated_r2": "gene_expression/genes_r2",
+  "gene_expression/annotated_coding_r2": "gene_expression/coding_genes_r2",
 }
 
 

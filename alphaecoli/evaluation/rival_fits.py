@@ -161,10 +161,10 @@ def codon_ridge(data: SplitData, split: str) -> Found:
   for name, ridge in zip(names, ridges, strict=True):
     suffix = f"/{name}" if len(names) > 1 else ""
     chosen |= {f"mate_gap_bp{suffix}": ridge.mate_gap_bp, f"penalty{suffix}": ridge.penalty}
-  return Found([_expression_metrics(data, split, predicted)], chosen)
+  return Found([expression_metrics(data, split, predicted)], chosen)
 
 
-def _expression_metrics(
+def expression_metrics(
   data: SplitData, split: str, predicted: Float64[np.ndarray, "G T"]
 ) -> dict[str, Value]:
   """Measures predicted z-scores of genes over genes and over bases, as the model's are."""
@@ -202,18 +202,21 @@ def _expression_metrics(
 def pair_model(data: SplitData, split: str) -> Found:
   """Tells neighbours that share an operon from others, by their gap and by a linear model."""
   model, strength = fit_pairs(data)
-  pairs = data.pairs[split]
   scores = (
-    -pairs["distance_bp"].astype(np.float64),
+    -data.pairs[split]["distance_bp"].astype(np.float64),
     decide(model, _stack(data.pair_features(split))),
   )
-  found: list[dict[str, Value]] = [{}, {}]
+  return Found([pair_metrics(data, split, score) for score in scores], {"C": strength})
+
+
+def pair_metrics(data: SplitData, split: str, score: Float64[np.ndarray, "p"]) -> dict[str, Value]:
+  """Measures scores of the pairs of a split, as the model's are."""
+  pairs, found = data.pairs[split], {}
   for key, rows in pair_subsets(pairs).items():
     same = pairs["same_operon"][rows]
-    for values, score in zip(found, scores, strict=True):
-      value = metrics.auroc(same, score[rows])
-      values[f"operon_membership/{key}"] = Value(value, len(same), "pairs")
-  return Found(found, {"C": strength})
+    value = metrics.auroc(same, score[rows])
+    found[f"operon_membership/{key}"] = Value(value, len(same), "pairs")
+  return found
 
 
 def fit_pairs(data: SplitData) -> tuple[Pipeline, float]:

@@ -1,7 +1,7 @@
 """Simple rules that a user would try instead of the model, measured as the model is.
 
-A rival is either a rule without parameters, or a linear model that scikit-learn fits on the
-training split; its penalty, and which genes count as operon mates, are chosen on the validation
+A rival is a rule without parameters, or a linear model or boosted trees that scikit-learn fits on
+the training split; penalties, and which genes count as operon mates, are chosen on the validation
 split. Genes, pairs, bases and bins are those of the model's metrics. What each one is:
 docs/evaluation.md.
 """
@@ -24,18 +24,21 @@ from alphaecoli.evaluation.rival_fits import (
   operons,
   pair_model,
 )
+from alphaecoli.evaluation.training_fits import gene_trees, pair_trees
 from alphaecoli.files import optional
 from alphaecoli.tracks.replicons import divided
 from alphaecoli.tracks.splits import TEST
 from alphaecoli.tracks.store import TrackStore
 
-RULE, FITTED = "rule", "fitted"  # the columns of the table
+RULE, FITTED, TREES = "rule", "fitted", "trees"  # the columns of the table
 DESCRIPTIONS = {
   "codon_ridge": "ridge on codon use and the codons of likely operon mates, each gene once",
+  "gene_trees": "boosted trees on codons, amino acids, promoter, operon mates, each gene once",
   "prodigal_gap": "Prodigal's genes; minus the smallest gap to a same-strand neighbour",
   "prodigal_gap_model": "Prodigal's genes; logistic model on both gaps and the length",
   "pair_gap": "minus the gap between the annotated genes",
   "pair_model": "logistic model on gap, neighbouring gaps, lengths, promoter, terminator, codons",
+  "pair_trees": "boosted trees on what pair_model knows",
   "prodigal_density": "number of Prodigal's genes in the bin",
   "prodigal_density_model": "Prodigal's genes in the bin and beside it, recalibrated linearly",
   "prodigal_genes": "Prodigal's genes against annotated protein-coding genes",
@@ -43,6 +46,7 @@ DESCRIPTIONS = {
 RIVAL_COLUMNS = {
   RULE: ("prodigal_gap", "pair_gap", "prodigal_density", "prodigal_genes"),
   FITTED: ("codon_ridge", "prodigal_gap_model", "pair_model", "prodigal_density_model"),
+  TREES: ("gene_trees", "pair_trees"),
 }
 
 
@@ -127,7 +131,9 @@ def measure(store: TrackStore, split: str, window_bp: int) -> Rivals:
       chosen[rivals[-1]] = made.chosen
 
   enter(["codon_ridge"], lambda: codon_ridge(data, split))
+  enter(["gene_trees"], lambda: gene_trees(data, split))
   enter(["pair_gap", "pair_model"], lambda: pair_model(data, split))
+  enter(["pair_trees"], lambda: pair_trees(data, split))
   try:
     genes = call_genes(store)
   except ValueError as error:

@@ -1,5 +1,6 @@
 """Metrics of the auxiliary heads in a split: codon positions, genes called, operon junctions."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ from alphaecoli.evaluation.gene_values import pair_subsets
 from alphaecoli.evaluation.results import Metric
 from alphaecoli.evaluation.split_arrays import Assembly, Layout, split_sequence
 from alphaecoli.genomics.coding_model import CodingModel
-from alphaecoli.genomics.gene_calls import CalledGene, call_genes
+from alphaecoli.genomics.gene_calls import CalledGene, call_genes, call_rna_genes
 from alphaecoli.tracks.gene_targets import STRAND_CHANNELS, junction_interval
 from alphaecoli.tracks.store import TrackStore
 
@@ -20,6 +21,9 @@ RegionCalls = Sequence[Sequence[CalledGene]]  # by region of a split, in split p
 _CODONS = [c for c in range(2 * STRAND_CHANNELS) if c % STRAND_CHANNELS < STRAND_CHANNELS - 1]
 _RNA = [STRAND_CHANNELS - 1, 2 * STRAND_CHANNELS - 1]
 _NONE = -50.0  # log odds of bases beside no junction: below those of any
+# Log odds of a base before or after all genes of an operon, less than those of the gene beside it:
+# transcripts begin before their first gene and end after the last one. Not tuned: 2 to 4 are alike.
+_BESIDE = 3.0
 
 
 def structure_metrics(assembly: Assembly, store: TrackStore, split: str) -> list[Metric]:
@@ -46,27 +50,36 @@ def call_regions(
   store: TrackStore,
   model: CodingModel | None = None,
 ) -> list[list[CalledGene]]:
-  """Calls genes in each region of a split, in split positions; none leaves its region.
+  """Calls genes in each region of a split, protein-coding and RNA; none leaves its region.
 
   Args:
     layout: regions of the split.
     logits: predicted gene_structure of the split.
     store: track store with the contigs of the layout.
     model: coding model of the checkpoint, if it has one.
+
+  Returns:
+    By region the genes, sorted by start, in split positions.
   """
   codes = split_sequence(layout, store)
-  found, first = [], 0
-  for start, end in layout.regions:
-    last = first + end - start
-    genes = call_genes(codes[first:last], logits[first:last], model=model)
-    found.append([CalledGene(g.start + first, g.end + first, g.strand, g.score) for g in genes])
-    first = last
+  found = []
+  for first, last in _edges(layout):
+    own = logits[first:last]
+    genes = call_genes(codes[first:last], own, model=model) + call_rna_genes(own)
+    moved = (dataclasses.replace(g, start=g.start + first, end=g.end + first) for g in genes)
+    found.append(sorted(moved, key=lambda gene: (gene.start, gene.end)))
   return found
 
 
+def _edges(layout: Layout) -> list[tuple[int, int]]:
+  """Returns first bases and ends of the regions of a split, in split positions."""
+  ends = np.cumsum([end - start for start, end in layout.regions]).tolist()
+  return list(zip([0, *ends], ends, strict=False))
+
+
 def call_metrics(calls: RegionCalls, layout: Layout, store: TrackStore, split: str) -> list[Metric]:
-  """Compares the genes called in a split with the annotated ones."""
-  genes = [gene for part in calls for gene in part]
+  """Compares the protein-coding genes called in a split with the annotated ones."""
+  genes = [gene for part in calls for gene in part if not gene.rna]
   rows = np.array([(g.start, g.end, g.strand) for g in genes], np.int64).reshape(-1, 3)
   start, end, strand = rows.T
   # From split positions to those on the contigs, which `positions` counts one after the other.
@@ -101,11 +114,13 @@ def junction_metrics(
     return found
   genes = call_regions(assembly.layout, assembly.predictions["gene_structure"], store)
   target = assembly.targets["operon_membership"][:, 0]
-  return [*found, bases_metric(genes, assembly.predictions["operon_junction"], target)]
+  junction = assembly.predictions["operon_junction"]
+  return [*found, bases_metric(genes, assembly.layout, junction, target)]
 
 
 def bases_metric(
   calls: RegionCalls,
+  layout: Layout,
   junction: Float[np.ndarray, "n 2"],
   target: Float[np.ndarray, " n"],
 ) -> Metric:
@@ -116,7 +131,7 @@ def bases_metric(
   """
   mask = ~np.isnan(target)
   odds = [junction_odds(junction, *pair) for part in calls for pair in linked(part)]
-  score = operon_scores(calls, odds, len(target))
+  score = operon_scores(calls, odds, layout)
   value = metrics.auroc(target[mask], score[mask])
   return Metric("operon_junction/bases_auroc", value, 0.5, int(mask.sum()), "bases")
 
@@ -146,24 +161,34 @@ def junction_odds(logits: Float[np.ndarray, "n 2"], left: CalledGene, right: Cal
 
 
 def operon_scores(
-  calls: RegionCalls, odds: Sequence[float], n_bases: int
+  calls: RegionCalls, odds: Sequence[float], layout: Layout
 ) -> Float64[np.ndarray, " n"]:
   """Scores bases to lie in an operon of several genes, by the pairs of the genes called.
 
   Args:
     calls: genes of each region.
     odds: of the pairs that `linked` finds, region after region.
-    n_bases: number of bases of the split.
+    layout: regions of the split.
 
   Returns:
     Log odds of the best pair that the gene of a base belongs to; between two genes of one strand,
-    of their own; low where there is none.
+    of their own; elsewhere outside of genes, less than those of the better gene beside it.
   """
-  scores = np.full(n_bases, _NONE)
+  scores, inside = np.full(layout.n_bases, _NONE), np.zeros(layout.n_bases, bool)
   pairs = (pair for part in calls for pair in linked(part))
   for (left, right), value in zip(pairs, odds, strict=True):
     part = slice(left.start, max(left.end, right.end))
     scores[part] = np.maximum(scores[part], value)
+    inside[part] = True
+  for gene in itertools.chain.from_iterable(calls):
+    inside[gene.start : gene.end] = True
+  for first, last in _edges(layout):
+    at = first + np.flatnonzero(inside[first:last])
+    if len(at):
+      outside = first + np.flatnonzero(~inside[first:last])
+      after = np.searchsorted(at, outside)
+      near = scores[[at[np.maximum(after - 1, 0)], at[np.minimum(after, len(at) - 1)]]]
+      scores[outside] = near.max(axis=0) - _BESIDE
   return scores
 
 

@@ -11,7 +11,15 @@ from jaxtyping import Float64
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 
-from alphaecoli.evaluation.rival_fits import AbsentError, SplitData, fit_pairs, fit_ridges
+from alphaecoli.evaluation.rival_fits import (
+  AbsentError,
+  Found,
+  SplitData,
+  expression_metrics,
+  fit_pairs,
+  fit_ridges,
+  pair_metrics,
+)
 from alphaecoli.evaluation.split_arrays import Layout
 from alphaecoli.genomics.coding_model import FEATURES, STARTS, CodingModel, Counts, count
 from alphaecoli.genomics.gene_features import LINEAR_FEATURES
@@ -55,6 +63,20 @@ def fit_known(data: SplitData) -> Known:
   pairs = _unless_absent("pairs", lambda: _fit_pairs(data))
   expression = _unless_absent("expression", lambda: _fit_expression(data))
   return Known(data, _count_training_genes(data.store), pairs, expression)
+
+
+def gene_trees(data: SplitData, split: str) -> Found:
+  """Predicts the expression of genes by the trees alone, as a rival of the model."""
+  _, trees = _fit_expression(data)
+  none = np.zeros((len(data.store.all_genes), len(trees.tracks)))
+  return Found([expression_metrics(data, split, data.genome.z(trees, none))], {})
+
+
+def pair_trees(data: SplitData, split: str) -> Found:
+  """Tells neighbours that share an operon from others by the trees alone, as a rival."""
+  _, trees = _fit_pairs(data)
+  score = trees.log_odds(data.pair_features(split))
+  return Found([pair_metrics(data, split, score)], {})
 
 
 def linear(model: Pipeline) -> tuple[Float64[np.ndarray, " F"], float]:

@@ -83,7 +83,7 @@ def test_the_command_prints_and_writes_rivals_when_asked(workdir, capsys):
   pytest.importorskip("pyrodigal")
   assert evaluate.main(["--workdir", str(workdir), "--rivals"]) == 0
   lines = capsys.readouterr().out.splitlines()
-  assert lines[1].split() == ["metric", "model", "baseline", "rule", "fitted", "n"]
+  assert lines[1].split() == ["metric", "model", "baseline", "rule", "fitted", "trees", "n"]
   found = json.loads((workdir / "evaluation_test.json").read_text())
   ridge = found["rivals"]["codon_ridge"]["metrics"]["gene_expression/genes_r2"]
   assert ridge["n"] == found["metrics"]["gene_expression/genes_r2"]["n"]

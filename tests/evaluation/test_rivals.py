@@ -171,11 +171,12 @@ def test_rivals_stand_in_table_and_json(store, found):
   assert set(value) == set(rivals.DESCRIPTIONS)
   assert value["pair_model"]["chosen_on_validation"]["C"] > 0
   lines = with_rivals.table().splitlines()
-  assert lines[1].split() == ["metric", "model", "baseline", "rule", "fitted", "n"]
+  assert lines[1].split() == ["metric", "model", "baseline", "rule", "fitted", "trees", "n"]
   pairs = next(line for line in lines if line.startswith("operon_membership/pairs_auroc ")).split()
   name = "operon_membership/pairs_auroc"
   assert pairs[3] == pairs[2] == f"{value['pair_gap']['metrics'][name]['value']:.4f}"
   assert pairs[4] == f"{value['pair_model']['metrics'][name]['value']:.4f}"
+  assert pairs[5] == f"{value['pair_trees']['metrics'][name]['value']:.4f}"
 
   def row(name):
     return next(line.split() for line in lines if line.split()[0] == name)
@@ -184,6 +185,7 @@ def test_rivals_stand_in_table_and_json(store, found):
   assert row("operon_junction/bases_auroc")[3:] == row("operon_membership/auroc")[3:]
   name = "gene_expression/coding_genes_pearson"
   assert row(name)[4] == f"{value['codon_ridge']['metrics'][name]['value']:.4f}"
+  assert row(name)[5] == f"{value['gene_trees']['metrics'][name]['value']:.4f}"
   rule = value["prodigal_genes"]["metrics"]["gene_calls/stop_precision"]["value"]
   calls = row("gene_calls/stop_precision")
   assert calls[1] != "-" and calls[2:5] == ["-", f"{rule:.4f}", "-"]
@@ -199,7 +201,8 @@ def test_rivals_stand_in_table_and_json(store, found):
 def test_what_the_store_does_not_have_is_absent_and_says_so():
   store = made_up_store(has_expression=False, has_operons=False)
   measured = rivals.measure(store, "test", WINDOW_BP)
-  missing = {"codon_ridge", "pair_gap", "pair_model", "prodigal_gap", "prodigal_gap_model"}
+  missing = {"codon_ridge", "gene_trees", "pair_gap", "pair_model", "pair_trees"}
+  missing |= {"prodigal_gap", "prodigal_gap_model"}
   assert set(measured.skipped) == missing
   assert set(measured.metrics) == set(rivals.DESCRIPTIONS) - missing
   assert "fitted: codon_ridge: absent, the track store has no such data" in measured.notes()
@@ -212,7 +215,8 @@ def test_a_chromosome_too_short_for_prodigal_has_no_rival_of_it():
   store._regions["train"] = store._regions["train"][:1]
   measured = rivals.measure(store, "test", WINDOW_BP)
   assert measured.skipped["prodigal_gap"] == "Prodigal needs 20000 bp of training regions"
-  assert set(measured.metrics) == {"codon_ridge", "pair_gap", "pair_model"}
+  no_prodigal = {"codon_ridge", "gene_trees", "pair_gap", "pair_model", "pair_trees"}
+  assert set(measured.metrics) == no_prodigal
 
 
 def test_missing_pyrodigal_is_one_line(tmp_path, monkeypatch):

@@ -63,8 +63,10 @@ def figures(metrics) -> dict[str, tuple[float, int]]:
 def test_genes_are_called_in_the_positions_of_the_split():
   store, assembly = small_split()
   calls = call_regions(assembly.layout, assembly.predictions["gene_structure"], store)
-  found = [[(g.start, g.end, g.strand) for g in part] for part in calls]
-  assert found == [[(50, 140, 1), (160, 250, 1)], [(440, 530, -1), (550, 640, -1)]]
+  found = [[(g.start, g.end, g.strand, g.rna) for g in part] for part in calls]
+  rna = (300, 360, -1, True)
+  coding = [[(50, 140, 1), (160, 250, 1)], [(440, 530, -1), (550, 640, -1)]]
+  assert found == [[*((*g, False) for g in coding[0]), rna], [(*g, False) for g in coding[1]]]
 
 
 def test_structure_of_perfect_predictions():
@@ -118,12 +120,16 @@ def test_junctions_and_the_bases_beside_them_score_by_hand():
   calls = call_regions(assembly.layout, assembly.predictions["gene_structure"], store)
   logits = assembly.predictions["operon_junction"]
   odds = [junction_odds(logits, *pair) for part in calls for pair in linked(part)]
-  scores = operon_scores(calls, odds, 800)
-  expected = np.full(800, -50.0)
+  scores = operon_scores(calls, odds, assembly.layout)
+  expected = np.full(800, -50.0)  # of an RNA gene that no other of its strand follows
   expected[50:250], expected[440:640] = 2, -3
+  # Outside of genes, and of the two's gap: 3 less than the better gene beside, of the same region.
+  expected[:50] = expected[250:300] = 2 - 3
+  expected[360:400], expected[400:440], expected[640:] = -53, -6, -6
   np.testing.assert_allclose(scores, expected)
-  assembly.targets["operon_membership"][:, 0] = np.arange(800) < 300  # 200 of 300 score above all
-  above = (200 * 500 + 100 * 300 / 2) / (300 * 500)
+  # 300 of the 320 bases in operons score above all; the others, of the RNA gene, as 40, above 40.
+  assembly.targets["operon_membership"][:, 0] = np.arange(800) < 320
+  above = (300 * 480 + 20 * (40 / 2 + 40)) / (320 * 480)
   assert figures(junction_metrics(assembly, store, pairs, calls=True)) == {
     "operon_junction/pairs_auroc": (1, 2),
     "operon_junction/bases_auroc": (pytest.approx(above), 800),
@@ -139,3 +145,17 @@ def test_perfect_predictions_of_a_whole_chromosome_find_every_operon():
   found = evaluate(perfect, store, "test", **options).scalars()
   for name in ("operon_junction/bases_auroc", "operon_junction/pairs_auroc"):
     assert found[name] == 1, name
+
+
+def test_an_rna_gene_may_share_an_operon_with_the_gene_before_it():
+  store, assembly = small_split()
+  structure, junction = (assembly.predictions[k] for k in ("gene_structure", "operon_junction"))
+  structure[300:360, [3, 7]] = structure[300:360, [7, 3]]  # the tRNA, on the forward strand
+  junction[205:330, 0] = 4
+  calls = call_regions(assembly.layout, structure, store)
+  odds = [junction_odds(junction, *pair) for part in calls for pair in linked(part)]
+  assert odds == [2, 4, -3]
+  np.testing.assert_allclose(
+    operon_scores(calls, odds, assembly.layout)[[49, 100, 200, 270, 330, 380]],
+    [2 - 3, 2, 4, 4, 4, 4 - 3],
+  )
