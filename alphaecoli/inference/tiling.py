@@ -18,8 +18,9 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.schema import BIN_BP, PAIR_BP
 
-# A stretch is so many windows long, and no longer than a batch on an accelerator.
-STRETCH_WINDOWS, MOST_STRETCH_BP = 4, 1 << 19
+# A stretch is so many windows long, and no longer than a batch on an accelerator. With the widest
+# margins it is shorter: attention runs on all of its overlapping windows at once.
+STRETCH_WINDOWS, MOST_STRETCH_BP, MOST_OVERLAPPING = 4, 1 << 19, 32
 
 
 class Tile(NamedTuple):
@@ -80,7 +81,8 @@ def stretch_length(window_bp: int, margin_bp: int) -> int:
   if STRETCH_WINDOWS * window_bp > MOST_STRETCH_BP:
     return window_bp
   core_bp = window_bp - 2 * margin_bp
-  return STRETCH_WINDOWS * window_bp - (STRETCH_WINDOWS * window_bp - 2 * margin_bp) % core_bp
+  overlapping = min((STRETCH_WINDOWS * window_bp - 2 * margin_bp) // core_bp, MOST_OVERLAPPING)
+  return overlapping * core_bp + 2 * margin_bp
 
 
 def tile_length(length_bp: int, window_bp: int, margin_bp: int) -> int:

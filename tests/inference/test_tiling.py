@@ -101,6 +101,7 @@ def test_stretches_where_contig_and_window_allow_them():
   assert stretch_length(16_384, 2048) == 65_536 and stretch_length(98_304, 24_576) == 393_216
   assert tile_length(65_535, 16_384, 4096) == 16_384
   assert tile_length(65_536, 16_384, 4096) == 65_536
+  assert stretch_length(16_384, 8064) == 16_384 + 31 * 256  # 32 windows
   assert stretch_length(262_144, 65_536) == tile_length(10**7, 262_144, 65_536) == 262_144
 
 
