@@ -23,15 +23,17 @@ from alphaecoli.genomics.read import read_variants
 from alphaecoli.genomics.vcf import as_variants
 from alphaecoli.inference.arguments import as_genome, locate
 from alphaecoli.inference.compiled import (
+  Called,
   CompiledModel,
   Programs,
+  batch_rows,
   data_mesh,
-  default_batch,
   hash_sources,
-  local_devices,
 )
 from alphaecoli.inference.ensemble import Ensemble
 from alphaecoli.inference.predictor import Predictor as WindowPredictor
+from alphaecoli.inference.tiling import default_margin, stretch_length
+from alphaecoli.parallel.hardware import default_batch, local_devices
 from alphaecoli.schema import PAIR_BP
 from alphaecoli.tracks.track_table import TrackTable, choose_organism, trained_heads
 from alphaecoli.variants.attribution import STEPS, attribution
@@ -247,8 +249,13 @@ def _load(
   batch = batch_windows or default_batch(window_bp, devices)
   if margin_bp is None and window_bp == loaded.config.data.window_bp:
     margin_bp = loaded.meta.get(MARGIN_BP)
+  if margin_bp is None:
+    margin_bp = default_margin(window_bp)
   batch = -(-batch // len(devices)) * len(devices)
-  model = _compiled(loaded, table, devices, row, (batch, window_bp), shared)
+  stretch_bp = stretch_length(window_bp, margin_bp)
+  rows = batch_rows(stretch_bp, batch, window_bp, len(devices))
+  called = ((batch, window_bp), None), ((rows, stretch_bp), (window_bp, margin_bp))
+  model = _compiled(loaded, table, devices, row, called, shared)
   predictor = Predictor(
     model,
     table,
@@ -272,7 +279,7 @@ def _compiled(
   table: TrackTable,
   devices: Sequence[jax.Device],
   row: int,
-  shape: tuple[int, int],
+  called: Sequence[Called],
   shared: dict[str, tuple[Programs, LoadedCheckpoint]],
 ) -> CompiledModel:
   """Makes the model of a checkpoint; those that differ in their values alone share programs."""
@@ -294,7 +301,7 @@ def _compiled(
   programs, first = shared[name]
 
   def values() -> Any:
-    known = programs.abstract(shape)
+    known = programs.abstract(called)
     if known is None:
       known = first.functional.without_factors().abstract(loaded.mesh)
     return loaded.values(known)

@@ -187,19 +187,25 @@ def _numbers(text: str) -> list[int]:
 def _table(results: Sequence[dict[str, Any]], window_bp: int, contig: str, bases: int) -> str:
   """Formats the differences, one line a margin and head."""
   from alphaecoli.inference.margins import QUANTILES
+  from alphaecoli.inference.tiling import tile_length
 
   units = {"gene_expression": UNITS["log_tpm"], **TRACK_UNITS}
   names = {0.5: "median", 0.99: "99%", 1.0: "largest"}
   columns = "".join(f"{names[q]:>10}" for q in QUANTILES)
   lines = [
     f"Absolute difference to other window offsets; {contig}, {bases:,} bp, window {window_bp:,} bp",
-    f"{'margin_bp':>9}  {'work':>5}  {'head':<18}{columns}  units",
+    f"{'margin_bp':>9}  {'convolved':>9}  {'attended':>8}  {'head':<18}{columns}  units",
   ]
   for row in results:
-    work = window_bp / (window_bp - 2 * row["margin_bp"])
+    margin_bp = row["margin_bp"]
+    convolved, attended = (
+      f"{bp / (bp - 2 * margin_bp):.2f}x"  # times that each base is
+      for bp in (tile_length(bases, window_bp, margin_bp), window_bp)
+    )
     for head, values in row["heads"].items():
       numbers = "".join(f"{values[q]:>10.4f}" for q in QUANTILES)
-      lines.append(f"{row['margin_bp']:>9}  {work:>4.1f}x  {head:<18}{numbers}  {units[head]}")
+      times = f"{margin_bp:>9}  {convolved:>9}  {attended:>8}"
+      lines.append(f"{times}  {head:<18}{numbers}  {units[head]}")
   return "\n".join(lines)
 
 

@@ -153,12 +153,13 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
   import jax
   import numpy as np
 
-  from alphaecoli.inference.compiled import CompiledModel, default_batch
+  from alphaecoli.inference.compiled import CompiledModel
   from alphaecoli.inference.prediction import Request
   from alphaecoli.inference.predictor import Predictor
+  from alphaecoli.inference.tiling import tile_length
   from alphaecoli.model.layers import Keys
   from alphaecoli.model.model import AlphaEcoli
-  from alphaecoli.parallel.hardware import memory_bytes
+  from alphaecoli.parallel.hardware import default_batch, memory_bytes
   from alphaecoli.tracks.organisms import open_organisms
 
   table = open_organisms(config, flags.workdir).table
@@ -188,7 +189,8 @@ def benchmark_predict(config: Config, flags: argparse.Namespace) -> dict[str, An
     windows = ((i, np.resize(codes, window_bp)) for i, codes in enumerate(contigs))
     deque(predictor.run_windows(windows), maxlen=0)
 
-  compile_s = seconds_of(lambda: predictor.predict(sequence[:window_bp]))
+  tile_bp = tile_length(step_bp, window_bp, predictor.margin_bp)
+  compile_s = seconds_of(lambda: predictor.predict(sequence[:tile_bp]))
   actions = {"predict": predict} | ({"windows": predict_whole_windows} if contig_bp else {})
   times = in_turn(actions, flags.repeats)
   seconds = statistics.median(times["predict"])

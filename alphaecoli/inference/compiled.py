@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, UInt8
 
-from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.parallel.hardware import kept_program
 from alphaecoli.parallel.sharding import make_mesh
@@ -23,6 +23,8 @@ from alphaecoli.schema import HEADS, MeshConfig
 from alphaecoli.tracks.track_table import TrackTable
 
 Key = TypeVar("Key")
+# Shape of windows, or of stretches with the length and margin of their windows.
+Called = tuple[tuple[int, ...], tuple[int, int] | None]
 MOST_WAITING = 16  # batches that may pass while one of windows of another length fills
 # By the name that the table of heads uses.
 OUTPUTS: dict[str, Callable[[Array], Array]] = {
@@ -33,10 +35,21 @@ OUTPUTS: dict[str, Callable[[Array], Array]] = {
 
 @runtime_checkable
 class Forward(Protocol):
-  """The model as a function of windows."""
+  """The model as a function of windows.
+
+  Attributes:
+    n_devices: number that the windows of a batch are a multiple of.
+  """
+
+  n_devices: int
 
   def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool, /) -> dict[str, Any]:
     """Computes each head: z-scores, genes per bin, probabilities; `both` averages the strands."""
+
+  def stretches(
+    self, codes: UInt8[np.ndarray, "B S"], both: bool, tower_bp: tuple[int, int], /
+  ) -> dict[str, Any]:
+    """Computes the same of several windows at once; `tower_bp` is their length and their margin."""
 
   def embed(self, windows: UInt8[np.ndarray, "B W"], /) -> dict[str, Any]:
     """Computes the trunk's embeddings: one_bp (B, W, C), bins (B, N, D), pair (B, P, P, F)."""
@@ -50,10 +63,9 @@ class Forward(Protocol):
 def run_batched(
   windows: Iterable[tuple[Key, UInt8[np.ndarray, " W"]]],
   run: Callable[[UInt8[np.ndarray, "B W"]], dict[str, Any]],
-  batch_windows: int,
-  window_bp: int,
+  rows_of: Callable[[int], int],
 ) -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
-  """Runs windows in batches of one size in bases; each yields its rows as float32.
+  """Runs windows in batches of one shape a length; each yields its rows as float32.
 
   Windows of one length keep their order. A batch of one length waits until it is full, or
   `MOST_WAITING` batches of others have passed.
@@ -61,8 +73,7 @@ def run_batched(
   Args:
     windows: keys of windows, of any kind, with their bases.
     run: function from a batch to its outputs.
-    batch_windows: whole windows in a batch; of shorter ones it has more.
-    window_bp: length of a whole window.
+    rows_of: function from a window's length to the windows in a batch.
   """
   in_flight: deque[tuple[list[Key], dict[str, Any]]] = deque()
   waiting: dict[int, list[tuple[Key, UInt8[np.ndarray, " W"]]]] = {}
@@ -78,7 +89,7 @@ def run_batched(
   def start(length: int) -> None:
     # One shape for every batch, so one compiled program; rows left over are unknown bases.
     batch = waiting.pop(length)
-    filled = np.full((batch_windows * (window_bp // length), length), UNKNOWN, np.uint8)
+    filled = np.full((rows_of(length), length), UNKNOWN, np.uint8)
     for row, (_, window) in enumerate(batch):
       filled[row] = window
     in_flight.append(([key for key, _ in batch], run(filled)))
@@ -88,8 +99,8 @@ def run_batched(
     passed += length
     since[length] = since[length] if length in waiting else passed
     waiting.setdefault(length, []).append((key, window))
-    late = [n for n in waiting if passed - since[n] > MOST_WAITING * batch_windows * window_bp]
-    full = [length] if len(waiting[length]) == batch_windows * (window_bp // length) else []
+    late = [n for n in waiting if passed - since[n] > MOST_WAITING * rows_of(n) * n]
+    full = [length] if len(waiting[length]) == rows_of(length) else []
     for ready in dict.fromkeys([*late, *full]):
       start(ready)
       # The device computes this batch while the one before is copied out.
@@ -101,6 +112,20 @@ def run_batched(
       yield from rows()
   while in_flight:
     yield from rows()
+
+
+def batch_rows(length_bp: int, batch_windows: int, window_bp: int, n_devices: int) -> int:
+  """Returns the rows of a batch: as many bases as whole windows have, and a row for each device.
+
+  Args:
+    length_bp: length of a row, of a shorter window or of a stretch.
+    batch_windows: whole windows in a batch.
+    window_bp: length of a whole window.
+    n_devices: number that the rows are a multiple of.
+  """
+  if length_bp <= window_bp:
+    return batch_windows * (window_bp // length_bp)
+  return max(batch_windows * window_bp // length_bp // n_devices, 1) * n_devices
 
 
 def gradients(
@@ -158,57 +183,63 @@ class Programs:
     self._build, self._table, self._row = build, table, organism
     alone = len(devices) == 1 and devices[0].platform == "cpu"
     self._described, self._device = described if alone else None, devices[0]
-    self._kept: dict[tuple[bool, tuple[int, ...]], Any] = {}
-    self._heads, self._both_strands, self.trunk = (
-      jax.jit(run, in_shardings=(self.everywhere, self.by_window), out_shardings=self.by_window)
-      for run in (self._outputs, self._strand_mean, self._embeddings)
-    )
-    self.gradients = jax.jit(
-      self._input_gradient,
-      in_shardings=(self.everywhere, self.by_window, self.by_window),
-      out_shardings=self.by_window,
-      static_argnums=3,
-    )
+    self._kept: dict[tuple[bool, Called], Any] = {}
 
-  def outputs(self, values: Any, codes: Array, both: bool) -> dict[str, Array]:
-    """Computes z-scores, genes per bin and probabilities of windows; `both` averages strands."""
-    run = self._both_strands if both else self._heads
+    def spread(run: Callable[..., Any], inputs: int, static: tuple[int, ...] = ()) -> Any:
+      shardings = (self.everywhere, *(self.by_window,) * inputs)
+      return jax.jit(
+        run, in_shardings=shardings, out_shardings=self.by_window, static_argnums=static
+      )
+
+    self._heads = spread(self._outputs, 1, static=(2, 3))
+    self.trunk = spread(self._embeddings, 1)
+    self.gradients = spread(self._input_gradient, 2, static=(3,))
+
+  def outputs(
+    self, values: Any, codes: Array, both: bool, tower_bp: tuple[int, int] | None = None
+  ) -> dict[str, Array]:
+    """Computes z-scores, genes per bin and probabilities.
+
+    Args:
+      values: parameters and running statistics.
+      codes: windows, or stretches of windows.
+      both: whether to average both strands.
+      tower_bp: length and margin of the windows of stretches.
+    """
     if self._described is None:
-      return run(values, codes)
-    key = both, codes.shape
+      return self._heads(values, codes, both, tower_bp)
+    key = both, (codes.shape, tower_bp)
     if key not in self._kept:
-      build = lambda: run.lower(values, codes).compile()  # noqa: E731
+      build = lambda: self._heads.lower(values, codes, both, tower_bp).compile()  # noqa: E731
       self._kept[key] = kept_program({**self._described, "called": key}, self._device, build)
     return self._kept[key](values, codes)
 
-  def abstract(self, shape: tuple[int, int]) -> Any:
-    """Returns shapes and types of values, where a program for windows of a shape is kept."""
-    key = False, shape
+  def abstract(self, called: Iterable[Called]) -> Any:
+    """Returns shapes and types of values, where a program for one of these inputs is kept."""
     if self._described is None:
       return None
-    program = self._kept.get(key) or kept_program({**self._described, "called": key}, self._device)
-    if program is None:
+    for key in itertools.product((False, True), called):
+      known = {**self._described, "called": key}
+      if program := self._kept.get(key) or kept_program(known, self._device):
+        self._kept[key] = program
+        break
+    else:
       return None
-    self._kept[key] = program
     (values, _), _ = program.args_info
     is_one = lambda x: hasattr(x, "shape")  # noqa: E731
     as_asked = functools.partial(jax.ShapeDtypeStruct, sharding=self.everywhere)
     return jax.tree.map(lambda x: as_asked(x.shape, x.dtype), values, is_leaf=is_one)
 
-  def _outputs(self, values: Any, codes: Array) -> dict[str, Array]:
-    """Computes z-scores, genes per bin and probabilities of windows."""
-    return _for_users(self._raw(values, codes))
-
-  def _strand_mean(self, values: Any, codes: Array) -> dict[str, Array]:
-    """Computes the same, averaged over windows and their reverse complements."""
+  def _outputs(
+    self, values: Any, codes: Array, both: bool, tower_bp: tuple[int, int] | None = None
+  ) -> dict[str, Array]:
+    """Computes z-scores, genes per bin and probabilities; arguments as for `outputs`."""
     from alphaecoli.model.model import mean_of_strands
 
-    raw = functools.partial(self._raw, values)
-    return _for_users(mean_of_strands(raw, codes, self._table))
+    def raw(codes: Array) -> dict[str, Array]:
+      return self._build(values)(codes, self._organism(codes), tower_bp=tower_bp)
 
-  def _raw(self, values: Any, codes: Array) -> dict[str, Array]:
-    """Computes raw outputs of windows."""
-    return self._build(values)(codes, self._organism(codes))
+    return _for_users(mean_of_strands(raw, codes, self._table) if both else raw(codes))
 
   def _embeddings(self, values: Any, codes: Array) -> dict[str, Array]:
     """Computes the trunk's embeddings of windows."""
@@ -221,7 +252,7 @@ class Programs:
     """Differentiates the weighted sum of what users get by one-hot bases."""
 
     def total(x: Array) -> Array:
-      outputs = self._strand_mean(values, x) if both else self._outputs(values, x)
+      outputs = self._outputs(values, x, both)
       return sum((outputs[name] * weight).sum() for name, weight in weights.items())  # type: ignore[return-value]
 
     return jax.grad(total)(bases)
@@ -237,6 +268,7 @@ class CompiledModel:
   def __init__(self, programs: Programs, load: Callable[[], Any]):
     """Takes the programs of models of its kind, and what makes its values when they are needed."""
     self.programs, self._load = programs, load
+    self.n_devices = programs.mesh.size
 
   @classmethod
   def of(
@@ -258,11 +290,18 @@ class CompiledModel:
     """
     return self._load()
 
-  def __call__(self, windows: UInt8[np.ndarray, "B W"], both: bool) -> dict[str, Any]:
+  def __call__(
+    self,
+    windows: UInt8[np.ndarray, "B W"],
+    both: bool,
+    tower_bp: tuple[int, int] | None = None,
+  ) -> dict[str, Any]:
     """Implements `Forward`."""
     with jax.set_mesh(self.programs.mesh):
       placed = jax.device_put(windows, self.programs.by_window)
-      return self.programs.outputs(self.values, placed, both)
+      return self.programs.outputs(self.values, placed, both, tower_bp)
+
+  stretches = __call__
 
   def embed(self, windows: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
     """Implements `Forward`."""
@@ -293,33 +332,3 @@ def hash_sources() -> str:
   for file in sorted([*parts, package / "schema.py"]):
     total.update(file.read_bytes())
   return total.hexdigest()
-
-
-# Bases in a batch, per device: more gains nothing on two CPU cores.
-CPU_BATCH_BP, ACCELERATOR_BATCH_BP = 1 << 15, 1 << 19
-
-
-def local_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> list[jax.Device]:
-  """Finds the devices to predict on.
-
-  Args:
-    device: platform such as cpu or gpu, or devices; None for all devices of this process.
-
-  Raises:
-    ConfigError: the platform has no device here.
-  """
-  if device is None:
-    return list(jax.local_devices())
-  if isinstance(device, str):
-    try:
-      return list(jax.local_devices(backend=device))
-    except RuntimeError as error:
-      have = jax.local_devices()[0].platform
-      raise ConfigError(f"device={device!r} is not available here; JAX has {have}") from error
-  return list(device) if isinstance(device, Sequence) else [device]
-
-
-def default_batch(window_bp: int, devices: Sequence[jax.Device]) -> int:
-  """Chooses the windows at once: enough bases to keep each device busy."""
-  busy_bp = CPU_BATCH_BP if devices[0].platform == "cpu" else ACCELERATOR_BATCH_BP
-  return max(busy_bp // window_bp, 1) * len(devices)

@@ -22,7 +22,7 @@ from alphaecoli.inference.prediction import (
   whole_bins,
 )
 from alphaecoli.inference.predictor import Key, Predictor, Progress, ShareOf
-from alphaecoli.inference.tiling import grouped, n_bins
+from alphaecoli.inference.tiling import grouped, n_bins, tile_length
 from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks import exposure
 from alphaecoli.tracks.splits import UNTOUCHED
@@ -282,13 +282,13 @@ class Ensemble(Predictor):
   def _regions(
     self, request: Request, start: int, end: int, masks: Masks, number: int
   ) -> list[Request]:
-    """Asks a member for the regions that it is to predict, those in one window's reach as one."""
+    """Asks a member for the regions that it is to predict, those in one tile's reach as one."""
     if request.one_window:
       return [request] if masks[1][number].any() else []
     bins = np.zeros(masks[BIN_BP].shape[1] * BIN_BP, bool)
     bins[: end - start] = masks[1][number]
-    gap = (self.window_bp - 2 * self.margin_bp) // BIN_BP
-    found = regions_of(bins.reshape(-1, BIN_BP).any(axis=1) | masks[BIN_BP][number], gap)
+    gap = tile_length(len(request.codes), self.window_bp, self.margin_bp) - 2 * self.margin_bp
+    found = regions_of(bins.reshape(-1, BIN_BP).any(axis=1) | masks[BIN_BP][number], gap // BIN_BP)
     places = ((start + a * BIN_BP, min(start + b * BIN_BP, end)) for a, b in found)
     return [dataclasses.replace(request, interval=place) for place in places]
 

@@ -39,7 +39,8 @@ def at_margin(predictor: Predictor, margin_bp: int) -> Predictor:
 def phases(predictor: Predictor, count: int) -> list[int]:
   """Chooses offsets of the windows, spread evenly over the part kept of each: whole bins, not 0.
 
-  Windows repeat after `window - 2 * margin`: there are no other offsets than those from 0 to there.
+  Windows repeat after `window - 2 * margin`: there are no other offsets than those from 0 to there,
+  but for those of whole stretches, at whose ends convolutions see zeros.
   """
   bins = (predictor.window_bp - 2 * predictor.margin_bp) // BIN_BP
   spread = {round(i * bins / (count + 1)) for i in range(1, count + 1)}

@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.gene_models import GeneModels
 from alphaecoli.inference.arguments import locate
-from alphaecoli.inference.compiled import Forward, Key, gradients, run_batched
+from alphaecoli.inference.compiled import Forward, Key, batch_rows, gradients, run_batched
 from alphaecoli.inference.prediction import (
   TRACK_HEADS,
   Embeddings,
@@ -30,6 +30,7 @@ from alphaecoli.inference.tiling import (
   plan_tiles,
   short_window,
   tile_codes,
+  tile_length,
   window_start,
 )
 from alphaecoli.schema import BIN_BP, PAIR_BP
@@ -70,7 +71,7 @@ class Predictor:
     table: names, transform and statistics of the tracks.
     window_bp: bases the model sees at once, as in training.
     margin_bp: bases on either side of a window's kept part.
-    batch_windows: windows computed at once; the last batch of a call is filled with N.
+    batch_windows: windows at once, or as many bases of stretches; the last batch is filled with N.
     trained_heads: the others give NaN.
     about: metadata of the model, its checkpoint among them.
     gene_models: weigh what is predicted against what sequence and genes say by themselves.
@@ -196,7 +197,7 @@ class Predictor:
     """Runs the model on windows of its length, in batches that fill the devices.
 
     Args:
-      windows: keys of windows, of any kind, with their bases.
+      windows: keys of windows, of any kind, with their bases; or of stretches of windows.
       reverse_complement: whether to average both strands.
 
     Yields:
@@ -204,7 +205,11 @@ class Predictor:
     """
 
     def run(batch: UInt8[np.ndarray, "B W"]) -> dict[str, Any]:
-      outputs = self._forward(batch, reverse_complement)
+      if batch.shape[1] > self.window_bp:
+        tower_bp = self.window_bp, self.margin_bp
+        outputs = self._forward.stretches(batch, reverse_complement, tower_bp)
+      else:
+        outputs = self._forward(batch, reverse_complement)
       return {name: outputs[name] for name in self.trained_heads}
 
     return self._batched(windows, run)
@@ -277,7 +282,11 @@ class Predictor:
     run: Callable[[UInt8[np.ndarray, "B W"]], dict[str, Any]],
   ) -> Iterator[tuple[Key, dict[str, np.ndarray]]]:
     """Runs `run_batched` on batches of as many bases as those of whole windows."""
-    return run_batched(windows, run, self.batch_windows, self.window_bp)
+
+    def rows_of(length: int) -> int:
+      return batch_rows(length, self.batch_windows, self.window_bp, self._forward.n_devices)
+
+    return run_batched(windows, run, rows_of)
 
   def _windows(
     self, requests: Iterable[Request], order: deque[PendingPrediction]
@@ -288,21 +297,15 @@ class Predictor:
     repeated: runs of N, which no window in training had, change what the model says of the rest.
     """
     for request in requests:
-      start, end, tiles = self._tiles(request)
+      start, end, tile_bp, tiles = self._tiles(request)
       pending = PendingPrediction(request, start, end, len(tiles), self.table, self.trained_heads)
       order.append(pending)
-      window_bp = self._window_for(request)
-      repeated = request.circular or n_bins(len(request.codes)) * BIN_BP <= window_bp
+      repeated = request.circular or n_bins(len(request.codes)) * BIN_BP <= tile_bp
       for tile in tiles:
-        yield (pending, tile), tile_codes(request.codes, tile, window_bp, repeated)
+        yield (pending, tile), tile_codes(request.codes, tile, tile_bp, repeated)
 
-  def _window_for(self, request: Request) -> int:
-    """Returns the length of a request's windows: the model's, or a shorter one."""
-    whole = request.circular or request.one_window
-    return self.window_bp if whole else short_window(len(request.codes), self.window_bp)
-
-  def _tiles(self, request: Request) -> tuple[int, int, list[Tile]]:
-    """Plans a request: first base, base after the last, and windows."""
+  def _tiles(self, request: Request) -> tuple[int, int, int, list[Tile]]:
+    """Plans a request: first base, base after the last; length of the tiles, and tiles."""
     length = len(request.codes)
     if request.one_window:
       start, end = request.interval or (0, length)
@@ -311,13 +314,15 @@ class Predictor:
           f"interval {start}-{end} has {end - start} bp; as one window it must have the model's "
           f"{self.window_bp}"
         )
-      return start, end, [Tile(start, start, end)]
+      return start, end, self.window_bp, [Tile(start, start, end)]
     start, end = whole_bins(request.interval, length)
-    window_bp = self._window_for(request)
+    tile_bp = tile_length(length, self.window_bp, self.margin_bp)
+    if tile_bp == self.window_bp and not request.circular:
+      tile_bp = short_window(length, tile_bp)
     tiles = plan_tiles(
-      length, window_bp=window_bp, margin_bp=self.margin_bp, circular=request.circular
+      length, window_bp=tile_bp, margin_bp=self.margin_bp, circular=request.circular
     )
-    return start, end, [t for t in tiles if t.start < end and t.end > start]
+    return start, end, tile_bp, [t for t in tiles if t.start < end and t.end > start]
 
 
 def _cropped(

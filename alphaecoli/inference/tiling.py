@@ -3,6 +3,10 @@
 The model sees windows of one length. They overlap, and of each only the part is kept that has at
 least `margin_bp` of sequence on both sides, except at the true end of a linear contig. Windows and
 kept parts start at multiples of 128 bp from the contig's start, so that bins fit together.
+
+Only attention sees the whole window. A contig that is long enough is cut into stretches of several
+windows: convolutions run once over a stretch, and the windows that overlap in it are those of
+attention. Stretches overlap by the same margins.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +19,14 @@ from alphaecoli.errors import ConfigError
 from alphaecoli.genomics.sequence import UNKNOWN
 from alphaecoli.schema import BIN_BP, PAIR_BP
 
+# A stretch is so many windows long, and no longer than a batch on an accelerator. With the widest
+# margins it is shorter: attention runs on all of its overlapping windows at once.
+STRETCH_WINDOWS, MOST_STRETCH_BP, MOST_OVERLAPPING = 4, 1 << 19, 32
 T = TypeVar("T")
 
 
 class Tile(NamedTuple):
-  """One window and the part of its output that is kept, in bp from the contig's start.
+  """One window or stretch and the part of its output that is kept, in bp from the contig's start.
 
   Attributes:
     window_start: first base of the window; below 0 or past the end it wraps or is padded.
@@ -68,6 +75,24 @@ def short_window(length_bp: int, window_bp: int) -> int:
   return min(length, window_bp)
 
 
+def stretch_length(window_bp: int, margin_bp: int) -> int:
+  """Returns the length of a stretch, or of a window where stretches would be too long.
+
+  Windows fill it: what is kept of each follows on what is kept of the one before.
+  """
+  if STRETCH_WINDOWS * window_bp > MOST_STRETCH_BP:
+    return window_bp
+  core_bp = window_bp - 2 * margin_bp
+  overlapping = min((STRETCH_WINDOWS * window_bp - 2 * margin_bp) // core_bp, MOST_OVERLAPPING)
+  return overlapping * core_bp + 2 * margin_bp
+
+
+def tile_length(length_bp: int, window_bp: int, margin_bp: int) -> int:
+  """Returns the length of a contig's tiles: stretches, if it has at least one, else windows."""
+  stretch_bp = stretch_length(window_bp, margin_bp)
+  return stretch_bp if length_bp >= stretch_bp else window_bp
+
+
 def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool) -> list[Tile]:
   """Covers a contig once.
 
@@ -79,7 +104,7 @@ def plan_tiles(length_bp: int, *, window_bp: int, margin_bp: int, circular: bool
 
   Args:
     length_bp: length of the contig, at least 1.
-    window_bp: length of the model's window.
+    window_bp: length of the windows, or stretches.
     margin_bp: bases dropped at either end of a window, a multiple of 128 below half of the window.
     circular: whether the contig's end joins its start.
 

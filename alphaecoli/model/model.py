@@ -77,18 +77,29 @@ class AlphaEcoli(nnx.Module):
     return Embeddings(pin(one_bp), bins, self.embed_pair(pair, organism))
 
   def _trunk(
-    self, sequence: Bases, organism: Int[Array, "B"], *, train: bool
-  ) -> tuple[Float[Array, "B S C"], Float[Array, "B N D"], Float[Array, "B P P F"]]:
+    self,
+    sequence: Bases,
+    organism: Int[Array, "B"],
+    *,
+    train: bool,
+    tower_bp: tuple[int, int] | None = None,
+  ) -> tuple[Float[Array, "B S C"], Float[Array, "B N D"], Float[Array, "_W P P F"]]:
     """Returns what the decoder ends with, the bins' embedding and the pair activations."""
     length_bp = sequence.shape[1]
-    if length_bp % PAIR_BP or not length_bp:
-      raise ValueError(f"a sequence of {length_bp} bp; expected a multiple of {PAIR_BP}")
+    window_bp, margin_bp = tower_bp or (length_bp, 0)
+    if window_bp % PAIR_BP or not window_bp:
+      raise ValueError(f"a sequence of {window_bp} bp; expected a multiple of {PAIR_BP}")
+    if length_bp < window_bp or (length_bp - window_bp) % (window_bp - 2 * margin_bp):
+      raise ValueError(f"{length_bp} bp are no windows of {window_bp} bp with margins {margin_bp}")
     encoded = sequence.ndim == 3
     x = sequence.astype(self.dtype) if encoded else jax.nn.one_hot(sequence, 4, dtype=self.dtype)
     x = pin(x)
     x, skips = self.encoder(x, train=train)
     x = x + self.organism(organism).astype(x.dtype)[:, None]
-    x, pair = self.tower(x, train=train)
+    if tower_bp is None:
+      x, pair = self.tower(x, train=train)
+    else:
+      x, pair = self.tower.by_window(x, window_bp // BIN_BP, margin_bp // BIN_BP)
     bins = self.embed_bins(x, organism, train=train)
     return self.decoder(x, skips, train=train), pin(bins), pair
 
@@ -99,6 +110,7 @@ class AlphaEcoli(nnx.Module):
     *,
     train: bool = False,
     dropout_key: PRNGKeyArray | None = None,
+    tower_bp: tuple[int, int] | None = None,
   ) -> dict[str, Float32[Array, "B _S _T"]]:
     """Returns raw outputs, float32.
 
@@ -107,12 +119,14 @@ class AlphaEcoli(nnx.Module):
       organism: row of the organism embedding.
       train: whether to use and update batch statistics.
       dropout_key: key of the dropout on the heads' inputs, which happens only with one.
+      tower_bp: for a sequence of several overlapping windows, their length and margin: convolutions
+        run once over all of it, the tower as `Tower.by_window`. None: the sequence is one window.
 
     Returns:
       Of each head: gene_expression (B, S, T) z-scores, gene_density (B, N, 1) genes per bin,
       operon_membership (B, S, 1), gene_structure (B, S, 8) and operon_junction (B, S, 2) logits.
     """
-    x, bins, _ = self._trunk(sequence, organism, train=train)
+    x, bins, _ = self._trunk(sequence, organism, train=train, tower_bp=tower_bp)
     keys: Any = [None] * len(self.heads)
     if dropout_key is not None:
       keys = jax.random.split(dropout_key, len(self.heads))

@@ -210,6 +210,29 @@ class Tower(nnx.Module):
       x, pair = run_block(layer, x, pair, train=train, remat=self.remat)
     return x, pair
 
+  def by_window(
+    self, x: Float[Array, "B M D"], window_bins: int, margin_bins: int
+  ) -> tuple[Float[Array, "B M D"], Float[Array, "_W P P F"]]:
+    """Runs the layers on overlapping windows of a longer sequence.
+
+    Of each window all is kept but the margins, which at the sequence's ends stay, too.
+
+    Args:
+      x: bins; those of n windows, each `window_bins - 2 * margin_bins` after the one before.
+      window_bins: length of a window.
+      margin_bins: bins at both ends of a window that are dropped.
+
+    Returns:
+      The bins, and the pair activations of every window.
+    """
+    kept, end = window_bins - 2 * margin_bins, window_bins - margin_bins
+    starts = range(0, x.shape[1] - 2 * margin_bins, kept)
+    windows = jnp.stack([x[:, start : start + window_bins] for start in starts], 1)
+    y, pair = self(rearrange(windows, "b n m d -> (b n) m d"))
+    y = rearrange(y, "(b n) m d -> b n m d", n=len(starts))
+    central = rearrange(y[:, :, margin_bins:end], "b n m d -> b (n m) d")
+    return pin(jnp.concatenate([y[:, 0, :margin_bins], central, y[:, -1, end:]], 1)), pair
+
   def empty_pair(self, x: Float[Array, "B N D"]) -> Float[Array, "B P P F"]:
     """Returns the pair activations before the first update."""
     n = x.shape[1] // BINS_PER_PAIR

@@ -1,4 +1,4 @@
-"""Peak arithmetic of the chips that JAX names, memory, and where compiled programs are kept."""
+"""Devices: peak arithmetic, memory, batches that fill them; where compiled programs are kept."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,7 @@ import pickle
 import platform
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import jaxlib
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
+from alphaecoli.errors import ConfigError
 from alphaecoli.files import AnyPath, absolute, is_remote, user_cache
 
 # Dense bfloat16 FLOP/s of one device as JAX counts devices.
@@ -188,3 +189,33 @@ def cpu_kind() -> str:
     lines = info.read_text(errors="replace").splitlines()
     flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), flags)
   return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
+
+
+# Bases in a batch, per device: more gains nothing on two CPU cores.
+CPU_BATCH_BP, ACCELERATOR_BATCH_BP = 1 << 15, 1 << 19
+
+
+def local_devices(device: str | jax.Device | Sequence[jax.Device] | None) -> list[jax.Device]:
+  """Finds the devices to predict on.
+
+  Args:
+    device: platform such as cpu or gpu, or devices; None for all devices of this process.
+
+  Raises:
+    ConfigError: the platform has no device here.
+  """
+  if device is None:
+    return list(jax.local_devices())
+  if isinstance(device, str):
+    try:
+      return list(jax.local_devices(backend=device))
+    except RuntimeError as error:
+      have = jax.local_devices()[0].platform
+      raise ConfigError(f"device={device!r} is not available here; JAX has {have}") from error
+  return list(device) if isinstance(device, Sequence) else [device]
+
+
+def default_batch(window_bp: int, devices: Sequence[jax.Device]) -> int:
+  """Chooses the windows at once: enough bases to keep each device busy."""
+  busy_bp = CPU_BATCH_BP if devices[0].platform == "cpu" else ACCELERATOR_BATCH_BP
+  return max(busy_bp // window_bp, 1) * len(devices)

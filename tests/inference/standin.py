@@ -1,5 +1,6 @@
 """A model with a known, small receptive field, and its brute-force answer on whole contigs."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ def raw_tracks(codes: np.ndarray) -> dict[str, np.ndarray]:
 class StandIn:
   """Counts its calls, and insists on one batch shape as a compiled model would."""
 
+  n_devices = 1
+
   def __init__(self, batch_windows: int):
     self.shape = (batch_windows, WINDOW_BP)
     self.calls = 0
@@ -57,6 +60,25 @@ class StandIn:
     self.calls += 1
     rows = [raw_tracks(row) for row in windows]
     return {name: np.stack([row[name] for row in rows]).astype(np.float32) for name in rows[0]}
+
+  def stretches(
+    self, codes: np.ndarray, both: bool, tower_bp: tuple[int, int]
+  ) -> dict[str, np.ndarray]:
+    """Window by window; what one keeps replaces what the one before has there."""
+    window_bp, margin_bp = tower_bp
+    starts = range(0, codes.shape[1] - window_bp + 1, window_bp - 2 * margin_bp)
+    assert starts[-1] + window_bp == codes.shape[1]
+    found: dict[str, np.ndarray] = {}
+    for row, start in itertools.product(range(len(codes)), starts):
+      window = codes[row, start : start + window_bp]
+      outputs = self(np.broadcast_to(window, self.shape), both)
+      dropped = margin_bp if start else 0
+      for name, values in outputs.items():
+        bp = window_bp // values.shape[1]
+        shape = len(codes), codes.shape[1] // bp, values.shape[2]
+        kept = found.setdefault(name, np.zeros(shape, np.float32))[row]
+        kept[(start + dropped) // bp : (start + window_bp) // bp] = values[0, dropped // bp :]
+    return found
 
   def embed(self, windows: np.ndarray) -> dict[str, Any]:
     """Each base's code and place in the window, and their sums over bins and pairs."""

@@ -15,14 +15,9 @@ from alphaecoli.checkpoints import packed
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.evaluation.evaluator import make_predict
 from alphaecoli.genomics.sequence import Contig, decode, encode, reverse_complement
-from alphaecoli.inference.compiled import (
-  HEADS,
-  CompiledModel,
-  data_mesh,
-  default_batch,
-  local_devices,
-)
+from alphaecoli.inference.compiled import HEADS, CompiledModel, data_mesh
 from alphaecoli.model.functional import FunctionalModel
+from alphaecoli.parallel.hardware import default_batch, local_devices
 from alphaecoli.tracks.track_table import trained_heads
 from tests.inference.runs import CONFIG, TINY, WINDOW_BP, save_run, tiny_model
 from tests.inference.standin import TABLE
@@ -52,11 +47,11 @@ def predictor(forward, margin_bp=None) -> Predictor:
   )
 
 
-def phase_error(forward, margin_bp, shift_bp):
+def phase_error(forward, margin_bp, shift_bp, codes=CODES):
   """Root mean square difference to tiles of another phase, over the track's deviation."""
   model = predictor(forward, margin_bp)
-  first = model.predict(CODES, circular=True, units="z")
-  other = model.predict(np.roll(CODES, -shift_bp), circular=True, units="z")
+  first = model.predict(codes, circular=True, units="z")
+  other = model.predict(np.roll(codes, -shift_bp), circular=True, units="z")
   errors = {}
   for head in HEADS:
     values = getattr(first, head)
@@ -67,8 +62,9 @@ def phase_error(forward, margin_bp, shift_bp):
 
 
 def test_overlap_takes_the_seams_away(forward):
-  default = phase_error(forward, None, 1024)
-  without = phase_error(forward, 0, 1024)
+  short = CODES[: 3 * WINDOW_BP]  # in a stretch, convolutions have no seams but at its ends
+  default = phase_error(forward, None, 1024, short)
+  without = phase_error(forward, 0, 1024, short)
   # Attention sees the whole window, so bins differ a little wherever the window lies.
   limits = {
     "gene_expression": (0.1, 4),
@@ -81,7 +77,25 @@ def test_overlap_takes_the_seams_away(forward):
 
 
 def test_ring_turned_by_the_kept_part_is_the_same_prediction(forward):
-  assert max(phase_error(forward, None, WINDOW_BP // 2).values()) < 1e-5
+  short = CODES[: 3 * WINDOW_BP]  # of windows; the other one of stretches, which keep 14,336 bp
+  long = np.resize(np.roll(CODES, 77), 2 * 14_336)
+  for codes, kept_bp in ((short, WINDOW_BP // 2), (long, 14_336)):
+    assert max(phase_error(forward, None, kept_bp, codes).values()) < 1e-5
+
+
+def test_stretches_say_what_windows_say(forward, monkeypatch):
+  """But for convolutions at the windows' ends, which now see what lies beyond."""
+  contigs = [(CODES, True), (np.resize(CODES, 5 * WINDOW_BP + 300), False)]
+  model = predictor(forward)
+  requests = [alphaecoli.Request(*contig) for contig in contigs]
+  stretches = list(model.predict_many(requests, reverse_complement=True, units="z"))
+  monkeypatch.setattr("alphaecoli.inference.tiling.MOST_STRETCH_BP", 0)
+  windows = list(model.predict_many(requests, reverse_complement=True, units="z"))
+  for one, other in zip(stretches, windows, strict=True):
+    for head in HEADS:
+      values, expected = getattr(one, head), getattr(other, head)
+      difference = np.sqrt(np.mean((values - expected) ** 2)) / expected.std()
+      assert 1e-6 < difference < 0.1, head
 
 
 def test_window_is_the_models_output(forward, model):
@@ -97,8 +111,9 @@ def test_window_is_the_models_output(forward, model):
       np.testing.assert_allclose(getattr(result, head), expected[head], rtol=1e-4, atol=1e-4)
 
 
-def test_average_of_both_strands_does_not_depend_on_the_strand(forward):
-  codes = CODES[:WINDOW_BP]
+@pytest.mark.parametrize("length", [WINDOW_BP, 4 * WINDOW_BP], ids=["window", "stretch"])
+def test_average_of_both_strands_does_not_depend_on_the_strand(forward, length):
+  codes = CODES[:length]
   ahead = predictor(forward).predict(codes, reverse_complement=True, units="z")
   back = predictor(forward).predict(reverse_complement(codes), reverse_complement=True, units="z")
   single = predictor(forward).predict(codes, units="z")

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from alphaecoli.errors import ConfigError
-from alphaecoli.inference.tiling import check_margin, default_margin, n_bins, plan_tiles, tile_codes
+from alphaecoli.inference.tiling import (
+  check_margin,
+  default_margin,
+  n_bins,
+  plan_tiles,
+  stretch_length,
+  tile_codes,
+  tile_length,
+)
 from tests.inference.standin import random_codes
 
 WINDOW = 2048
@@ -74,6 +82,27 @@ def plan(*tile):
   from alphaecoli.inference.tiling import Tile
 
   return Tile(*tile)
+
+
+@pytest.mark.parametrize("window", [2048, 6144, 16_384, 98_304, 131_072])
+@pytest.mark.parametrize("share", [0, 2, 3, 4, 6, 7])
+def test_windows_fill_a_stretch_of_about_four(window, share):
+  margin = window * share // 16 // 128 * 128
+  kept = window - 2 * margin
+  tiles = plan_tiles(
+    stretch_length(window, margin), window_bp=window, margin_bp=margin, circular=False
+  )
+  assert [tile.window_start for tile in tiles] == [kept * i for i in range(len(tiles))]
+  assert 4 * window - kept < stretch_length(window, margin) <= 4 * window
+
+
+def test_stretches_where_contig_and_window_allow_them():
+  assert stretch_length(16_384, 4096) == 65_536  # 7 windows, 8,192 bp apart
+  assert stretch_length(16_384, 2048) == 65_536 and stretch_length(98_304, 24_576) == 393_216
+  assert tile_length(65_535, 16_384, 4096) == 16_384
+  assert tile_length(65_536, 16_384, 4096) == 65_536
+  assert stretch_length(16_384, 8064) == 16_384 + 31 * 256  # 32 windows
+  assert stretch_length(262_144, 65_536) == tile_length(10**7, 262_144, 65_536) == 262_144
 
 
 @pytest.mark.parametrize("margin", [-128, 100, 1024, 4096])

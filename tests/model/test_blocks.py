@@ -1,5 +1,7 @@
 """Attention and the pair stack of long windows, block by block, against all at once."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +103,18 @@ def test_row_attention_by_blocks_is_row_attention(monkeypatch):
   assert_close(got[0], want[0], 1e-6)
   assert_close(nnx.to_pure_dict(got[1][0]), nnx.to_pure_dict(want[1][0]), 1e-5)
   assert_close(got[1][1], want[1][1], 1e-5)
+
+
+def test_tower_of_a_stretch_is_that_of_each_window():
+  """Windows of 32 bins with 10 dropped at both ends: each keeps 12, the outer ones also an end."""
+  config = dataclasses.replace(TINY, n_layers=2)
+  tower = transformer.Tower(16, config, rngs=Keys(jax.random.key(0)))
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 56, 16)), jnp.float32)
+  run = jax.jit(lambda x: tower(x)[0])
+  first, second, third = (np.asarray(run(x[:, start : start + 32])) for start in (0, 12, 24))
+  want = np.concatenate([first[:, :22], second[:, 10:22], third[:, 10:]], axis=1)
+  assert_close(tower.by_window(x, 32, 10)[0], want, 1e-5)
+  assert_close(tower.by_window(x[:, :32], 32, 10)[0], first, 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,28 @@ def model():
   return nnx.jit(lambda: AlphaEcoli(TINY, TABLE, rngs=Keys(jax.random.key(0))))()
 
 
+def test_a_stretch_is_one_window_where_the_tower_does_nothing(model):
+  """Convolutions then decide everything, and see all of a stretch as they see all of a window."""
+  idle = nnx.merge(nnx.graphdef(model), nnx.state(model), copy=True)
+  for layer in idle.tower.layers:
+    for part in (layer.attention, layer.mlp):
+      part.norm_out.scale[...] *= 0
+  run = nnx.jit(lambda model, **how: model(sequence(), ORGANISM, **how), static_argnames="tower_bp")
+  window = run(idle)
+  for name, values in run(idle, tower_bp=(2048, 512)).items():
+    np.testing.assert_allclose(values, window[name], rtol=1e-5, atol=1e-5, err_msg=name)
+  assert not np.allclose(run(model)["gene_density"], window["gene_density"])
+
+
+def test_a_stretch_that_windows_do_not_fill_is_refused():
+  for length, tower_bp in ((4096, (2048, 256)), (2048, (4096, 1024)), (4096, (3072, 0))):
+    with pytest.raises(ValueError, match=r"windows of|multiple of 2048"):
+      nnx.eval_shape(
+        lambda m, n=length, t=tower_bp: m(jnp.zeros((2, n), jnp.uint8), ORGANISM, tower_bp=t),
+        abstract(),
+      )
+
+
 def like(model, **changes):
   """The same parameters in a model of another configuration."""
   return nnx.merge(nnx.graphdef(abstract(**changes)), nnx.state(model), copy=True)
