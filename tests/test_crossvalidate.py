@@ -34,6 +34,7 @@ from tests.stores import config_of, random_store
 from tests.training.small import TINY, StandIn
 
 LENGTH_BP = 30_000
+FIRST_BP = 5_000  # where the first block begins: half a block after the origin
 SMALLEST = {
   **TINY,
   "data.n_blocks": 3,
@@ -164,7 +165,8 @@ def test_all_folds_are_put_together(stopped_then_continued):
   with np.load(workdir / "out_of_fold.npz") as file:
     arrays = dict(file)
   edges = [10_000, 20_000]  # block i is the test split of fold i - 1
-  assert {tuple(set(part)) for part in np.split(arrays["fold"], edges)} == {(2,), (0,), (1,)}
+  parts = np.split(np.roll(arrays["fold"], -FIRST_BP), edges)
+  assert [set(part) for part in parts] == [{2}, {0}, {1}]
   assert arrays["gene_expression"].shape == (LENGTH_BP, 1)
   assert np.isfinite(arrays["gene_expression"]).all()
   assert ((arrays["operon_membership"] > 0) & (arrays["operon_membership"] < 1)).all()
@@ -200,8 +202,8 @@ def test_the_ensemble_predicts_out_of_fold_what_was_gathered(stopped_then_contin
 def test_tables_of_genes_and_pairs_say_what_was_observed_and_by_which_fold(stopped_then_continued):
   _, workdir, _, _ = stopped_then_continued
   genes = open_store(next((workdir / "tracks").iterdir())).genes
-  block = [(a * 3 // LENGTH_BP, (b - 1) * 3 // LENGTH_BP)
-           for a, b in zip(genes.start, genes.end, strict=True)]  # fmt: skip
+  ends = np.stack([genes.start, genes.end - 1], axis=1)
+  block = ((ends - FIRST_BP) % LENGTH_BP * 3 // LENGTH_BP).tolist()
   inside = [i for i, (first, last) in enumerate(block) if first == last]
   assert 0 < len(inside) < len(block)
   rows = _rows(workdir / "out_of_fold_genes.tsv")
@@ -210,7 +212,7 @@ def test_tables_of_genes_and_pairs_say_what_was_observed_and_by_which_fold(stopp
     arrays = dict(file)
   for i, row in zip(inside, rows, strict=True):
     assert int(row["fold"]) == (block[i][0] - 1) % 3
-    bases = slice(int(row["start"]), int(row["end"]))
+    bases = np.arange(int(row["start"]), int(row["end"])) % LENGTH_BP
     predicted = arrays["gene_expression"][bases].mean()
     assert float(row["predicted_log_tpm:mean"]) == pytest.approx(predicted, rel=1e-4)
     observed = genes.log_tpm[i, 0]
@@ -262,7 +264,8 @@ def test_rivals_and_the_validation_split_are_measured_later_where_the_folder_now
   found = json.loads((tmp_path / "moved" / "crossvalidation_validation.json").read_text())
   assert found["split"] == "validation" and found["missing"] == [0, 1]
   with np.load(tmp_path / "moved" / "out_of_fold_validation.npz") as file:
-    assert set(file["fold"][20_000:]) == {2} and set(file["fold"][:20_000]) == {-1}
+    found = np.roll(file["fold"], -FIRST_BP)
+  assert set(found[20_000:]) == {2} and set(found[:20_000]) == {-1}
 
 
 def test_the_store_of_a_fold_is_found_where_all_folds_have_theirs(stopped_then_continued, tmp_path):

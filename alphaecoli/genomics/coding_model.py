@@ -127,6 +127,11 @@ class CodingModel:
       sums = (sums[:, None] + weights).ravel()
     return np.exp(sums)
 
+  @functools.cached_property
+  def every_pair(self) -> Float64[np.ndarray, " 4225"]:
+    """Returns the log odds of every pair of triplets, 0 of unknown ones, which are -1."""
+    return np.pad(self.codon_pairs, ((1, 0), (1, 0))).ravel()
+
   def to_json(self) -> dict[str, Any]:
     """Returns plain values, rounded to what counts of genes can tell."""
     return {
@@ -152,6 +157,8 @@ def word(codon: str) -> int:
 
 
 _STARTS, _STOPS = ([word(codon) for codon in codons] for codons in (STARTS, STOPS))
+# By the number of a triplet; the last one, of unknown triplets (-1), is neither.
+_IS_START, _IS_STOP = (np.isin(np.arange(65), codons) for codons in (_STARTS, _STOPS))
 
 
 def words(codes: UInt8[np.ndarray, " L"]) -> Int64[np.ndarray, " L"]:
@@ -166,8 +173,7 @@ def words(codes: UInt8[np.ndarray, " L"]) -> Int64[np.ndarray, " L"]:
 def pair_odds(model: CodingModel, codons: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
   """Returns the log odds of each codon after the one before it; 0 of the first and unknown ones."""
   found = np.zeros(len(codons))
-  odds = np.pad(model.codon_pairs, ((1, 0), (1, 0))).ravel()  # zeros for unknown ones, which are -1
-  found[1:] = odds[65 * codons[:-1] + codons[1:] + 66]
+  found[1:] = model.every_pair[65 * codons[:-1] + codons[1:] + 66]
   return found
 
 
@@ -268,14 +274,14 @@ def reading_frames(
     min_codons: fewest codons, start and stop among them.
   """
   numbers = words(codes)
-  starts, motif = np.flatnonzero(np.isin(numbers, _STARTS)), np.zeros(len(codes))
+  starts, motif = np.flatnonzero(_IS_START[numbers]), np.zeros(len(codes))
   motif[starts] = model.motif_odds(codes, starts)
   found = []
   for frame in range(3):
     n = (len(codes) - frame) // 3
     at = slice(frame, frame + 3 * n, 3)
     codons = numbers[at]
-    ends = np.flatnonzero(np.isin(codons, _STOPS))
+    ends = np.flatnonzero(_IS_STOP[codons])
     if not len(ends):
       continue
     size = int(ends[-1]) + 1
@@ -313,8 +319,8 @@ def start_scores(
 ) -> Float64[np.ndarray, " n"]:
   """Scores codons as starts, by themselves and what lies before; -inf where they are none."""
   found = np.full(len(codons), -np.inf)
-  for codon in STARTS:
-    at = codons == word(codon)
+  for codon, number in zip(STARTS, _STARTS, strict=True):
+    at = codons == number
     found[at] = model.start_weights[codon] + model.start_weights["motif"] * motif[at]
   return found
 

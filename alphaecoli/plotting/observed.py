@@ -103,7 +103,7 @@ def operon_label(names: Sequence[str]) -> str:
 def split_words(store: TrackStore, start: int, end: int) -> str:
   """Says which split a region belongs to."""
   for split, words in SPLIT_WORDS.items():
-    if any(a <= start and end <= b for a, b in store.regions(split)):
+    if any(r.offset(start, end, store.length_bp) is not None for r in store.regions(split)):
       return words
   return "partly training data"
 

@@ -104,8 +104,10 @@ def _splits(run: Run, config: Mapping[str, Any]) -> Iterator[str]:
   what = "The chromosome was"
   if len(contigs) > 1:
     what = f"Of {len(contigs)} contigs of {run.genome.organism}, {_listed(cut)} were each"
+  moved = data["block_offset"] if data["circular"] else 0
+  first = f", the first of them {moved:g} blocks after the first base," if moved else ","
   yield (
-    f"{what} cut into {data['n_blocks']} blocks of equal length, dealt in turn to "
+    f"{what} cut into {data['n_blocks']} blocks of equal length{first} dealt in turn to "
     f"{data['n_folds']} folds; fold {data['fold'] % data['n_folds']} served for validation, fold "
     f"{(data['fold'] + 1) % data['n_folds']} for testing, the others for training "
     f"({'; '.join(sizes)}), and no window crossed from one split into another."

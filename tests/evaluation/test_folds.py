@@ -10,7 +10,7 @@ from alphaecoli.errors import DataError
 from alphaecoli.evaluation.fold_metrics import FoldResult, aggregate
 from alphaecoli.evaluation.folds import assemble, check_alike, join_tables
 from alphaecoli.evaluation.split_arrays import Layout
-from alphaecoli.tracks.splits import TEST, split_regions
+from alphaecoli.tracks.splits import TEST, configured_regions
 from tests import stores
 
 R2, AUROC, CALLS = "gene_expression/genes_r2", "operon_membership/auroc", "gene_calls/precision"
@@ -112,10 +112,10 @@ def test_rivals_stand_in_their_columns_and_in_rows_of_their_own(tmp_path):
 
 def _result(fold, length_bp=1000, n_blocks=7, n_folds=3, tracks=("a", "b"), **changed):
   """A result whose predictions tell the position that they are of."""
-  regions = split_regions(length_bp, n_blocks, n_folds, fold)[TEST]
+  config = stores.config_of(n_blocks=n_blocks, n_folds=n_folds, fold=fold, **changed)
+  regions = configured_regions(config.to_dict()["data"], length_bp, True)[TEST]
   layout = Layout(tuple((r.start, r.end) for r in regions), length_bp)
   at = layout.positions().astype(np.float32)
-  config = stores.config_of(n_blocks=n_blocks, n_folds=n_folds, fold=fold, **changed)
   metadata = {
     "fold": fold,
     "contig": "made up",
@@ -143,7 +143,8 @@ def test_test_splits_of_all_folds_cover_each_base_once(n_blocks):
   np.testing.assert_array_equal(found["operon_membership"], every / np.float32(1000))
   np.testing.assert_array_equal(np.flatnonzero(~np.isnan(found["gene_density"])), every[::128])
   edges = [round(i * 1000 / n_blocks) for i in range(1, n_blocks)]
-  for i, block in enumerate(np.split(found["fold"], edges)):
+  first = round(0.5 * 1000 / n_blocks)  # half a block: the last one passes the origin
+  for i, block in enumerate(np.split(np.roll(found["fold"], -first), edges)):
     assert set(block) == {(i - 1) % 3}
   assert list(found["tracks"]) == ["a", "b"]
 

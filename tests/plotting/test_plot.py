@@ -15,6 +15,7 @@ from alphaecoli.plotting import observed
 from alphaecoli.plotting import region as drawing
 from alphaecoli.tracks.gene_table import GeneTable
 from tests.inference.standin import WINDOW_BP, StandIn
+from tests.stores import random_store
 
 LENGTH_BP = 120_000
 
@@ -201,3 +202,11 @@ def test_an_operon_over_the_origin_is_marked_there_and_not_all_around(toy_store,
   around = (900, 1090, (3, 4, 0)) if circular else (10, 1000, (0, 3, 4))
   assert (first.start, first.end, first.rows) == around
   assert (second.start, second.end, second.rows) == (300, 500, (1, 2))
+
+
+def test_a_split_that_passes_the_origin_is_named_on_both_sides(tmp_path):
+  store = random_store(tmp_path, length_bp=60_000, n_blocks=3, n_folds=3, fold=2)
+  assert store.regions("validation") == ((50_000, 70_000),)
+  for start, end in ((0, 9_000), (51_000, 60_000)):
+    assert observed.split_words(store, start, end) == "held-out validation"
+  assert observed.split_words(store, 9_000, 11_000) == "partly training data"

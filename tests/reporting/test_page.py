@@ -122,6 +122,7 @@ def test_the_methods_paragraph_says_what_the_files_of_the_run_say(page, finished
   settings = read(finished, "config.json")
   assert f"4 steps of {settings['train']['batch_windows']} windows" in text
   assert f"windows of {settings['data']['window_bp']:,} bp" in text
+  assert "of equal length, the first of them 0.5 blocks after the first base, dealt" in text
   step = read(finished, "evaluation_test.json")["step"]
   digest = hash_checkpoint(finished / "checkpoints" / str(step))
   assert f"checkpoint of step {step}, the best on validation (SHA-256 {digest})" in text
