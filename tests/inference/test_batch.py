@@ -48,6 +48,7 @@ def run(monkeypatch, tmp_path, folder, caplog):
         raise ZeroDivisionError
       return forward(windows, both)
 
+    limited.n_devices = 1
     monkeypatch.setattr(model, "_forward", limited)
     model.about = {"checkpoint": "C", "organism": organism}
     monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: model)

@@ -173,6 +173,7 @@ def break_model(monkeypatch):
         raise ZeroDivisionError
       return forward(windows, both)
 
+    fail.n_devices = 1
     monkeypatch.setattr(broken, "_forward", fail)
     monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: broken)
 
@@ -208,6 +209,7 @@ def test_values_that_are_not_finite_are_one_line(run, tmp_path, monkeypatch):
     outputs["operon_membership"][:, 77] = np.nan
     return outputs
 
+  nan.n_devices = 1
   monkeypatch.setattr(broken, "_forward", nan)
   monkeypatch.setattr("alphaecoli.api.load_predictor", lambda *a, **k: broken)
   with pytest.raises(UserError, match=r"nan for operon_membership at base 77 of chr.1"):
