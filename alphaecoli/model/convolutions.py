@@ -14,7 +14,7 @@ from jaxtyping import Float
 from alphaecoli.model.layers import (
   Conv,
   Keys,
-  Linear,
+  PointwiseConv,
   RMSBatchNorm,
   StandardizedConv,
   gelu,
@@ -41,7 +41,7 @@ class ConvBlock(nnx.Module):
     self.norm = RMSBatchNorm(n_in, decay=config.batch_norm_decay, rngs=rngs)
     self.conv: nnx.Module
     if width == 1:
-      self.conv = Linear(n_in, n_out, rngs=rngs)
+      self.conv = PointwiseConv(n_in, n_out, rngs=rngs)
     else:
       self.conv = StandardizedConv(n_in, n_out, width, rngs=rngs)
 
@@ -93,7 +93,7 @@ class Encoder(nnx.Module):
     x = run_block(self.dna_embedder, x, train=train, remat=self.remat)
     skips = [x]
     for block in self.down_blocks:
-      x = run_block(block, max_pool(x), train=train, remat=self.remat)
+      x = run_block(block, x, train=train, remat=self.remat, before=max_pool)
       skips.append(x)
     return pin(max_pool(x)), skips
 

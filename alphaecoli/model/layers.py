@@ -99,6 +99,16 @@ class Conv(nnx.Module):
     return add_bias(convolve(x, self.kernel[...]), self.bias[...])
 
 
+class PointwiseConv(Linear):
+  """A linear map as a convolution of width 1, for use between convolutions.
+
+  XLA for TPUs lays out a product otherwise, where features are no multiple of 128, and copies.
+  """
+
+  def __call__(self, x: Float[Array, "B S I"]) -> Float[Array, "B S O"]:  # type: ignore[override]
+    return add_bias(convolve(x, self.kernel[...][None]), self.bias[...])  # type: ignore[index]
+
+
 class StandardizedConv(nnx.Module):
   """Convolution whose kernel has mean 0 and fan-in times variance 1 for every output, scaled.
 
@@ -280,9 +290,21 @@ def parts_of(rows: int, at_most: int) -> int:
   return next(n for n in range(-(-rows // at_most), rows + 1) if rows % n == 0)
 
 
-def run_block(block: nnx.Module, *inputs: Any, train: bool, remat: str) -> Any:
-  """Calls a block, which the backward pass computes anew with `remat`, one of `POLICIES`."""
+def run_block(
+  block: nnx.Module,
+  *inputs: Any,
+  train: bool,
+  remat: str,
+  before: Callable[[Array], Array] = lambda x: x,
+) -> Any:
+  """Calls a block, which the backward pass computes anew with `remat`, one of `POLICIES`.
+
+  What the first input goes through `before` is computed anew too.
+  """
+
+  def call(block: Any, x: Array, *others: Any) -> Any:
+    return block(before(x), *others, train=train)
+
   if not (remat and train):
-    return block(*inputs, train=train)  # type: ignore[operator]
-  again = nnx.remat(lambda b, *args: b(*args, train=True), policy=POLICIES[remat])
-  return again(block, *inputs)
+    return call(block, *inputs)
+  return nnx.remat(call, policy=POLICIES[remat])(block, *inputs)

@@ -12,6 +12,7 @@ from scipy import special
 from alphaecoli import schema
 from alphaecoli.genomics.sequence import reverse_complement
 from alphaecoli.model.alphagenome import PUBLISHED
+from alphaecoli.model.convolutions import Encoder, level_channels
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.model.heads import OperonMembershipHead, dropout
 from alphaecoli.model.layers import Keys, RMSBatchNorm, RunningStat
@@ -182,11 +183,27 @@ def test_recomputing_all_but_products_computes_each_of_them_once(model):
     counts(remat=True, remat_policy="products"),
     counts(remat=True),
   )
-  n_conv = 1 + 1 + 6 * 2 + 7 * 2  # first, its block, down, up
+  n_conv = 1 + 1 + 6 * 2 + 7 * 3  # first, its block, down, up
   assert off[0] == products[0] == 3 * n_conv - 1  # no gradient by the bases
   # Of every block all but the last, whose output no gradient needs.
-  assert blocks[0] == off[0] + 1 + 6 + 7
+  assert blocks[0] == off[0] + 1 + 6 + 7 * 2
   assert off[1] < products[1] < blocks[1]  # those of attention have no name
+
+
+def test_of_the_encoder_the_backward_pass_keeps_one_array_a_level():
+  """The pooled arrays, half as large, are computed anew."""
+  config = dataclasses.replace(TINY, remat=True)
+
+  def kept():
+    graph, state = nnx.split(Encoder(config, rngs=Keys(jax.random.key(0))))
+    return jax.vjp(
+      lambda x: nnx.merge(graph, state, copy=True)(x, train=True), jnp.zeros((2, 1024, 4))
+    )[1]
+
+  shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(kept))]
+  for level, features in enumerate(level_channels(config)[:-1]):
+    assert (2, 1024 >> level, features) in shapes
+    assert (2, 1024 >> level + 1, features) not in shapes
 
 
 def test_bfloat16_computes_close_to_float32_and_keeps_parameters(model, trained):
