@@ -92,7 +92,7 @@ def test_prediction_covers_the_genome_under_the_name_in_the_fasta(workdir, predi
       assert np.isfinite(values).all()
   genes = pandas.read_csv(predictions / "genes.tsv", sep="\t").set_index("name")
   assert tuple(genes.loc["thrA", ["start", "end", "strand", "split"]]) == (
-    *(337, 2799, "+", "validation"),
+    *(337, 2799, "+", "train"),
   )
   assert genes.loc["thrA", "observed_operon"] == genes.loc["thrB", "observed_operon"]
   pairs = pandas.read_csv(predictions / "pairs.tsv", sep="\t")

@@ -33,6 +33,7 @@ from alphaecoli.inference.output import (
 )
 from alphaecoli.inference.prediction import Prediction, Request
 from alphaecoli.inference.predictor import Predictor
+from alphaecoli.inference.tiling import stretch_length
 
 LOGGER = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class GenomeBatch:
       "organism": predictor.about.get("organism"),
       "window_bp": predictor.window_bp,
       "margin_bp": predictor.margin_bp,
+      "stretch_bp": stretch_length(predictor.window_bp, predictor.margin_bp),
       "reverse_complement_average": reverse_complement,
       "expression_units": settings.units,
       "formats": sorted(settings.formats),

@@ -18,6 +18,7 @@ from alphaecoli.checkpoints.read import find_checkpoint
 from alphaecoli.checkpoints.write import write_ensemble
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.genomics.sequence import decode
+from alphaecoli.inference import tiling
 from alphaecoli.inference.margins import at_margin
 from alphaecoli.inference.output import read_prediction
 from alphaecoli.inference.prediction import TRACK_HEADS, Request
@@ -205,7 +206,10 @@ def test_each_base_is_predicted_by_the_model_whose_test_split_it_is(monkeypatch)
   assert calls < 3 * -(-LENGTH // 1024)
 
 
-def test_contigs_out_of_fold_share_batches():
+def test_contigs_out_of_fold_share_batches(monkeypatch):
+  monkeypatch.setattr(
+    tiling, "STRETCH_WINDOWS", 8
+  )  # longer than the contig, which has windows then
   places = [(first, first + 500) for first in range(0, LENGTH, 500)]
   model, done = out_of_fold(metas([0, 1, 2])), []
   requests = [Request(CODES, True, place, str(place)) for place in places]

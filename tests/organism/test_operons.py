@@ -205,7 +205,7 @@ GOOD = ["operon\tgenes", "A\tg0,g1,g2", "B\tg5,g6", "C\tg14,g15"]
 
 def store_of(tmp_path, operons, genes=GENES, **changes):
   files = dataclasses.replace(write_files(tmp_path, genes, (), operons), expression=None)
-  return prepared(files, tmp_path, **changes)
+  return prepared(files, tmp_path, **{"block_offset": 0.0, **changes})
 
 
 IMPOSSIBLE = {

@@ -203,7 +203,7 @@ class Rows(nnx.Module):
   def __init__(self):
     self.table = nnx.Param(jnp.array([1.0, 2.0, 3.0]))
 
-  def __call__(self, sequence, organism):
+  def __call__(self, sequence, organism, tower_bp=None):
     value = self.table[...][organism][:, None, None]
     return {head: jnp.broadcast_to(value, (*sequence.shape, 1)) for head in HEADS}
 

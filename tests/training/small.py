@@ -63,8 +63,15 @@ class StandIn(nnx.Module):
     self.uses_norm, self.dropout = norm, dropout
 
   def __call__(
-    self, sequence: Any, organism: Any, *, train: bool = False, dropout_key: Any = None
+    self,
+    sequence: Any,
+    organism: Any,
+    *,
+    train: bool = False,
+    dropout_key: Any = None,
+    tower_bp: tuple[int, int] | None = None,
   ) -> dict[str, Any]:
+    """Computes raw outputs; it sees single bases, so that windows and stretches are alike."""
     x = jax.nn.gelu(self.first(jax.nn.one_hot(sequence, 4)))
     normed = self.norm(x, train=train)
     x = normed if self.uses_norm else x
