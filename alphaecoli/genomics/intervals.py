@@ -131,8 +131,9 @@ def covering_interval(intervals: Iterable[StartEnd], length_bp: int) -> StartEnd
   """Returns the shortest interval of a circular contig that covers all intervals (at least one)."""
   # The complement of the widest gap; of equal gaps the one over the origin, then the first.
   ordered = sorted(intervals)
-  reach = ordered[0][1]
-  gaps = [(ordered[0][0] + length_bp - max(b for _, b in ordered), 0)]
+  last = max(b for _, b in ordered)
+  reach = max(ordered[0][1], last - length_bp)  # of what passes the origin, too
+  gaps = [(ordered[0][0] + length_bp - last, 0)]
   for i, (a, b) in enumerate(ordered[1:], 1):
     gaps.append((a - reach, i))
     reach = max(reach, b)

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alphaecoli.genomics.intervals import covering_interval
@@ -166,6 +166,7 @@ def test_text_is_one_line_of_scalars():
   length=st.integers(5, 30),
   seeds=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 6)), min_size=1, max_size=4),
 )
+@example(length=20, seeds=[(0, 1), (17, 5), (46, 6)])  # one passes the origin, beyond the first
 def test_covering_interval_is_the_shortest_arc(length, seeds):
   intervals = [(a % length, a % length + min(n, length)) for a, n in seeds]
   start, end = covering_interval(intervals, length)
