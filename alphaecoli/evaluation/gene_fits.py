@@ -6,7 +6,6 @@ much: what they weigh is fitted on the validation split, a few weights a model.
 """
 
 import dataclasses
-import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,8 +93,7 @@ def _weigh_calls(
   layout, logits = predictions.layout, predictions.bases["gene_structure"]
   codes = split_sequence(layout, store)
   truth, masked = annotated_genes(layout, store)
-  edges = np.cumsum([0, *(end - begin for begin, end in layout.regions)]).tolist()
-  regions = [(a, codes[a:b], logits[a:b]) for a, b in itertools.pairwise(edges)]
+  regions = [(a, codes[a:b], logits[a:b]) for a, b in layout.places]
   choices = []
   for first, bases, odds in regions:
     for strand, own, _ in strands(bases, odds):

@@ -161,14 +161,11 @@ def _called_pairs(
   codes = split_sequence(predictions.layout, store)
   odds: list[float] = []
   by_stops: dict[tuple[int, int, int], float] = {}
-  first = 0
-  for (begin, end), part in zip(predictions.layout.regions, calls, strict=True):
-    region = slice(first, first + end - begin)
-    values = _pair_odds(report, codes[region], part, first, model)
+  for (first, last), part in zip(predictions.layout.places, calls, strict=True):
+    values = _pair_odds(report, codes[first:last], part, first, model)
     for (left, right), value in zip(linked(part), values, strict=True):
       by_stops[left.strand, *_stops(left, right)] = value
     odds += values
-    first = region.stop
   target = predictions.targets["operon_membership"][:, 0]
   mask = ~np.isnan(target)
   score = operon_scores(calls, odds, predictions.layout)[mask]

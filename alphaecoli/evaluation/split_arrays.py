@@ -64,6 +64,12 @@ class Layout:
     """Returns the number of bases in all regions."""
     return sum(end - start for start, end in self.regions)
 
+  @property
+  def places(self) -> list[tuple[int, int]]:
+    """Returns first and last boundary of each region in the arrays, 0-based and half-open."""
+    ends = np.cumsum([end - start for start, end in self.regions], dtype=np.int64).tolist()
+    return list(zip([0, *ends], ends, strict=False))
+
   def positions(self) -> Int64[np.ndarray, "n"]:
     """Returns the position on the chromosome of every split position.
 

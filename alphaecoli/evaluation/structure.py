@@ -62,18 +62,12 @@ def call_regions(
   """
   codes = split_sequence(layout, store)
   found = []
-  for first, last in _edges(layout):
+  for first, last in layout.places:
     own = logits[first:last]
     genes = call_genes(codes[first:last], own, model=model) + call_rna_genes(own)
     moved = (dataclasses.replace(g, start=g.start + first, end=g.end + first) for g in genes)
     found.append(sorted(moved, key=lambda gene: (gene.start, gene.end)))
   return found
-
-
-def _edges(layout: Layout) -> list[tuple[int, int]]:
-  """Returns first bases and ends of the regions of a split, in split positions."""
-  ends = np.cumsum([end - start for start, end in layout.regions]).tolist()
-  return list(zip([0, *ends], ends, strict=False))
 
 
 def call_metrics(calls: RegionCalls, layout: Layout, store: TrackStore, split: str) -> list[Metric]:
@@ -218,7 +212,7 @@ def operon_scores(
     inside[part] = True
   for gene in itertools.chain.from_iterable(calls):
     inside[gene.start : gene.end] = True
-  for first, last in _edges(layout):
+  for first, last in layout.places:
     at = first + np.flatnonzero(inside[first:last])
     if len(at):
       outside = first + np.flatnonzero(~inside[first:last])
