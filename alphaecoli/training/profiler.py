@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
+from numpy.polynomial import Polynomial
 
 from alphaecoli.files import AnyPath, copy_folder, is_remote
 from alphaecoli.model.functional import FunctionalModel, Values
@@ -82,15 +83,17 @@ class Profiler:
 PHASES = ("start", "input", "compile", "checkpoint", "evaluation")
 NOT_STEPS = ("start", "compile", "checkpoint", "evaluation")  # left out of windows per second
 _BACKWARD = 2  # FLOPs of a backward pass over those of its forward pass
+# Windows that attend at once (`WHOLE_BINS`, `WHOLE_PAIRS`), for the count of longer ones.
+_COUNTED_BP = (32_768, 65_536, 98_304, 131_072)
 
 
 def model_flops(functional: FunctionalModel, batch_windows: int, window_bp: int) -> float:
   """Counts the FLOPs that one training step on a global batch needs, over all devices.
 
   Three times the forward pass of prediction as XLA counts it before any optimisation: one forward
-  and twice as much backward. In training `model.remat` computes heads in a loop, whose body XLA
-  would count once. What `model.remat` computes again does not count, nor does the
-  optimiser.
+  and twice as much backward. What `model.remat` computes again does not count, nor does the
+  optimiser. XLA counts the body of a loop once: so this is not the step, whose heads may be in one,
+  and longer windows, whose attention is, follow from the counts of shorter ones.
 
   Returns:
     The count; 0 where JAX_PLATFORMS leaves the CPU out, for which alone XLA counts without
@@ -107,16 +110,20 @@ def model_flops(functional: FunctionalModel, batch_windows: int, window_bp: int)
   def forward(params: Values, stats: Values, sequence: Array, organism: Array) -> Any:
     return functional.merge(params, stats)(sequence, organism)
 
-  sequence = jax.ShapeDtypeStruct(
-    (batch_windows, window_bp), jnp.uint8, sharding=batch_sharding(mesh, 2, True)
-  )
-  organism = jax.ShapeDtypeStruct(
-    (batch_windows,), jnp.int32, sharding=batch_sharding(mesh, 1, False)
-  )
-  with jax.set_mesh(mesh):
-    lowered = jax.jit(forward).lower(*functional.abstract(mesh), sequence, organism)
-  cost: Any = lowered.cost_analysis()
-  return (1 + _BACKWARD) * float(cost["flops"])
+  def count(window_bp: int) -> float:
+    shape = batch_windows, window_bp
+    sequence = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=batch_sharding(mesh, 2, True))
+    organism = jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=batch_sharding(mesh, 1, False))
+    with jax.set_mesh(mesh):
+      lowered = jax.jit(forward).lower(*functional.abstract(mesh), sequence, organism)
+    cost: Any = lowered.cost_analysis()
+    return (1 + _BACKWARD) * float(cost["flops"])
+
+  if window_bp <= max(_COUNTED_BP):
+    return count(window_bp)
+  # Attention along the rows of pairs grows with the third power of the length, and nothing faster.
+  counts = [count(length) for length in _COUNTED_BP]
+  return float(Polynomial.fit(_COUNTED_BP, counts, deg=3)(window_bp))
 
 
 def counting_mesh() -> Mesh:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from alphaecoli.model import pair, transformer
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.parallel import hardware
 from alphaecoli.parallel.batches import put_batch
@@ -47,6 +48,18 @@ def test_flops_are_those_of_the_whole_step_without_the_optimiser_or_recomputatio
     tiny_config(model__channels=32, model__remat=True, train__accumulate_steps=2), 2, 2, 2
   )
   assert _model_flops(other, FunctionalModel.of_model(other.model, TABLE)) == found
+
+
+def test_flops_of_windows_that_attend_block_by_block_are_those_of_attention_at_once(monkeypatch):
+  config = tiny_config(train__batch_windows=1)
+  functional = FunctionalModel.of_model(config.model, TABLE)
+  found = speed.model_flops(functional, 1, 262_144)
+  in_a_loop = config.model.n_heads * config.model.key_dim * 2 * 2 * 2048**2  # at the least
+  monkeypatch.setattr(speed, "_COUNTED_BP", (262_144,))
+  assert speed.model_flops(functional, 1, 262_144) < found - in_a_loop / 2  # its body counts once
+  for module, name in ((transformer, "WHOLE_BINS"), (pair, "WHOLE_PAIRS")):
+    monkeypatch.setattr(module, name, 2048)
+  assert found == pytest.approx(speed.model_flops(functional, 1, 262_144), rel=1e-4)
 
 
 def test_flops_are_counted_on_the_cpu_whatever_the_run_is_on(monkeypatch):
