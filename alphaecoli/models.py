@@ -59,9 +59,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--name", help="export: what the card calls it; default: the name of --out")
   add(
     "--precision",
-    choices=("int8", "bfloat16", "float32"),
+    choices=("int8", "int7", "bfloat16", "float32"),
     default="int8",
-    help="export: of kernels; int8 has a scale for each output channel (default %(default)s)",
+    help="export: of kernels; int8, int7: with a scale an output channel (default %(default)s)",
   )
   add("--margin-bp", type=int, help="export: margin of prediction; default: as everywhere")
   add(
@@ -239,6 +239,7 @@ def _figures(source: Path) -> dict[str, Any] | None:
 def _write_genomes(out: Path, loaded: "Sequence[LoadedCheckpoint]") -> None:
   """Writes the chromosomes of training that are not in the package, by which parts are known."""
   from alphaecoli.checkpoints.packed import GENOMES
+  from alphaecoli.checkpoints.read import open_checkpoint
   from alphaecoli.genomics.sequence import decode
   from alphaecoli.tracks.exposure import embedded_genomes
   from alphaecoli.tracks.organisms import find_store
@@ -246,21 +247,25 @@ def _write_genomes(out: Path, loaded: "Sequence[LoadedCheckpoint]") -> None:
 
   seen = [entry for member in loaded for entry in member.meta.get("trained_on", ())]
   missing = {entry["genome_sha256"] for entry in seen} - embedded_genomes().keys()
-  for member in loaded if missing else ():
-    for row in range(len(member.organisms)):
-      try:
-        store = find_store(member.meta, member.path.parents[1], row, member.config)
-      except DataError as error:
-        cli.LOGGER.warning("no genome of training beside the model: %s", error)
-        return
-      for own in store.replicons:
-        if (digest := hash_genome(own.sequence)) in missing:
-          missing.discard(digest)
-          file = out / GENOMES / f"{digest[:16]}.fna.gz"
-          file.parent.mkdir(exist_ok=True)
-          text = f">{own.contig}\n{decode(own.sequence)}\n"
-          file.write_bytes(gzip.compress(text.encode(), mtime=0))
-          cli.LOGGER.info("%s: the genome of training %s", file, own.contig)
+  checkpoints, starts = list(loaded) if missing else [], set[str]()
+  try:
+    for checkpoint in checkpoints:
+      for row in range(len(checkpoint.organisms)):
+        run = checkpoint.path.parents[1]
+        for own in find_store(checkpoint.meta, run, row, checkpoint.config).replicons:
+          if (digest := hash_genome(own.sequence)) in missing:
+            missing.discard(digest)
+            file = out / GENOMES / f"{digest[:16]}.fna.gz"
+            file.parent.mkdir(exist_ok=True)
+            text = f">{own.contig}\n{decode(own.sequence)}\n"
+            file.write_bytes(gzip.compress(text.encode(), mtime=0))
+            cli.LOGGER.info("%s: the genome of training %s", file, own.contig)
+      start = checkpoint.meta.get("init", {}).get("from")
+      if start is not None and start not in starts:
+        starts.add(start)
+        checkpoints.append(open_checkpoint(start))  # what a run started from was trained, too
+  except DataError as error:
+    cli.LOGGER.warning("%d genomes of training are not beside the model: %s", len(missing), error)
 
 
 def _card_of(checkpoint: str) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def test_kernels_lose_half_a_step_of_their_type_and_nothing_else_changes():
   kernel = values["params"]["a/kernel"]
   for precision, step in (
     ("int8", np.abs(kernel).max(axis=(0, 1)) / 254),
+    ("int7", np.abs(kernel).max(axis=(0, 1)) / 126),
     ("bfloat16", np.abs(kernel) * float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps) / 2),
     ("float32", 0.0),
   ):
@@ -81,7 +82,7 @@ def test_kernels_lose_half_a_step_of_their_type_and_nothing_else_changes():
     assert (np.abs(found["params/a/kernel"] - kernel) <= step * 1.001).all()
     np.testing.assert_array_equal(found["params/a/bias"], values["params"]["a/bias"])
     np.testing.assert_array_equal(found["stats/a/mean_square"], values["stats"]["a/mean_square"])
-  with pytest.raises(ConfigError, match="precision 'int4'; expected one of int8, bfloat16"):
+  with pytest.raises(ConfigError, match="precision 'int4'; expected one of int8, int7, bfloat16"):
     pack(values, "int4")
 
 
@@ -176,7 +177,7 @@ def test_the_shipped_model_is_small_whole_and_knows_no_path_of_a_machine():
   members = shipped_members()
   for member in members:
     meta = read_meta(member)
-    assert meta["trained_on"][0]["genome_sha256"] in embedded_genomes()
+    assert {entry["genome_sha256"] for entry in meta["trained_on"]} & embedded_genomes().keys()
     assert meta["pair_models"]
     digest = hashlib.sha256((member / "weights.npz").read_bytes()).hexdigest()
     assert digest == meta["weights"]["sha256"]

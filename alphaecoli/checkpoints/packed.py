@@ -3,7 +3,7 @@
 A packed checkpoint is a folder with `meta/metadata`, the JSON item without what only training
 needs, and `weights.npz` in the place of orbax's items: parameters and running statistics by name,
 read without running any code. A kernel is stored in fewer bits and read as float32: its bfloat16
-as the bits (uint16), or whole numbers of 8 bits with a scale for each of its output channels.
+as the bits (uint16), or whole numbers of 8 or 7 bits with a scale for each of its output channels.
 Several in one folder are an ensemble as any other. Layout: docs/prediction.md.
 """
 
@@ -31,7 +31,11 @@ WEIGHTS = "weights.npz"
 GENOMES = "genomes"  # folder of the chromosomes that the members were trained on, beside them
 DEFAULT_MEMBERS = "default_members"  # in an ensemble's file: most members that predict a base
 MARGIN_BP = "margin_bp"  # in the JSON item: margin of prediction, where it is not the usual one
-PRECISIONS = ("int8", "bfloat16", "float32")
+LARGEST = {
+  "int8": 127,
+  "int7": 63,
+}  # whole numbers, stored as int8 in a compressed file
+PRECISIONS = (*LARGEST, "bfloat16", "float32")
 WEIGHTS_KEY = "weights"  # in the JSON item: bytes, sha256 and precision of the file
 _SCALE = ".scale"
 _TRAINING = ("data", "loop", "checksum")  # of the JSON item; no use for prediction
@@ -83,7 +87,8 @@ def pack(
       elif precision == "bfloat16":
         arrays[key] = value.astype(ml_dtypes.bfloat16).view(np.uint16)
       else:
-        scale = np.abs(value).max(axis=tuple(range(value.ndim - 1))) / np.float32(127)
+        largest = np.abs(value).max(axis=tuple(range(value.ndim - 1)))
+        scale = largest / np.float32(LARGEST[precision])
         arrays[key] = np.rint(value / np.where(scale > 0, scale, 1)).astype(np.int8)
         arrays[key + _SCALE] = scale
   return arrays

@@ -27,8 +27,9 @@ from alphaecoli.schema import BIN_BP, HEADS
 from alphaecoli.tracks import exposure
 from alphaecoli.tracks.splits import UNTOUCHED
 
-# From this share of a contig's bases on it is predicted out of fold. Ribosomal RNA and the most
-# conserved genes of other genera are less, and would cost all of it its spread.
+# A contig is predicted out of fold where some members have seen this share of its bases, and others
+# have not. Ribosomal RNA and the most conserved genes of other genera are less, and would cost all
+# of it its spread.
 SHARED_FROM = 0.1
 
 Masks = dict[int, Bool[np.ndarray, "M n"]]  # by resolution: members that predict a base or bin
@@ -138,7 +139,7 @@ class Ensemble(Predictor):
     """Returns whether a contig is predicted out of fold, so without a spread."""
     if self._exposures is None or self._strict:
       return self._strict
-    return bool((self._exposures.of(codes) < UNTOUCHED).any(axis=0).mean() >= SHARED_FROM)
+    return exposure.share_of_choice(self._exposures.of(codes)) >= SHARED_FROM
 
   def predict_many(
     self,
@@ -259,12 +260,11 @@ class Ensemble(Predictor):
         f"{name} is not the genome that the ensemble was trained on, nor a part of it, so nothing "
         "of it is out of fold: predict it without --out-of-fold"
       )
-    share = (exposures < UNTOUCHED).any(axis=0).mean()
     at = np.arange(start, start + bins * BIN_BP)
     by_base = exposures.take(at, axis=1, mode="wrap" if request.circular else "clip")
     by_bin = by_base.reshape(len(exposures), bins, BIN_BP).min(axis=2)
     by_base = by_base[:, : end - start]
-    if not self._strict and share < SHARED_FROM:
+    if not self._strict and exposure.share_of_choice(exposures) < SHARED_FROM:
       first = np.arange(len(exposures))[:, None] < self._used
       origin = exposure.Origin.of(np.broadcast_to(first, by_base.shape), by_base)
       return _Plan(request, start, end, self._asked_whole(request), origin=origin)

@@ -182,6 +182,11 @@ def least_exposed(exposures: UInt8[np.ndarray, "M n"], most: int) -> Bool[np.nda
   return best & (best.cumsum(axis=0, dtype=np.int32) <= most)
 
 
+def share_of_choice(exposures: UInt8[np.ndarray, "M n"]) -> float:
+  """Returns the share of bases with which some members had less to do than others."""
+  return float((exposures != exposures[0]).any(axis=0).mean())
+
+
 def check_unseen(name: str, start: int, exposures: UInt8[np.ndarray, "M n"], bp: int) -> None:
   """Checks that some member was not trained on each base, or bin.
 

@@ -314,6 +314,20 @@ def test_what_all_members_have_seen_is_predicted_by_all_and_said_once(caplog, mo
   assert line.levelname == "WARNING" and "50.0% are predicted by members that saw" in line.message
 
 
+def test_where_no_member_has_seen_less_than_others_all_predict_with_a_spread(caplog, monkeypatch):
+  """As on the genome of another species, on which all of them were trained first."""
+  monkeypatch.setattr(alphaecoli.cli.LOGGER, "propagate", True)
+  codes = CODES[:7680]
+  model = lenient(metas([0, 0, 0], n_folds=6, codes=codes))
+  found = model.predict(codes, circular=True)
+  assert len(found.members) == 3 and found.origin.by.all()
+  np.testing.assert_array_equal(found.origin.seen, np.arange(7680) * 6 // 7680 > 1)
+  np.testing.assert_array_equal(found.spread["operon_membership"], 1)  # of 0, 1, 2
+  assert not model.is_out_of_fold(codes)
+  (line,) = [r for r in caplog.records if "members that saw" in r.getMessage()]
+  assert line.levelname == "WARNING" and "66.7%" in line.message
+
+
 def test_fewer_members_a_base_are_the_first_that_may():
   model = lenient(metas([0, 1, 2, 0]), most=1)
   assert not model.has_spread
