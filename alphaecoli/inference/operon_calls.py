@@ -186,16 +186,19 @@ class PredictedGenes:
     return np.array(means).reshape(len(self.genes), z.shape[1])
 
   def _shares(self, prediction: Prediction, n: int) -> Float64[np.ndarray, "n G"]:
-    """Returns which of n models count for each gene: those that predicted its last base."""
+    """Returns which of the n models used count for each gene: those that predicted its last base."""
     if prediction.origin is None or n == 1:
       return np.ones((n, len(self.genes)))
     ends = np.array([gene.end - 1 for gene in self.genes], np.int64) % self._contig.length_bp
-    return prediction.origin.by[:, ends].astype(np.float64)
+    by = prediction.origin.by
+    return by[np.ix_(by.any(axis=1), ends)].astype(np.float64)
 
 
 def _used(prediction: Prediction, models: Sequence[GeneModels]) -> Sequence[GeneModels]:
   """Returns the models of those that a prediction without members is by."""
-  return models[: len(prediction.origin.by) if prediction.origin is not None else 1]
+  if prediction.origin is None:
+    return models[:1]
+  return [models[number] for number in np.flatnonzero(prediction.origin.by.any(axis=1))]
 
 
 def with_mean_annotated(
