@@ -186,7 +186,7 @@ class PredictedGenes:
     return np.array(means).reshape(len(self.genes), z.shape[1])
 
   def _shares(self, prediction: Prediction, n: int) -> Float64[np.ndarray, "n G"]:
-    """Returns which of the n models used count for each gene: those that predicted its last base."""
+    """Returns which of the n models used count for a gene: those that predicted its last base."""
     if prediction.origin is None or n == 1:
       return np.ones((n, len(self.genes)))
     ends = np.array([gene.end - 1 for gene in self.genes], np.int64) % self._contig.length_bp

@@ -67,8 +67,11 @@ def n_bins(length_bp: int) -> int:
 def short_window(length_bp: int, window_bp: int) -> int:
   """Returns the length of the window for a linear contig: a shorter one where that holds it.
 
-  Few lengths, each of which is a program to compile: 2,048 times a power of 4, and the model's own.
+  Few lengths, each of which is a program to compile: 1,024, 2,048 times a power of 4, and the
+  model's own.
   """
+  if length_bp <= PAIR_BP // 2 and window_bp > PAIR_BP:
+    return PAIR_BP // 2
   length = PAIR_BP
   while length < min(n_bins(length_bp) * BIN_BP, window_bp):
     length *= 4

@@ -21,6 +21,8 @@ from alphaecoli.tracks.track_table import TrackTable
 # Codes, or one-hot rows for derivatives by them: A C G T in four columns, unknown bases are zeros.
 Bases = UInt8[Array, "B S"] | Float[Array, "B S 4"]
 
+PARTS_BP = (128, 256, 512, 1024)  # shorter sequences: their bins fill a pair's 2,048 bp repeated
+
 
 class Embeddings(NamedTuple):
   """Embeddings of each base, each bin of 128 bp and each pair of 2,048 bp."""
@@ -70,7 +72,7 @@ class AlphaEcoli(nnx.Module):
       train: whether to use and update batch statistics.
 
     Raises:
-      ValueError: the length is not a multiple of 2,048.
+      ValueError: the length is no multiple of 2,048, nor 128, 256, 512 or 1,024.
     """
     x, bins, pair = self._trunk(sequence, organism, train=train)
     one_bp = run_block(self.embed_one_bp, x, organism, bins, train=train, remat=self.remat)
@@ -87,8 +89,9 @@ class AlphaEcoli(nnx.Module):
     """Returns what the decoder ends with, the bins' embedding and the pair activations."""
     length_bp = sequence.shape[1]
     window_bp, margin_bp = tower_bp or (length_bp, 0)
-    if window_bp % PAIR_BP or not window_bp:
-      raise ValueError(f"a sequence of {window_bp} bp; expected a multiple of {PAIR_BP}")
+    if window_bp not in PARTS_BP and (window_bp % PAIR_BP or not window_bp):
+      parts = ", ".join(map(str, PARTS_BP))
+      raise ValueError(f"a sequence of {window_bp} bp; expected {parts} or a multiple of {PAIR_BP}")
     if length_bp < window_bp or (length_bp - window_bp) % (window_bp - 2 * margin_bp):
       raise ValueError(f"{length_bp} bp are no windows of {window_bp} bp with margins {margin_bp}")
     encoded = sequence.ndim == 3

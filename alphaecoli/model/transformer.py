@@ -191,7 +191,10 @@ class TransformerLayer(nnx.Module):
 
 
 class Tower(nnx.Module):
-  """The layers, one after the other, the pairs starting at zero."""
+  """The layers, one after the other, the pairs starting at zero.
+
+  Fewer bins than one pair has are repeated to fill it.
+  """
 
   def __init__(self, features: int, config: ModelConfig, *, rngs: Keys):
     self.remat, self.pair_channels = config.recomputed, config.pair_channels
@@ -205,10 +208,13 @@ class Tower(nnx.Module):
   def __call__(
     self, x: Float[Array, "B N D"], *, train: bool = False
   ) -> tuple[Float[Array, "B N D"], Float[Array, "B P P F"]]:
+    n_bins = x.shape[1]
+    if n_bins < BINS_PER_PAIR:
+      x = jnp.tile(x, (1, BINS_PER_PAIR // n_bins, 1))
     pair = self.empty_pair(x)
     for layer in self.layers:
       x, pair = run_block(layer, x, pair, train=train, remat=self.remat)
-    return x, pair
+    return x[:, :n_bins], pair
 
   def by_window(
     self, x: Float[Array, "B M D"], window_bins: int, margin_bins: int

@@ -1,17 +1,29 @@
 """Neighbours and operons by hand, on lines and rings."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from alphaecoli.genomics.gene_models import (
+  LINEAR_FEATURES,
+  ExpressionModel,
+  GeneModels,
+  TrackModel,
+)
 from alphaecoli.genomics.genes import Gene
 from alphaecoli.inference.operon_calls import (
   GenePair,
+  PredictedGenes,
   by_junction,
   gene_pairs,
   in_order,
   operons_of_bases,
   operons_of_genes,
 )
+from alphaecoli.inference.prediction import Prediction
+from alphaecoli.tracks.exposure import Origin
+from tests.inference.standin import TABLE
 
 
 def gene(start, end, strand=1, name=""):
@@ -101,6 +113,24 @@ def test_chains_break_at_the_threshold_and_at_other_strands():
   assert operon.probability == pytest.approx(membership[:35].mean())
   assert [o.genes for o in operons_of_genes(genes, pairs, membership, 0.4)] == [(0, 1, 2), (4, 5)]
   assert operons_of_genes([], [], membership) == []
+
+
+def test_expression_of_a_gene_is_weighed_by_the_models_of_those_that_predicted_it():
+  length, table = 128, dataclasses.replace(TABLE, expression=TABLE.expression[:1])
+
+  def model(bias):
+    track = TrackModel(20.0, [0.0] * LINEAR_FEATURES, 0.0, bias)
+    return GeneModels(expression=ExpressionModel({"heat/+": track}))
+
+  by = np.zeros((3, length), bool)
+  by[1], by[2, 60:] = True, True
+  values = (np.zeros((n, 1), np.float32) for n in (length, 1, length))
+  found = Prediction(*values, table, origin=Origin(by, by[0]))
+  genes = PredictedGenes([gene(3, 33), gene(60, 90)], np.zeros(length, np.uint8), False)
+  # The first member predicts nothing, so that it needs no model.
+  log_tpm = genes.log_tpm(found, [GeneModels(), model(1.0), model(2.0)])
+  np.testing.assert_allclose(log_tpm, table.to_log_tpm(np.array([[1.0], [1.5]])), rtol=1e-6)
+  assert genes.log_tpm(found, [model(1.0), GeneModels(), model(2.0)]) is None
 
 
 def test_chains_follow_the_pair_model_where_there_is_one():

@@ -277,8 +277,24 @@ def test_unknown_bases_encode_to_zeros(model):
 
 
 def test_length_must_be_whole_pair_bins(model):
-  with pytest.raises(ValueError, match="3000 bp; expected a multiple of 2048"):
-    model(jnp.zeros((1, 3000), jnp.uint8), ORGANISM[:1])
+  for length in (3000, 1536, 64, 0):
+    with pytest.raises(
+      ValueError, match=f"{length} bp; expected 128, .*, 1024 or a multiple of 2048"
+    ):
+      nnx.eval_shape(lambda m, n=length: m(jnp.zeros((2, n), jnp.uint8), ORGANISM), abstract())
+
+
+@pytest.mark.parametrize("length", [128, 1024])
+def test_the_bins_of_less_than_a_pair_are_repeated_in_the_tower_alone(model, length):
+  short, many = sequence()[:, :length], 2048 // length
+  x, _ = model.encoder(jax.nn.one_hot(short, 4))
+  bins, pair = model.tower(x)
+  whole, whole_pair = model.tower(jnp.tile(x, (1, many, 1)))
+  assert_close(bins, whole[:, : length // 128], 0)
+  assert_close(pair, whole_pair, 0)
+  found = model(short, ORGANISM)
+  assert found["gene_expression"].shape[1] == length
+  assert found["gene_density"].shape[1] == length // 128
 
 
 def test_every_parameter_names_its_axes():
