@@ -207,7 +207,8 @@ def _training(loaded: "LoadedCheckpoint") -> dict[str, Any]:
   record = loaded.path.parents[1] / "run.json"
   start = read_json(record)["starts"][0] if record.is_file() else {}
   script, *flags = start.get("command", [""])
-  command = " ".join([f"python -m alphaecoli.{Path(script).stem}", *without_paths(flags)])
+  parts = [without_paths(flag.split("=", 1)) for flag in flags]
+  command = " ".join([f"python -m alphaecoli.{Path(script).stem}", *map("=".join, parts)])
   return {
     "organisms": [organism.name for organism in loaded.organisms],
     "tracks": list(loaded.table.names),

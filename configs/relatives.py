@@ -1,7 +1,7 @@
-"""What `configs/pretrained.py` starts from: the quick start's model, on three other bacteria.
+"""What `configs/pretrained.py` starts from: the quick start's model, on two other bacteria.
 
 Command: python -m alphaecoli.train --config configs/relatives.py --workdir runs/relatives
-How the three stores are made: docs/organisms.md#pre-training-on-relatives.
+How the two stores are made: docs/organisms.md#pre-training-on-relatives.
 """
 
 from ml_collections import ConfigDict
@@ -11,9 +11,8 @@ from alphaecoli.config import configs_dir, load_file
 
 def get_config() -> ConfigDict:
   config = load_file(configs_dir() / "quickstart.py")
-  config.data.stores = ("stores/klebsiella", "stores/subtilis", "stores/synechococcus")
-  config.data.store_weights = (2.0, 1.0, 1.0)
-  config.model.n_organisms = 3
+  config.data.stores = ("stores/klebsiella", "stores/subtilis")
+  config.model.n_organisms = 2
   config.checkpoint.every_steps = 1250
   config.evaluation.every_steps = 1250
   return config

@@ -178,7 +178,7 @@ def test_the_shipped_model_is_small_whole_and_knows_no_path_of_a_machine():
   for member in members:
     meta = read_meta(member)
     assert {entry["genome_sha256"] for entry in meta["trained_on"]} & embedded_genomes().keys()
-    assert meta["pair_models"]
+    assert meta["gene_models"]
     digest = hashlib.sha256((member / "weights.npz").read_bytes()).hexdigest()
     assert digest == meta["weights"]["sha256"]
   for file in folder.rglob("*"):
