@@ -15,15 +15,16 @@ import pytest
 
 import alphaecoli
 from alphaecoli import models
-from alphaecoli.checkpoints.packed import SHIPPED, pack, scrubbed, shipped_models, unpack
+from alphaecoli.checkpoints.packed import GENOMES, SHIPPED, pack, scrubbed, shipped_models, unpack
 from alphaecoli.checkpoints.read import find_ensemble, load_inference, read_ensemble, read_meta
 from alphaecoli.checkpoints.write import write_ensemble
 from alphaecoli.errors import ConfigError, DataError
 from alphaecoli.files import DEFAULT_MODEL, read_json
-from alphaecoli.genomics.sequence import reverse_complement
+from alphaecoli.genomics.sequence import read_fasta, reverse_complement
 from alphaecoli.inference.prediction import TRACK_HEADS
 from alphaecoli.model.functional import FunctionalModel
 from alphaecoli.tracks.exposure import embedded_genomes
+from alphaecoli.tracks.splits import hash_genome
 from tests.inference.runs import WINDOW_BP, save_run, tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -175,14 +176,16 @@ def test_the_shipped_model_is_small_whole_and_knows_no_path_of_a_machine():
   folder = SHIPPED / DEFAULT_MODEL
   assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 25e6
   members = shipped_members()
+  beside = [contig for file in (folder / GENOMES).iterdir() for contig in read_fasta(file)]
+  genomes = {*embedded_genomes(), *(hash_genome(contig.codes) for contig in beside)}
   for member in members:
     meta = read_meta(member)
-    assert {entry["genome_sha256"] for entry in meta["trained_on"]} & embedded_genomes().keys()
+    assert {entry["genome_sha256"] for entry in meta["trained_on"]} == genomes
     assert meta["gene_models"]
     digest = hashlib.sha256((member / "weights.npz").read_bytes()).hexdigest()
     assert digest == meta["weights"]["sha256"]
   for file in folder.rglob("*"):
-    if file.suffix != ".npz" and file.is_file():
+    if file.suffix not in (".npz", ".gz") and file.is_file():
       text = file.read_text()
       assert not any(f'"{start}' in text for start in ("/", "~", "../")), file
 
