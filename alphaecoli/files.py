@@ -14,6 +14,7 @@ import json
 import math
 import os
 import sys
+import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -86,8 +87,16 @@ def storage_errors() -> tuple[type[Exception], ...]:
   return OSError, HttpError, GoogleAPIError, GoogleAuthError, ClientError
 
 
-def _reason(error: Exception) -> str:
-  """Returns what a storage error says, in one line."""
+def storage_reason(error: BaseException) -> str:
+  """Returns what a storage error says, in one line, and lets go of what its frames hold.
+
+  A refused upload leaves a view of its buffer there (gcsfs 2026.10.1), and the two are garbage
+  together: where the buffer is collected first, Python 3.13.0 complains, and 3.12.1 crashes.
+  """
+  step: BaseException | None = error
+  while step is not None:
+    traceback.clear_frames(step.__traceback__)
+    step = step.__cause__ or step.__context__
   return getattr(error, "strerror", None) or reason_of(error, 300)
 
 
@@ -133,7 +142,7 @@ def _put(path: AnyPath, content: bytes) -> None:
   try:
     path.write_bytes(content)
   except storage_errors() as error:
-    raise DataError(f"{path}: can not be written: {_reason(error)}") from error
+    raise DataError(f"{path}: can not be written: {storage_reason(error)}") from error
 
 
 def write_text(path: AnyPath, text: str) -> None:
@@ -221,7 +230,7 @@ def copy_folder(source: AnyPath, target: AnyPath, last: str = "") -> None:
     if last:
       copy(last)
   except storage_errors() as error:
-    raise DataError(f"{source} can not be copied to {target}: {_reason(error)}") from error
+    raise DataError(f"{source} can not be copied to {target}: {storage_reason(error)}") from error
 
 
 def user_cache() -> Path | None:

@@ -44,6 +44,7 @@ from alphaecoli.files import (
   as_path,
   sealed,
   storage_errors,
+  storage_reason,
   write_json,
   write_text,
 )
@@ -126,7 +127,8 @@ class Checkpoints:
       with quiet_threads():  # of _CHECKPOINT_METADATA, in which nothing is needed
         self._manager = _Manager(self.directory, options=options, handler_registry=handlers)
     except storage_errors() as error:
-      raise DataError(f"cannot write checkpoints to {directory}: {reason_of(error)}") from error
+      reason = storage_reason(error)
+      raise DataError(f"cannot write checkpoints to {directory}: {reason}") from error
 
   def __enter__(self) -> "Checkpoints":
     self._quiet.enter_context(quiet_threads())
@@ -201,7 +203,7 @@ class Checkpoints:
     try:
       yield
     except (*UNWRITTEN, *storage_errors()) as error:
-      reason = reason_of(error, 300)
+      reason = storage_reason(error)
       raise DataError(f"a checkpoint in {self.directory} was not saved: {reason}") from error
 
   def restore_newest(

@@ -198,7 +198,8 @@ def _used(prediction: Prediction, models: Sequence[GeneModels]) -> Sequence[Gene
   """Returns the models of those that a prediction without members is by."""
   if prediction.origin is None:
     return models[:1]
-  return [models[number] for number in np.flatnonzero(prediction.origin.by.any(axis=1))]
+  used = np.flatnonzero(prediction.origin.by.any(axis=1)).tolist()
+  return [models[number] for number in used]
 
 
 def with_mean_annotated(
