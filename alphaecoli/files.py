@@ -7,6 +7,7 @@ methods. A bucket has no renames and no appending: a file there is written at on
 import concurrent.futures
 import contextlib
 import functools
+import gc
 import hashlib
 import importlib
 import io
@@ -88,15 +89,16 @@ def storage_errors() -> tuple[type[Exception], ...]:
 
 
 def storage_reason(error: BaseException) -> str:
-  """Returns what a storage error says, in one line, and lets go of what its frames hold.
+  """Returns what a storage error says, in one line, and lets go of what such errors' frames hold.
 
   A refused upload leaves a view of its buffer there (gcsfs 2026.10.1), and the two are garbage
-  together: where the buffer is collected first, Python 3.13.0 complains, and 3.12.1 crashes.
+  together: where the buffer is collected first, Python 3.13.0 complains, and 3.12.1 crashes. Orbax
+  keeps the errors of a checkpoint's other files to itself, so all that exist are looked for.
   """
-  step: BaseException | None = error
-  while step is not None:
-    traceback.clear_frames(step.__traceback__)
-    step = step.__cause__ or step.__context__
+  kinds = storage_errors()
+  for other in gc.get_objects():
+    if issubclass(type(other), kinds):
+      traceback.clear_frames(other.__traceback__)
   return getattr(error, "strerror", None) or reason_of(error, 300)
 
 
