@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
   model.head_dropout = 0.0  # on the inputs of heads with few labels, in training
   model.head_dropout_of = "base"  # drops each value by itself; window: features of whole windows
   model.compute_dtype = "bfloat16"  # float32 or bfloat16; parameters are float32
-  model.remat = True  # recompute blocks in the backward pass: less memory (not on CPUs), more work
+  model.remat = True  # recompute blocks in the backward pass: less memory, more work
   model.remat_policy = "blocks"  # recompute all; products: not convolutions; auto: as memory allows
 
   config.train = train = ConfigDict()

@@ -24,6 +24,10 @@ from alphaecoli.tracks.track_table import TrackTable, active_weights
 from alphaecoli.training.losses import HeadWeights, active_heads, known_counts, losses
 from alphaecoli.training.optimizer import make_optimizer, optimizer_shardings
 
+# XLA for CPUs merges what is computed anew with what was computed before, unless the barriers that
+# jax.checkpoint puts between them stay to the end (jaxlib 0.10.2; docs/model.md has figures).
+_CPU_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+
 
 class TrainState(NamedTuple):
   """Everything that a step reads and replaces.
@@ -92,8 +96,16 @@ class StepDefinition:
 
   def jit(self) -> Any:
     """Returns the jitted step: the state is donated and stays where it lies. Use in set_mesh."""
-    shardings = state_shardings(self.abstract_state()), NamedSharding(self.mesh, PartitionSpec())
-    return jax.jit(self.step, donate_argnums=0, out_shardings=shardings)
+    on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+    return jax.jit(
+      self.step,
+      donate_argnums=0,
+      out_shardings=(
+        state_shardings(self.abstract_state()),
+        NamedSharding(self.mesh, PartitionSpec()),
+      ),
+      compiler_options=_CPU_OPTIONS if on_cpu else None,
+    )
 
   def abstract_state(self) -> TrainState:
     """Returns shapes, types and shardings of the state: the target of a restore."""

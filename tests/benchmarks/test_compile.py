@@ -151,7 +151,9 @@ def test_memory_of_a_chip_is_what_the_compiler_leaves(chip, without_chips):
   with pytest.raises(jax.errors.JaxRuntimeError) as error:
     jax.jit(lambda x: x * 2, out_shardings=here).lower(x).compile()
   found = ahead_of_time.too_large(str(error.value))
-  assert found is not None and found["available_bytes_per_device"] == hbm_bytes(device)
+  assert found is not None
+  # libtpu 0.0.48.1 cuts after two decimals of a GiB.
+  assert 0 <= hbm_bytes(device) - found["available_bytes_per_device"] < 0.01 * 2**30
   assert found["needed_bytes_per_device"] >= x.size * 4
 
 
