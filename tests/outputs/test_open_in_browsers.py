@@ -13,12 +13,9 @@ from alphaecoli.outputs.browsers import IGV_HASH, gene_features, write_bed, writ
 from tests.browsers import BROWSER, DRIVER, NPM, PAGES, faults, fetch_packages, start_chromium
 from tests.outputs.test_browsers import TRACKS, gene
 
-pytestmark = [
-  pytest.mark.slow,  # and needs npm's registry: bash launch/test.sh -m slow tests/outputs
-  pytest.mark.skipif(
-    not (BROWSER and DRIVER and NPM), reason="needs chromium, chromedriver and npm on the PATH"
-  ),
-]
+pytestmark = pytest.mark.skipif(
+  not (BROWSER and DRIVER and NPM), reason="needs chromium, chromedriver and npm on the PATH"
+)
 LENGTH = 30_000
 DENSITY = {"file": "gene_density.bw", "head": "gene_density", "track": "gene_density", "units": ""}
 
