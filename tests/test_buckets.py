@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
-from alphaecoli import crossvalidate, evaluate, files, load_predictor, predict, train, verify
+from alphaecoli import crossvalidate, evaluate, files, load_predictor, predict, score, train, verify
 from alphaecoli.checkpoints import read
 from alphaecoli.checkpoints.arrays import COMMITTED, is_complete
 from alphaecoli.checkpoints.write import Checkpoints, write_ensemble
@@ -24,6 +24,8 @@ from alphaecoli.errors import ConfigError, DataError, UserError
 from alphaecoli.evaluation import fold_metrics, folds
 from alphaecoli.files import as_path, atomic_write, copy_folder
 from alphaecoli.model.functional import FunctionalModel
+from alphaecoli.model.layers import Keys
+from alphaecoli.schema import HEADS
 from alphaecoli.tracks.organisms import find_store, open_organisms
 from alphaecoli.tracks.process import process_data
 from alphaecoli.training import run as run_module
@@ -31,6 +33,7 @@ from alphaecoli.training.checks import checkpoints_intact
 from alphaecoli.training.metrics_log import RemoteLines
 from alphaecoli.training.resume import EXIT_STOPPED
 from tests import stores, toy
+from tests.test_crossvalidate import Quick, cross_validation_arguments
 from tests.training.small import save_checkpoint, stand_in, tiny_config, with_mesh
 from tests.training.test_run import TIMED, _at_step
 
@@ -262,6 +265,27 @@ def test_a_predictor_comes_from_a_bucket(bucket, monkeypatch, tmp_path):
   ]
   ensemble = load_predictor("gs://bucket/random", out_of_fold=False)
   assert ensemble.about["checkpoint"] == "gs://bucket/random/ensemble.json"
+
+
+def test_cross_validation_and_prediction_in_a_bucket_are_those_on_a_disk(
+  bucket, monkeypatch, tmp_path
+):
+  quick = FunctionalModel.of(lambda key: Quick(Keys(key)))
+  for name in ("of_config", "of_model"):
+    monkeypatch.setattr(FunctionalModel, name, lambda config, table, heads=HEADS: quick)
+  config, _ = cross_validation_arguments(tmp_path)
+  (tmp_path / "c.fa").write_text(">c\n" + "ACGTTGCAATCGGCTA" * 250 + "\n")
+  found = []
+  for workdir in (tmp_path / "here", as_path("gs://bucket/crossvalidation")):
+    assert crossvalidate.main([config, f"--workdir={workdir}", "--folds=0"]) == 0
+    tables = ("crossvalidation.tsv", "out_of_fold_genes.tsv", "out_of_fold_pairs.tsv")
+    files = [(workdir / name).read_bytes() for name in tables]
+    common = [f"--checkpoint={workdir / 'fold_0'}", f"--fasta={tmp_path / 'c.fa'}"]
+    out = tmp_path / f"out{len(found)}"
+    assert predict.main([*common, f"--out={out}", "--formats=bigwig"]) == 0
+    assert score.main([*common, "--ism=c:1001-1010", f"--out={out / 'ism.tsv'}"]) == 0
+    found.append([*files, *((out / name).read_bytes() for name in ("gene_density.bw", "ism.tsv"))])
+  assert found[0] == found[1]
 
 
 def test_the_files_of_folds_lie_in_a_bucket(bucket, dump):

@@ -51,7 +51,7 @@ OUTPUTS = (
 )  # fmt: skip
 
 
-def _arguments(folder: Path) -> list[str]:
+def cross_validation_arguments(folder: Path) -> list[str]:
   """A dump, a configuration file of it, and the arguments that name them."""
   dump = toy.write_random(folder / "dump", LENGTH_BP)
   values = {
@@ -114,7 +114,7 @@ def quick_model():
 def stopped_then_continued(tmp_path_factory):
   """Arguments and printed tables: fold 0 stopped after a step and continued, then all folds."""
   folder = tmp_path_factory.mktemp("crossvalidation")
-  arguments, workdir = _arguments(folder), folder / "all"
+  arguments, workdir = cross_validation_arguments(folder), folder / "all"
   with pytest.MonkeyPatch.context() as patch:
     _stop_after_step_1(patch)
     assert crossvalidate.main([*arguments, "--folds=0,2"]) == EXIT_STOPPED
@@ -314,4 +314,4 @@ def test_other_values_are_refused_as_in_training(stopped_then_continued):
 )
 def test_bad_command_lines_are_one_line_errors(tmp_path, argument, message):
   with pytest.raises(ConfigError, match=message):
-    crossvalidate.main([*_arguments(tmp_path), argument])
+    crossvalidate.main([*cross_validation_arguments(tmp_path), argument])
