@@ -80,6 +80,20 @@ def _scale_to(rms: float) -> optax.GradientTransformation:
   return optax.stateless(lambda updates, _: jax.tree.map(scale, updates))
 
 
+def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+  """Scales updates whose global norm is larger than a limit to that norm.
+
+  As `optax.clip_by_global_norm`, but by one factor for all, which XLA applies where an update is
+  read; optax divides each, and a scaled copy of all of them is kept beside them.
+  """
+
+  def clip(updates: optax.Updates, _: optax.Params | None) -> optax.Updates:
+    factor = jnp.minimum(1, limit / optax.tree.norm(updates))
+    return jax.tree.map(lambda x: x * factor, updates)
+
+  return optax.stateless(clip)
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
   """Makes the optimiser of a run of `steps`.
 
@@ -93,7 +107,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     direction = optax.partition({"muon": muon, "adam": direction}, hidden_matrices)
   # Not optax.adamw(mask=decayed): nested, its state would not be the tree that checkpoints have.
   return optax.chain(
-    optax.clip_by_global_norm(config.clip_norm),
+    _clip_by_global_norm(config.clip_norm),
     direction,
     optax.add_decayed_weights(config.weight_decay, decayed),
     optax.scale_by_learning_rate(lambda step: learning_rate(config, steps, step)),

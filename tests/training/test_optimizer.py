@@ -83,6 +83,21 @@ def test_updates_are_those_of_adamw_on_clipped_gradients():
     np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
 
 
+def test_clipping_keeps_no_copy_of_the_gradients():
+  kernel = jax.ShapeDtypeStruct((256, 1024), jnp.float32)
+  params = {f"{i}/kernel": kernel for i in range(8)}
+  optimizer = make_optimizer(CONFIG, 12)
+
+  def step(params, state, grads):
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  state = jax.eval_shape(optimizer.init, params)
+  compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params).compile()
+  plan = compiled.memory_analysis()
+  assert plan.temp_size_in_bytes < sum(4 * x.size for x in params.values()) / 2
+
+
 MUON = dataclasses.replace(CONFIG, name="muon")
 
 
