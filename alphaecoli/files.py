@@ -95,10 +95,11 @@ def storage_reason(error: BaseException) -> str:
   together: where the buffer is collected first, Python 3.13.0 complains, and 3.12.1 crashes. Orbax
   keeps the errors of a checkpoint's other files to itself, so all that exist are looked for.
   """
-  kinds = storage_errors()
-  for other in gc.get_objects():
-    if issubclass(type(other), kinds):
-      traceback.clear_frames(other.__traceback__)
+  if "gcsfs" in sys.modules:
+    kinds = storage_errors()
+    for other in gc.get_objects():
+      if issubclass(type(other), kinds):
+        traceback.clear_frames(other.__traceback__)
   return getattr(error, "strerror", None) or reason_of(error, 300)
 
 
