@@ -70,6 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
   """Answers one request."""
 
   protocol_version = "HTTP/1.1"
+  disable_nagle_algorithm = True  # else every answer waits 40 ms for the client's acknowledgement
   server: Bucket
 
   def log_message(self, format: str, *args: object) -> None:
