@@ -9,7 +9,7 @@ import itertools
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from alphaecoli.model.layers import (
   Conv,
@@ -45,8 +45,11 @@ class ConvBlock(nnx.Module):
     else:
       self.conv = StandardizedConv(n_in, n_out, width, rngs=rngs)
 
-  def __call__(self, x: Float[Array, "B S I"], *, train: bool = False) -> Float[Array, "B S O"]:
-    return self.conv(gelu(self.norm(x, train=train)))  # type: ignore[operator]
+  def __call__(
+    self, x: Float[Array, "B S I"], *factor: Float32[Array, ""], train: bool = False
+  ) -> Float[Array, "B S O"]:
+    """Applies the block; a factor multiplies the result, where the width is above 1."""
+    return self.conv(gelu(self.norm(x, train=train)), *factor)  # type: ignore[operator]
 
 
 class DNAEmbedder(nnx.Module):
@@ -110,8 +113,10 @@ class UpBlock(nnx.Module):
   def __call__(
     self, x: Float[Array, "B S I"], skip: Float[Array, "B 2*S O"], *, train: bool = False
   ) -> Float[Array, "B 2*S O"]:
-    y = self.conv_in(x, train=train) + x[..., : skip.shape[-1]]
-    y = upsample(y * self.residual_scale[...].astype(x.dtype), 2) + self.skip(skip, train=train)
+    scale = self.residual_scale[...]
+    y = x[..., : skip.shape[-1]] * scale.astype(x.dtype)
+    y = self.conv_in(x, scale, train=train) + y
+    y = upsample(y, 2) + self.skip(skip, train=train)
     y = y + self.conv_out(y, train=train)
     return pin(y)
 

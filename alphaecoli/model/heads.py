@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,10 @@ from alphaecoli.model.layers import (
   Linear,
   OrganismEmbedding,
   RMSBatchNorm,
+  as_window,
+  deal,
   gelu,
+  join,
   upsample,
 )
 from alphaecoli.schema import BIN_BP, MIN_PREVALENCE, ModelConfig
@@ -105,6 +110,61 @@ class OperonJunctionHead(LinearHead):
 # Xavier-uniform heads give predictions of variance 2 mean(embedding^2): with this, about 0.05
 # before training, so that the heads' biases alone decide where training starts.
 INITIAL_SCALE = 0.3
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def sum_parts(
+  function: Callable[..., Array], parts: int, values: Any, x: Array, other: Array
+) -> tuple[Array, Array]:
+  """Sums what a function finds in equal parts of windows, one after the other; passes x on.
+
+  The gradient by x is added, part by part, to that of what x is passed on to: no array of its size
+  is made for it.
+
+  Args:
+    function: function of the values and a part of both arrays, to an array.
+    parts: number of parts, as of `map_parts`.
+    values: tree of what the function needs besides.
+    x: array over windows.
+    other: another.
+
+  Returns:
+    x and the sum.
+  """
+  dealt = (deal(x, parts, 0), deal(other, parts, 0))
+
+  def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+    return total + function(values, *map(as_window, part)), None
+
+  found = jax.eval_shape(function, values, *(a[0] for a in dealt))
+  total, _ = jax.lax.scan(add, jnp.zeros(found.shape, found.dtype), dealt)
+  return x, total
+
+
+def _sum_parts_forward(function: Any, parts: int, *inputs: Any) -> tuple[Any, Any]:
+  return sum_parts(function, parts, *inputs), inputs
+
+
+def _sum_parts_backward(function: Any, parts: int, inputs: Any, gradients: Any) -> Any:
+  values, x, other = inputs
+  by_x, by_sum = gradients
+
+  def add(totals: Any, part: Any) -> tuple[Any, Array]:
+    by_values, by_x = totals
+    index, *arrays = part
+    _, transpose = jax.vjp(function, values, *map(as_window, arrays))
+    more_values, more_x, by_other = transpose(by_sum)
+    more_x += jax.lax.dynamic_index_in_dim(by_x, index, keepdims=False)
+    by_x = jax.lax.dynamic_update_index_in_dim(by_x, more_x, index, 0)
+    return (jax.tree.map(jnp.add, by_values, more_values), by_x), by_other
+
+  none = jax.tree.map(jnp.zeros_like, values)
+  dealt = (jnp.arange(parts), deal(x, parts, 0), deal(other, parts, 0))
+  (by_values, by_x), by_other = jax.lax.scan(add, (none, deal(by_x, parts, 0)), dealt)
+  return by_values, join(by_x, 0), join(by_other, 0)
+
+
+sum_parts.defvjp(_sum_parts_forward, _sum_parts_backward)
 
 
 class OutputEmbedder(nnx.Module):

@@ -121,13 +121,20 @@ class StandardizedConv(nnx.Module):
     self.scale = parameter((n_out,), ("out",), _ones, rngs)
     self.bias = parameter((n_out,), ("out",), _zeros, rngs)
 
-  def __call__(self, x: Float[Array, "B S I"]) -> Float[Array, "B S O"]:
+  def __call__(
+    self, x: Float[Array, "B S I"], factor: Float32[Array, ""] | float = 1.0
+  ) -> Float[Array, "B S O"]:
+    """Convolves; `factor` multiplies the result, by way of kernel and bias.
+
+    So the factor's gradient needs nothing of the result's size.
+    """
     kernel = self.kernel[...]
     fan_in = kernel.shape[0] * kernel.shape[1]
     kernel = kernel - kernel.mean((0, 1), keepdims=True)
     variance = jnp.square(kernel).mean((0, 1))
     gain = self.scale[...] * jax.lax.rsqrt(jnp.maximum(fan_in * variance, FAN_IN_VARIANCE_FLOOR))
-    return add_bias(convolve(x, kernel * over_last(gain, 3)), self.bias[...])
+    y = convolve(x, kernel * over_last(factor * gain, 3))
+    return add_bias(y, factor * self.bias[...])
 
 
 class RMSBatchNorm(nnx.Module):
@@ -269,20 +276,29 @@ def map_parts(function: Callable[..., Any], parts: int, *arrays: Array, axis: in
   """
 
   def part(values: list[Array]) -> Any:
-    axes = [("batch", "position", *(None,) * x.ndim)[: x.ndim] for x in values]
-    return function(*(constrain(x, *names) for x, names in zip(values, axes, strict=True)))
-
-  def dealt(x: Array) -> Array:
-    cut = x.reshape(*x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1 :])
-    return jnp.moveaxis(cut, axis + 1, 0)
-
-  def joined(x: Array) -> Array:
-    x = jnp.moveaxis(x, 0, axis + 1)
-    return x.reshape(*x.shape[:axis], x.shape[axis] * parts, *x.shape[axis + 2 :])
+    return function(*map(as_window, values))
 
   # In a loop nothing can merge what is computed anew with what was computed before.
-  found = jax.lax.map(jax.checkpoint(part, prevent_cse=False), [dealt(x) for x in arrays])
-  return jax.tree.map(joined, found)
+  dealt = [deal(x, parts, axis) for x in arrays]
+  found = jax.lax.map(jax.checkpoint(part, prevent_cse=False), dealt)
+  return jax.tree.map(lambda x: join(x, axis), found)
+
+
+def deal(x: Array, parts: int, axis: int) -> Array:
+  """Deals every `parts`-th element of an axis to a part, along a new first axis."""
+  cut = x.reshape(*x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1 :])
+  return jnp.moveaxis(cut, axis + 1, 0)
+
+
+def join(x: Array, axis: int) -> Array:
+  """Puts the parts that `deal` made together."""
+  x = jnp.moveaxis(x, 0, axis + 1)
+  return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
+
+
+def as_window(x: Array) -> Array:
+  """Lays a part out as whole arrays are: windows, positions and whatever else."""
+  return constrain(x, *("batch", "position", *(None,) * x.ndim)[: x.ndim])
 
 
 def parts_of(rows: int, at_most: int) -> int:

@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int, PRNGKeyArray, UInt8
 
 from alphaecoli.model.convolutions import Decoder, Encoder, level_channels
-from alphaecoli.model.heads import OutputEmbedder, OutputPair, dropout
+from alphaecoli.model.heads import OutputEmbedder, OutputPair, dropout, sum_parts
 from alphaecoli.model.layers import Keys, OrganismEmbedding, map_parts, run_block
 from alphaecoli.model.transformer import Tower
 from alphaecoli.parallel.sharding import n_window_shards, pin
@@ -163,8 +163,11 @@ class AlphaEcoli(nnx.Module):
     shards = 1 if mesh.empty else n_window_shards(mesh)
     parts = len(x) // shards if len(x) % shards == 0 else 1
 
-    def mean_squares(x: Array, bins: Array) -> Array:
-      return jnp.square(embed.project(x, bins).astype(jnp.float32)).mean(1)
+    definition, values = nnx.split(embed)
+
+    def mean_squares(values: Any, x: Array, bins: Array) -> Array:
+      y = nnx.merge(definition, values).project(x, bins)
+      return jnp.square(y.astype(jnp.float32)).mean(1)
 
     def outputs(x: Array, organism: Array, bins: Array, window: Array) -> dict[str, Any]:
       y = embed.activate(embed.norm.divide(embed.project(x, bins), mean_square), organism)
@@ -174,7 +177,8 @@ class AlphaEcoli(nnx.Module):
 
     mean_square = embed.norm.mean_square[...]
     if not embed.norm.frozen:
-      mean_square = map_parts(mean_squares, parts, x, bins, axis=0).mean(0)
+      x, total = sum_parts(mean_squares, parts, values, x, bins)
+      mean_square = total.mean(0) / parts
       embed.norm.observe(mean_square)
     return map_parts(outputs, parts, x, organism, bins, jnp.arange(len(x)), axis=0)
 

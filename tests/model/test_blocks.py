@@ -1,4 +1,4 @@
-"""Attention and the pair stack of long windows, block by block, against all at once."""
+"""What is computed by parts, in another order or by way of kernels, against the plain form."""
 
 import dataclasses
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from alphaecoli.model import layers, pair, transformer
+from alphaecoli.model import heads, layers, pair, transformer
+from alphaecoli.model.convolutions import UpBlock
 from alphaecoli.model.layers import Keys
 from tests.model.test_model import TINY, assert_close
 
@@ -123,3 +124,72 @@ def test_tower_of_a_stretch_is_that_of_each_window():
 )
 def test_parts_are_equal_and_small_enough(rows, at_most, parts):
   assert layers.parts_of(rows, at_most) == parts
+
+
+def squares(values, x, bins):
+  y = jnp.tanh(x @ values["kernel"]) + layers.upsample(bins, 4)
+  return jnp.square(y).mean(1)
+
+
+def test_parts_are_summed_and_what_passes_by_has_both_gradients():
+  rng = np.random.default_rng(0)
+  x, bins, kernel = (
+    jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((6, 8, 3), (6, 2, 3), (3, 3))
+  )
+
+  def loss(summed):
+    def of(values, x, bins):
+      passed, total = summed(values, x, bins)
+      return (jnp.sin(passed) * total.mean()).sum() + jnp.square(total).sum()
+
+    return jax.value_and_grad(of, argnums=(0, 1, 2))({"kernel": kernel}, x, bins)
+
+  def at_once(values, x, bins):
+    return x, squares(values, x, bins).reshape(2, 3, 3).sum(1)
+
+  found = loss(lambda *inputs: heads.sum_parts(squares, 3, *inputs))
+  assert_close(jax.tree.leaves(found), jax.tree.leaves(loss(at_once)), 1e-5)
+
+
+def test_gradient_by_what_passes_by_takes_no_second_array():
+  values = {"kernel": jnp.ones((3, 3))}
+  x, bins = jnp.ones((16, 4096, 3)), jnp.ones((16, 1024, 3))
+
+  def mapped(x):
+    total = layers.map_parts(lambda x, bins: squares(values, x, bins), 16, x, bins, axis=0)
+    return x, total.sum()
+
+  def planned(summed):
+    def loss(x):
+      passed, total = summed(x)
+      return layers.map_parts(lambda x: jnp.tanh(x * total.mean()), 16, passed, axis=0).sum()
+
+    plan = jax.jit(jax.grad(loss)).lower(x).compile().memory_analysis()
+    return plan.temp_size_in_bytes
+
+  saved = planned(mapped) - planned(lambda x: heads.sum_parts(squares, 16, values, x, bins))
+  assert saved > 0.9 * x.nbytes
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_residual_scale_multiplies_what_is_upsampled(dtype):
+  """The published order: the block's sum, then the scale; here by way of the kernel."""
+  block = UpBlock(12, 8, TINY, rngs=Keys(jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  x, skip = (jnp.asarray(rng.normal(size=s), dtype) for s in ((2, 16, 12), (2, 32, 8)))
+  block.residual_scale[...] = jnp.asarray(1.7)
+  block.conv_in.conv.bias[...] = jnp.asarray(rng.normal(size=8), jnp.float32)
+
+  def published(block, x, skip):
+    y = block.conv_in(x) + x[..., :8]
+    y = layers.upsample(y * block.residual_scale[...].astype(x.dtype), 2) + block.skip(skip)
+    return y + block.conv_out(y)
+
+  def both(function):
+    return nnx.value_and_grad(lambda *inputs: jnp.square(function(*inputs)).sum(), argnums=(0, 1))(
+      block, x, skip
+    )
+
+  tolerance = 1e-5 if dtype == jnp.float32 else 0.03
+  got, want = (jax.tree.leaves(both(f)) for f in (lambda block, *rest: block(*rest), published))
+  assert_close(got, want, tolerance)
