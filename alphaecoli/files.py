@@ -25,7 +25,7 @@ from alphaecoli.errors import ConfigError, DataError, reason_of
 
 DEFAULT_MODEL = "k12"  # of those in the package; checkpoints/packed.py finds them
 CHECKSUM = "checksum"  # the key of a JSON object's own
-_COPIES = 4  # at once
+_AT_ONCE = 8  # files of a bucket
 if TYPE_CHECKING:
   AnyPath = Path
 else:
@@ -198,13 +198,26 @@ def _cell(value: Any) -> str:
 
 
 def files_of(paths: Iterable[Any]) -> Iterator[Any]:
-  """Yields files, and those of folders within, in order."""
+  """Yields files, and those of folders within, in order; of a bucket's folder by one request."""
   for path in paths:
-    if path.is_dir():
-      # A bucket's folder may hold an empty object of its own name, as consoles make them.
-      yield from files_of(p for p in sorted(path.iterdir()) if p != path)
+    if is_remote(path):
+      from fsspec.core import url_to_fs
+
+      # A folder may hold an empty object of its own name, as consoles make them.
+      system, name = url_to_fs(str(path))
+      found = (type(path)(f"gs://{n}") for n in system.find(name) if not n.endswith("/"))
+      yield from sorted(found, key=lambda file: file.parts)
+    elif path.is_dir():
+      yield from files_of(sorted(path.iterdir()))
     elif path.exists():
       yield path
+
+
+def at_once(function: Callable[[Any], Any], values: Sequence[Any]) -> Iterator[Any]:
+  """Yields the results of a function in order, a few at a time: a bucket takes its time."""
+  with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+    for start in range(0, len(values), _AT_ONCE):
+      yield from pool.map(function, values[start : start + _AT_ONCE])
 
 
 def copy_folder(source: AnyPath, target: AnyPath, last: str = "") -> None:
@@ -228,8 +241,7 @@ def copy_folder(source: AnyPath, target: AnyPath, last: str = "") -> None:
     epath.Path(source / name).copy(target / name, overwrite=True)
 
   try:
-    with concurrent.futures.ThreadPoolExecutor(_COPIES) as pool:
-      list(pool.map(copy, (name for name in names if name != last)))
+    list(at_once(copy, [name for name in names if name != last]))
     if last:
       copy(last)
   except storage_errors() as error:

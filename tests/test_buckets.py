@@ -9,6 +9,7 @@ import logging
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -346,6 +347,25 @@ def test_empty_objects_that_stand_for_folders_do_no_harm(bucket, tmp_path):
     bucket.objects[name] = b"", 1
   found = files.files_of([as_path("gs://bucket/made")])
   assert [str(path) for path in found] == ["gs://bucket/made/in/console/a.txt"]
+
+
+def test_files_are_asked_for_at_once_and_answered_in_order():
+  together = threading.Barrier(8)  # nobody passes before all are there
+
+  def ask(value):
+    together.wait(timeout=60)
+    return value
+
+  assert list(files.at_once(ask, range(16))) == list(range(16))
+  assert list(files.at_once(ask, [])) == []
+
+
+def test_a_checkpoint_in_a_bucket_has_the_hash_of_its_copy(bucket, tmp_path):
+  for i in range(20):
+    (tmp_path / f"params/{i % 3}").mkdir(parents=True, exist_ok=True)
+    files.write_text(tmp_path / f"params/{i % 3}/{i}", f"content {i}")
+  copy_folder(tmp_path, as_path("gs://bucket/hashed"))
+  assert read.hash_checkpoint("gs://bucket/hashed") == read.hash_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 Orbax's threads report the same fault many times over.
 """
 
-import concurrent.futures
 import contextlib
 import gc
 import json
@@ -24,6 +23,7 @@ from alphaecoli.files import (
   CHECKSUM,
   AnyPath,
   absolute,
+  at_once,
   files_of,
   is_remote,
   is_whole,
@@ -39,7 +39,7 @@ ARRAYS = ("params", "stats", "train")  # items
 CHECKSUMS = "checksums.json"  # in each of them: {"crc32": {file: [bytes, checksum]}}
 RUN_FILE = "run.json"  # in a work directory, from the first start on
 COMMITTED = "commit_success.txt"  # in a checkpoint in a bucket, and in its items: it is complete
-_BLOCK_BYTES, _READERS = 1 << 22, 4
+_BLOCK_BYTES = 1 << 22
 # What orbax raises on files that are missing, cut short or altered.
 BROKEN = (ValueError, KeyError, TypeError, OSError, jax.errors.JaxRuntimeError)
 UNWRITTEN = (ValueError, OSError, jax.errors.JaxRuntimeError)  # and where it can not write
@@ -132,9 +132,8 @@ def checksum_files(folder: Any, names: Sequence[str]) -> dict[str, tuple[int, st
     folder: path of pathlib's kind, such as epath.Path.
     names: paths of the files within it.
   """
-  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-    found = pool.map(checksum_file, (folder / name for name in names))
-    return dict(zip(names, found, strict=True))
+  found = at_once(checksum_file, [folder / name for name in names])
+  return dict(zip(names, found, strict=True))
 
 
 def write_checksums(item: epath.Path) -> None:

@@ -29,6 +29,7 @@ from alphaecoli.files import (
   CHECKSUM,
   AnyPath,
   as_path,
+  at_once,
   files_of,
   is_whole,
   read_json,
@@ -344,7 +345,8 @@ def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", WEIGHT
     items: files and folders in it.
   """
   root, total = epath.Path(path), hashlib.sha256()
-  for file in files_of(root / item for item in items):
+  files = list(files_of(root / item for item in items))
+  for file, content in zip(files, at_once(lambda file: file.read_bytes(), files), strict=True):
     total.update(f"{file.relative_to(root)}\n".encode())
-    total.update(file.read_bytes())
+    total.update(content)
   return total.hexdigest()
