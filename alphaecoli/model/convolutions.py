@@ -46,10 +46,15 @@ class ConvBlock(nnx.Module):
       self.conv = StandardizedConv(n_in, n_out, width, rngs=rngs)
 
   def __call__(
-    self, x: Float[Array, "B S I"], *factor: Float32[Array, ""], train: bool = False
+    self,
+    x: Float[Array, "B S I"],
+    factor: Float32[Array, ""] | None = None,
+    *,
+    train: bool = False,
   ) -> Float[Array, "B S O"]:
-    """Applies the block; a factor multiplies the result, where the width is above 1."""
-    return self.conv(gelu(self.norm(x, train=train)), *factor)  # type: ignore[operator]
+    """Applies the block; a factor, which only widths above 1 take, multiplies the result."""
+    factors = () if factor is None else (factor,)
+    return self.conv(gelu(self.norm(x, train=train)), *factors)  # type: ignore[operator]
 
 
 class DNAEmbedder(nnx.Module):
@@ -114,8 +119,8 @@ class UpBlock(nnx.Module):
     self, x: Float[Array, "B S I"], skip: Float[Array, "B 2*S O"], *, train: bool = False
   ) -> Float[Array, "B 2*S O"]:
     scale = self.residual_scale[...]
-    y = x[..., : skip.shape[-1]] * scale.astype(x.dtype)
-    y = self.conv_in(x, scale, train=train) + y
+    shortcut = x[..., : skip.shape[-1]] * scale.astype(x.dtype)
+    y = self.conv_in(x, scale, train=train) + shortcut
     y = upsample(y, 2) + self.skip(skip, train=train)
     y = y + self.conv_out(y, train=train)
     return pin(y)
