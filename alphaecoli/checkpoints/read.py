@@ -31,6 +31,7 @@ from alphaecoli.files import (
   as_path,
   at_once,
   files_of,
+  is_remote,
   is_whole,
   read_json,
   storage_errors,
@@ -346,7 +347,8 @@ def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", WEIGHT
   """
   root, total = epath.Path(path), hashlib.sha256()
   files = list(files_of(root / item for item in items))
-  for file, content in zip(files, at_once(lambda file: file.read_bytes(), files), strict=True):
+  contents = (at_once if is_remote(root) else map)(lambda file: file.read_bytes(), files)
+  for file, content in zip(files, contents, strict=True):
     total.update(f"{file.relative_to(root)}\n".encode())
     total.update(content)
   return total.hexdigest()
