@@ -29,9 +29,7 @@ from alphaecoli.files import (
   CHECKSUM,
   AnyPath,
   as_path,
-  at_once,
-  files_of,
-  is_remote,
+  contents_of,
   is_whole,
   read_json,
   storage_errors,
@@ -346,9 +344,7 @@ def hash_checkpoint(path: Any, items: Iterable[str] = ("params", "stats", WEIGHT
     items: files and folders in it.
   """
   root, total = epath.Path(path), hashlib.sha256()
-  files = list(files_of(root / item for item in items))
-  contents = (at_once if is_remote(root) else map)(lambda file: file.read_bytes(), files)
-  for file, content in zip(files, contents, strict=True):
+  for file, content in contents_of(root / item for item in items):
     total.update(f"{file.relative_to(root)}\n".encode())
     total.update(content)
   return total.hexdigest()
