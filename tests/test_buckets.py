@@ -345,8 +345,11 @@ def test_empty_objects_that_stand_for_folders_do_no_harm(bucket, tmp_path):
   files.write_text(as_path("gs://bucket/made/in/console/a.txt"), "a")
   for name in ("bucket/made/", "bucket/made/in/", "bucket/made/in/console/"):
     bucket.objects[name] = b"", 1
-  found = files.files_of([as_path("gs://bucket/made")])
-  assert [str(path) for path in found] == ["gs://bucket/made/in/console/a.txt"]
+  files.write_text(as_path("gs://bucket/made2/b.txt"), "b")  # a name that begins alike
+  file = "gs://bucket/made/in/console/a.txt"
+  for path in ("gs://bucket/made", file):
+    assert [str(found) for found in files.files_of([as_path(path)])] == [file]
+  assert not list(files.files_of([as_path("gs://bucket/mad")]))
 
 
 def test_files_are_asked_for_at_once_and_answered_in_order():
